@@ -1,0 +1,21 @@
+//! creditstream turns generation events (an image rendered, a video finished) into credit charges, debits
+//! wallets exactly once, and writes a ledger and rollups to ClickHouse.
+//!
+//! The tree tells the story of an event: [`event`] decodes it, [`rate`] prices it, [`wallet`] debits it,
+//! [`ledger`] does both in one Kafka transaction per batch, [`sink`] carries the ledger to ClickHouse.
+//! [`app`] alone knows every stage.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod generate;
+pub mod http;
+pub mod kafka;
+pub mod ledger;
+pub mod metrics;
+pub mod rate;
+pub mod sink;
+pub mod telemetry;
+pub mod time;
+pub mod wallet;

@@ -1,0 +1,3 @@
+//! The `creditstream` binary: parses the command line and delegates.
+
+fn main() {}
