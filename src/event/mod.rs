@@ -1,1 +1,33 @@
-//! (stub)
+//! Owns the way in: from the bytes of a Kafka record to a typed event, or to the reason why not.
+//!
+//! **Invariant:** the order of checks is written down once ([`Reason`] is in that order) and the first that
+//! fails names the reason. Nothing is guessed, nothing is skipped. Pure: no clock, no I/O; borrowed from the
+//! record's bytes wherever JSON allows it.
+//!
+//! What needs state (time window, duplicates, plans, balances) is not decided here but in [`crate::ledger`]
+//! and [`crate::wallet`].
+
+mod data;
+mod decode;
+mod envelope;
+mod identity;
+mod reason;
+#[cfg(test)]
+mod tests;
+
+pub use data::{Adjusted, Completed, ContractStarted, Data, TopupPurchased};
+pub use decode::{Event, EventKind, EventRules, IncomingRecord, SourceKind, decode};
+pub use identity::{Fingerprint, IdentityKey, business_key, event_key, fingerprint, job_key};
+pub use reason::{Reason, Rejection};
+
+/// Most bytes of an id: event, wallet, job, asset, user, project, model, contract, top-up, adjustment.
+pub const ID_BYTES_MAX: usize = 128;
+/// Most bytes of an event's `source`.
+pub const SOURCE_BYTES_MAX: usize = 256;
+/// Most bytes of a text meant for people: reason, actor, reference.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Whether `text` can be an id: 1 to 128 bytes of printable ASCII.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+}

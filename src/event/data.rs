@@ -1,0 +1,318 @@
+//! The data of each type: which fields it has, which are required, what they may hold.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::envelope::json_text;
+use super::{EventKind, ID_BYTES_MAX, Reason, Rejection, TEXT_BYTES_MAX, is_id};
+use crate::rate::{Quantity, UsdCents, VideoMillis, exact_scaled};
+use crate::time::{DAY_MS, EventTime, Timestamp};
+
+/// Farthest start of a contract after its event, days.
+const START_AHEAD_DAYS_MAX: i64 = 366;
+/// Decimals that a price may have and still be called a number (of no pack).
+const AMOUNT_SCALE: u32 = 9;
+/// Term of a contract that names none, months.
+const TERM_MONTHS: u32 = 12;
+
+/// Upper limits, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DataLimits {
+    pub images: u32,
+    pub video_seconds: u32,
+    pub adjustment_credits: i64,
+    pub term_months: u32,
+}
+
+/// The validated data of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// An asset was made.
+    Completed(Completed<'a>),
+    /// A contract begins.
+    ContractStarted(ContractStarted<'a>),
+    /// Credits were bought.
+    TopupPurchased(TopupPurchased<'a>),
+    /// A person changed the balance.
+    Adjusted(Adjusted<'a>),
+}
+
+/// Data of `generation.completed`. Absent ids are empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed<'a> {
+    /// The job that delivered.
+    pub job_id: Cow<'a, str>,
+    /// The asset of the job, where it delivers several one by one.
+    pub asset_id: Cow<'a, str>,
+    /// What was made.
+    pub quantity: Quantity,
+    /// The model that made it.
+    pub model: Cow<'a, str>,
+    /// Who asked for it.
+    pub user_id: Cow<'a, str>,
+    /// What for.
+    pub project_id: Cow<'a, str>,
+}
+
+/// Data of `contract.started`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractStarted<'a> {
+    /// Unique per wallet for ever.
+    pub contract_id: Cow<'a, str>,
+    /// The plan's name.
+    pub plan: Cow<'a, str>,
+    /// First instant.
+    pub starts_at: Timestamp,
+    /// First instant after the term.
+    pub ends_at: Timestamp,
+    /// Length.
+    pub term_months: u32,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Data of `topup.purchased`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopupPurchased<'a> {
+    /// Unique per wallet for ever.
+    pub topup_id: Cow<'a, str>,
+    /// The price; `None` where it is not even a whole number of cents, and so no pack's.
+    pub amount_usd: Option<UsdCents>,
+    /// The price as it was spelt.
+    pub amount_text: &'a str,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Data of `wallet.adjusted`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjusted<'a> {
+    /// Unique per wallet for ever.
+    pub adjustment_id: Cow<'a, str>,
+    /// Above 0: a grant. Below: a debit.
+    pub credits: i64,
+    /// Why.
+    pub reason: Cow<'a, str>,
+    /// Who.
+    pub actor: Cow<'a, str>,
+    /// When what is left of a grant expires.
+    pub expires_at: Option<Timestamp>,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Every field that any type reads; those that a type does not read are not looked at.
+#[derive(Deserialize)]
+struct RawData<'a> {
+    #[serde(borrow)]
+    job_id: Option<&'a RawValue>,
+    asset: Option<&'a RawValue>,
+    asset_id: Option<&'a RawValue>,
+    images: Option<&'a RawValue>,
+    seconds: Option<&'a RawValue>,
+    model: Option<&'a RawValue>,
+    user_id: Option<&'a RawValue>,
+    project_id: Option<&'a RawValue>,
+    contract_id: Option<&'a RawValue>,
+    plan: Option<&'a RawValue>,
+    starts_at: Option<&'a RawValue>,
+    term_months: Option<&'a RawValue>,
+    topup_id: Option<&'a RawValue>,
+    amount_usd: Option<&'a RawValue>,
+    adjustment_id: Option<&'a RawValue>,
+    credits: Option<&'a RawValue>,
+    reason: Option<&'a RawValue>,
+    actor: Option<&'a RawValue>,
+    expires_at: Option<&'a RawValue>,
+    reference: Option<&'a RawValue>,
+}
+
+/// Reads the data of a type that has some.
+///
+/// # Errors
+/// `missing_field` if any required field is absent or null, else `bad_value` for the first bad one.
+pub(super) fn read<'a>(
+    kind: EventKind,
+    raw: &'a str,
+    time: EventTime,
+    limits: &DataLimits,
+) -> Result<Data<'a>, Rejection> {
+    let raw: RawData<'a> =
+        serde_json::from_str(raw).map_err(|error| bad(format!("data cannot be read: {error}")))?;
+    match kind {
+        EventKind::GenerationCompleted => completed(&raw, limits).map(Data::Completed),
+        EventKind::ContractStarted => contract_started(&raw, time, limits).map(Data::ContractStarted),
+        EventKind::TopupPurchased => topup_purchased(&raw).map(Data::TopupPurchased),
+        EventKind::WalletAdjusted => adjusted(&raw, time, limits).map(Data::Adjusted),
+        EventKind::Free => Err(bad("a free event has no data of its own".to_owned())),
+    }
+}
+
+fn completed<'a>(raw: &RawData<'a>, limits: &DataLimits) -> Result<Completed<'a>, Rejection> {
+    let job_id = present("job_id", raw.job_id)?;
+    let asset = present("asset", raw.asset)?;
+    let asset_name = json_text(asset);
+    let quantity = match asset_name.as_deref() {
+        Some("image") => Quantity::Images(images(present("images", raw.images)?, limits)?),
+        Some("video") => Quantity::Video(seconds(present("seconds", raw.seconds)?, limits)?),
+        _ => return Err(bad(format!("data.asset is {}: expected \"image\" or \"video\"", shown(asset)))),
+    };
+    Ok(Completed {
+        job_id: id("job_id", job_id)?,
+        asset_id: optional_id("asset_id", raw.asset_id)?,
+        quantity,
+        model: optional_id("model", raw.model)?,
+        user_id: optional_id("user_id", raw.user_id)?,
+        project_id: optional_id("project_id", raw.project_id)?,
+    })
+}
+
+fn images(raw: &str, limits: &DataLimits) -> Result<u32, Rejection> {
+    let images = number(raw, 0).and_then(|images| u32::try_from(images).ok());
+    images.filter(|images| (1..=limits.images).contains(images)).ok_or_else(|| {
+        bad(format!("data.images is {}: expected a whole number from 1 to {}", shown(raw), limits.images))
+    })
+}
+
+fn seconds(raw: &str, limits: &DataLimits) -> Result<VideoMillis, Rejection> {
+    let longest = u64::from(limits.video_seconds) * 1_000;
+    let millis = number(raw, 3).and_then(|millis| u64::try_from(millis).ok());
+    millis.filter(|millis| (1..=longest).contains(millis)).map(VideoMillis).ok_or_else(|| {
+        bad(format!(
+            "data.seconds is {}: expected a number above 0, at most {}, with at most 3 decimals",
+            shown(raw),
+            limits.video_seconds
+        ))
+    })
+}
+
+fn contract_started<'a>(
+    raw: &RawData<'a>,
+    time: EventTime,
+    limits: &DataLimits,
+) -> Result<ContractStarted<'a>, Rejection> {
+    let contract_id = present("contract_id", raw.contract_id)?;
+    let plan = present("plan", raw.plan)?;
+    let starts_at = present("starts_at", raw.starts_at)?;
+
+    let contract_id = id("contract_id", contract_id)?;
+    let plan = id("plan", plan)?;
+    let starts_at = instant("starts_at", starts_at)?;
+    let term_months = match raw.term_months {
+        None => TERM_MONTHS,
+        Some(months) => number(months.get(), 0)
+            .and_then(|months| u32::try_from(months).ok())
+            .filter(|months| (1..=limits.term_months).contains(months))
+            .ok_or_else(|| {
+                bad(format!("data.term_months is {}: expected a whole number from 1 to {}", shown(months.get()), limits.term_months))
+            })?,
+    };
+    let ends_at = starts_at.plus_months(term_months);
+    let ends_at = ends_at.ok_or_else(|| bad(format!("data.starts_at is {starts_at}: the term's end cannot be represented")))?;
+    if ends_at <= time.0 {
+        return Err(bad(format!("data.starts_at is {starts_at}: the term was over ({ends_at}) at the event's time")));
+    }
+    if starts_at > time.0.plus_millis(START_AHEAD_DAYS_MAX * DAY_MS) {
+        return Err(bad(format!("data.starts_at is {starts_at}: more than {START_AHEAD_DAYS_MAX} days after the event")));
+    }
+    let reference = optional_text("reference", raw.reference)?;
+    Ok(ContractStarted { contract_id, plan, starts_at, ends_at, term_months, reference })
+}
+
+fn topup_purchased<'a>(raw: &RawData<'a>) -> Result<TopupPurchased<'a>, Rejection> {
+    let topup_id = present("topup_id", raw.topup_id)?;
+    let amount_text = present("amount_usd", raw.amount_usd)?;
+
+    let topup_id = id("topup_id", topup_id)?;
+    // Any positive number is well-formed; whether a pack has that price is asked of the pricing file.
+    if !number(amount_text, AMOUNT_SCALE).is_some_and(|amount| amount > 0) {
+        return Err(bad(format!("data.amount_usd is {}: expected a number above 0", shown(amount_text))));
+    }
+    let amount_usd = number(amount_text, 2).and_then(|cents| i64::try_from(cents).ok()).map(UsdCents);
+    let reference = optional_text("reference", raw.reference)?;
+    Ok(TopupPurchased { topup_id, amount_usd, amount_text, reference })
+}
+
+fn adjusted<'a>(raw: &RawData<'a>, time: EventTime, limits: &DataLimits) -> Result<Adjusted<'a>, Rejection> {
+    let adjustment_id = present("adjustment_id", raw.adjustment_id)?;
+    let credits_text = present("credits", raw.credits)?;
+    let reason = present("reason", raw.reason)?;
+    let actor = present("actor", raw.actor)?;
+
+    let adjustment_id = id("adjustment_id", adjustment_id)?;
+    let most = limits.adjustment_credits;
+    let credits = number(credits_text, 0).and_then(|credits| i64::try_from(credits).ok());
+    let credits = credits.filter(|credits| *credits != 0 && (-most..=most).contains(credits)).ok_or_else(|| {
+        bad(format!("data.credits is {}: expected a whole number but 0, from -{most} to {most}", shown(credits_text)))
+    })?;
+    let reason = text("reason", reason)?;
+    let actor = text("actor", actor)?;
+    let expires_at = raw.expires_at.map(|expiry| instant("expires_at", expiry.get())).transpose()?;
+    if let Some(expiry) = expires_at {
+        if credits < 0 {
+            return Err(bad("data.expires_at: only a grant (credits above 0) can expire".to_owned()));
+        }
+        if expiry <= time.0 {
+            return Err(bad(format!("data.expires_at is {expiry}: expected a time after the event's")));
+        }
+    }
+    let reference = optional_text("reference", raw.reference)?;
+    Ok(Adjusted { adjustment_id, credits, reason, actor, expires_at, reference })
+}
+
+fn bad(detail: String) -> Rejection {
+    Rejection::new(Reason::BadValue, detail)
+}
+
+/// Raw JSON as a sentence may quote it.
+fn shown(raw: &str) -> &str {
+    raw.get(..40).unwrap_or(if raw.len() <= 40 { raw } else { "too long to show" })
+}
+
+fn present<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<&'a str, Rejection> {
+    raw.map(RawValue::get).ok_or_else(|| Rejection::new(Reason::MissingField, format!("data.{name} is absent or null")))
+}
+
+/// A JSON number, exactly, as a count of 10^-`scale`.
+fn number(raw: &str, scale: u32) -> Option<i128> {
+    let is_number = raw.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    if !is_number {
+        return None;
+    }
+    // Nearly every quantity is a short whole number.
+    if raw.len() <= 9
+        && let Ok(whole) = raw.parse::<u32>()
+    {
+        return Some(i128::from(whole) * 10_i128.pow(scale));
+    }
+    exact_scaled(raw, scale)
+}
+
+fn id<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
+    json_text(raw).filter(|text| is_id(text)).ok_or_else(|| {
+        bad(format!("data.{name} is {}: expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII", shown(raw)))
+    })
+}
+
+fn optional_id<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejection> {
+    raw.map_or(Ok(Cow::Borrowed("")), |raw| id(name, raw.get()))
+}
+
+fn text<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
+    let fits = |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
+    json_text(raw)
+        .filter(fits)
+        .ok_or_else(|| bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw))))
+}
+
+fn optional_text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejection> {
+    raw.map_or(Ok(Cow::Borrowed("")), |raw| text(name, raw.get()))
+}
+
+fn instant(name: &str, raw: &str) -> Result<Timestamp, Rejection> {
+    json_text(raw).and_then(|text| Timestamp::parse(&text)).ok_or_else(|| {
+        bad(format!("data.{name} is {}: expected an RFC 3339 date-time with an offset", shown(raw)))
+    })
+}

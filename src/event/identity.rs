@@ -1,0 +1,137 @@
+//! Who an event is: 128-bit keys of events, jobs and business ids, and the fingerprint of what it says.
+//!
+//! Keys stand in stores and fingerprints in the ledger, so neither may ever change for the same event.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Data, EventKind};
+use crate::rate::Quantity;
+use crate::time::EventTime;
+
+/// Hash of an identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct IdentityKey(pub u128);
+
+/// Hash of what an event says: type, time and the data fields that we read. Spelt as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Fingerprint(pub u64);
+
+/// Separates our hashes from those of anybody else.
+const KEY: [u8; 32] = *b"creditstream identities format 1";
+
+/// Builds the bytes that are hashed: every part is preceded by its length, so that no two differ only in where
+/// one part ends.
+struct Canonical {
+    bytes: Vec<u8>,
+}
+
+impl Canonical {
+    fn new(domain: u8) -> Canonical {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(domain);
+        Canonical { bytes }
+    }
+
+    fn text(mut self, part: &str) -> Canonical {
+        self.bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(part.as_bytes());
+        self
+    }
+
+    fn number(mut self, part: i64) -> Canonical {
+        self.bytes.extend_from_slice(&part.to_le_bytes());
+        self
+    }
+
+    fn hash(&self) -> u128 {
+        let hash = blake3::keyed_hash(&KEY, &self.bytes);
+        hash.as_bytes().iter().take(16).fold(0, |key, byte| (key << 8) | u128::from(*byte))
+    }
+}
+
+/// The identity of an event: (wallet, source, id).
+pub fn event_key(wallet_id: &str, source: &str, id: &str) -> IdentityKey {
+    IdentityKey(Canonical::new(b'e').text(wallet_id).text(source).text(id).hash())
+}
+
+/// The identity of a job (`asset_id` empty) or of one of its assets.
+pub fn job_key(wallet_id: &str, job_id: &str, asset_id: &str) -> IdentityKey {
+    IdentityKey(Canonical::new(b'j').text(wallet_id).text(job_id).text(asset_id).hash())
+}
+
+/// The identity of a contract, top-up or adjustment inside its wallet; `business_id` is `kind:id`.
+pub fn business_key(business_id: &str) -> IdentityKey {
+    IdentityKey(Canonical::new(b'b').text(business_id).hash())
+}
+
+/// What the event says, whatever its spelling.
+pub fn fingerprint(kind: EventKind, time: EventTime, data: &Data<'_>) -> Fingerprint {
+    let head = Canonical::new(b'p').text(kind.as_str()).number(time.0.millis());
+    let whole = match data {
+        Data::Completed(data) => {
+            let (asset, quantity) = match data.quantity {
+                Quantity::Images(images) => (0, i64::from(images)),
+                Quantity::Video(length) => (1, i64::try_from(length.0).unwrap_or(i64::MAX)),
+            };
+            head.text(&data.job_id)
+                .text(&data.asset_id)
+                .number(asset)
+                .number(quantity)
+                .text(&data.model)
+                .text(&data.user_id)
+                .text(&data.project_id)
+        }
+        Data::ContractStarted(data) => head
+            .text(&data.contract_id)
+            .text(&data.plan)
+            .number(data.starts_at.millis())
+            .number(i64::from(data.term_months))
+            .text(&data.reference),
+        Data::TopupPurchased(data) => head
+            .text(&data.topup_id)
+            .number(data.amount_usd.map_or(-1, |amount| amount.0))
+            .text(&data.reference),
+        Data::Adjusted(data) => head
+            .text(&data.adjustment_id)
+            .number(data.credits)
+            .text(&data.reason)
+            .text(&data.actor)
+            .number(data.expires_at.map_or(i64::MIN, |at| at.millis()))
+            .text(&data.reference),
+    };
+    Fingerprint((whole.hash() >> 64) as u64)
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Fingerprint).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for IdentityKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for IdentityKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map(IdentityKey).map_err(serde::de::Error::custom)
+    }
+}

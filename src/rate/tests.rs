@@ -1,0 +1,153 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::time::{EventTime, Timestamp};
+
+fn at(text: &str) -> EventTime {
+    EventTime(Timestamp::parse(text).unwrap())
+}
+
+#[test]
+fn the_published_usage_costs_what_is_published() {
+    let pricing = Pricing::built_in().unwrap();
+    let card = pricing.rate_card_at(at("2026-11-03T00:00:00Z")).unwrap();
+    let cost = |quantity: Quantity| quantity.cost(card.rate(quantity.asset_type(), "any")).unwrap();
+    assert_eq!(cost(Quantity::Images(4)), 4);
+    assert_eq!(cost(Quantity::Video(VideoMillis(4_000))), 12);
+    assert_eq!(cost(Quantity::Video(VideoMillis(8_000))), 24);
+    assert_eq!(cost(Quantity::Video(VideoMillis(12_000))), 36);
+}
+
+#[test]
+fn the_published_plans_and_packs_are_built_in() {
+    let pricing = Pricing::built_in().unwrap();
+    let now = at("2026-11-03T00:00:00Z");
+    for (plan, credits) in [("lite", 200), ("performance", 1_100), ("scale", 3_300)] {
+        assert_eq!(pricing.plan_at(plan, now).unwrap().credits_per_month, credits);
+    }
+    for (usd, credits) in [(100, 555), (250, 1_388), (500, 2_777), (1_000, 5_555), (2_000, 11_111)] {
+        assert_eq!(pricing.pack_at(UsdCents(usd * 100), now).unwrap().credits, credits);
+    }
+    assert_eq!(pricing.pack_at(UsdCents(10_001), now), None);
+}
+
+#[test]
+fn a_cost_is_rounded_up_once() {
+    let rate = Rate(1_500_000);
+    assert_eq!(Quantity::Images(3).cost(rate), Ok(5), "4.5 is 5, not 3 times 2");
+    assert_eq!(Quantity::Video(VideoMillis(1)).cost(Rate(3_000_000)), Ok(1), "a thousandth of a second still costs");
+    assert_eq!(Quantity::Video(VideoMillis(8_334)).cost(Rate(3_000_000)), Ok(26), "25.002");
+    assert_eq!(Quantity::Images(5).cost(Rate(0)), Ok(0));
+    assert!(Quantity::Video(VideoMillis(u64::MAX)).cost(Rate(u64::MAX)).is_err());
+}
+
+#[test]
+fn a_card_is_in_force_from_its_first_instant_on() {
+    let pricing = Pricing::parse(
+        r#"
+        [[rate_card]]
+        id = "new"
+        effective_from = "2026-06-01T00:00:00Z"
+        rates.image.credits = "2"
+        rates.video.credits = "3"
+        rates.video.models."veo-3".credits = "4.5"
+        [[rate_card]]
+        id = "old"
+        effective_from = "2026-01-01T00:00:00Z"
+        rates = { image = { credits = "1" }, video = { credits = "3" } }
+        [[plans]]
+        effective_from = "2026-01-01T00:00:00Z"
+        plan.lite.credits_per_month = 200
+        [[topups]]
+        effective_from = "2026-01-01T00:00:00Z"
+        packs = []
+        "#,
+    )
+    .unwrap();
+    assert_eq!(pricing.rate_card_at(at("2026-05-31T23:59:59.999Z")).unwrap().id, "old");
+    let new = pricing.rate_card_at(at("2026-06-01T00:00:00.000Z")).unwrap();
+    assert_eq!(new.id, "new");
+    assert_eq!(new.rate(AssetType::Video, "veo-3"), Rate(4_500_000));
+    assert_eq!(new.rate(AssetType::Video, "other"), Rate(3_000_000));
+    assert!(pricing.rate_card_at(at("2025-12-31T23:59:59.999Z")).is_none());
+}
+
+#[test]
+fn every_fault_of_a_pricing_file_is_named() {
+    let faults = Pricing::parse(
+        r#"
+        [[rate_card]]
+        id = ""
+        effective_from = "2026-06-01T00:00:00Z"
+        rates = { image = { credits = "1" }, video = { credits = "3" } }
+        [[rate_card]]
+        id = "b"
+        effective_from = "2026-06-01T00:00:00Z"
+        rates = { image = { credits = "1" }, video = { credits = "3" } }
+        [[plans]]
+        effective_from = "2026-01-01T00:00:00Z"
+        plan.lite.credits_per_month = -5
+        "#,
+    )
+    .unwrap_err()
+    .to_string();
+    for expected in ["two versions of rate_card", "rate_card.id", "credits_per_month = -5", "topups is missing"] {
+        assert!(faults.contains(expected), "{expected} not in:\n{faults}");
+    }
+    let syntax = Pricing::parse("[[rate_card]]\nid = \"x\"\nprice = 3").unwrap_err().to_string();
+    assert!(syntax.contains("price"), "{syntax}");
+    assert!(Pricing::parse("[[rate_card]]\nid=\"a\"\neffective_from=\"2026-01-01T00:00:00Z\"\nrates.image.credits=\"1.0000001\"\nrates.video.credits=\"1\"").is_err(), "seven places");
+}
+
+#[test]
+fn versions_ahead_of_the_clock_do_not_change_the_hash() {
+    let now = Timestamp::parse("2026-11-03T00:00:00Z").unwrap();
+    let base = include_str!("../../config/pricing.toml");
+    let ahead = format!("{base}\n[[rate_card]]\nid=\"n\"\neffective_from=\"2027-01-01T00:00:00Z\"\nrates.image.credits=\"2\"\nrates.video.credits=\"3\"\n");
+    let hash = |text: &str, clock| Pricing::parse(text).unwrap().hash_up_to(clock, [10, 20, 30]);
+    assert_eq!(hash(base, now), hash(&ahead, now));
+    let later = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
+    assert_ne!(hash(base, later), hash(&ahead, later));
+}
+
+#[test]
+fn numbers_are_read_exactly_or_not_at_all() {
+    for (text, scale, expected) in [
+        ("8", 3, Some(8_000)),
+        ("8.0", 0, Some(8)),
+        ("1e1", 0, Some(10)),
+        ("1E+1", 0, Some(10)),
+        ("1.5e0", 3, Some(1_500)),
+        ("0.0010", 3, Some(1)),
+        ("0.0001", 3, None),
+        ("1e400", 3, None),
+        ("1e-400", 3, None),
+        ("-0", 0, Some(0)),
+        ("-3", 0, Some(-3)),
+        ("8.00000000000000000000000000001", 3, None),
+        ("", 3, None),
+        ("NaN", 3, None),
+    ] {
+        assert_eq!(exact_scaled(text, scale), expected, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_cost_never_lies_below_the_exact_product_nor_a_credit_above(millis in 1_u64..36_000_000, rate in 0_u64..1_000_000_000) {
+        let cost = i128::from(Quantity::Video(VideoMillis(millis)).cost(Rate(rate)).unwrap());
+        let exact_billionths = i128::from(millis) * i128::from(rate);
+        prop_assert!(cost * 1_000_000_000 >= exact_billionths);
+        prop_assert!((cost - 1) * 1_000_000_000 < exact_billionths);
+    }
+
+    #[test]
+    fn decimals_round_trip_through_their_spelling(millis in any::<u64>(), cents in any::<i64>()) {
+        let millis = VideoMillis(millis);
+        prop_assert_eq!(serde_json::from_str::<VideoMillis>(&serde_json::to_string(&millis).unwrap()).unwrap(), millis);
+        let cents = UsdCents(cents);
+        prop_assert_eq!(serde_json::from_str::<UsdCents>(&serde_json::to_string(&cents).unwrap()).unwrap(), cents);
+    }
+}
