@@ -1,0 +1,312 @@
+//! Owns the way into ClickHouse: the client, frozen inserts, and what to do when one fails.
+//!
+//! **Invariant:** an insert is serialised once; every try sends the same bytes. A try is bounded by the
+//! request timeout, tries are not: ClickHouse may be away for as long as it likes, and only an error that
+//! waiting cannot mend ends them. Must not hold up shutdown: the caller drops the future.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use clickhouse::{Client, Compression};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::block::{Block, Schema};
+use super::guard::Stored;
+use crate::config::{ClickHouseConfig, SinkConfig};
+use crate::metrics::Metrics;
+
+/// Idle connections are closed before the server does (it waits 3 s by default).
+const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(2);
+/// Size of a compressed piece of a body.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// Wallets asked about in one statement.
+const WALLETS_PER_QUERY: usize = 1_000;
+
+/// A failed request to ClickHouse.
+#[derive(Debug, Error)]
+pub enum ClickHouseError {
+    /// No answer in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// Anything else that the client reports.
+    #[error(transparent)]
+    Client(#[from] clickhouse::error::Error),
+}
+
+/// What an error calls for. The names are those of the metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No connection, or it broke.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// Overload and the like: it passes.
+    Transient,
+    /// The schema, the rights or the statement are wrong: trying again is no use.
+    Permanent,
+    /// Not known to be the one or the other: tried again.
+    Other,
+}
+
+/// ClickHouse refuses, and will go on refusing.
+#[derive(Debug, Error)]
+#[error("clickhouse refuses {what}: {source}; run `creditstream init` if the schema is not there or older, else mend what it says and start the sink again")]
+pub struct Refused {
+    /// The request.
+    pub what: String,
+    /// The answer.
+    pub source: ClickHouseError,
+}
+
+/// One insert, serialised.
+#[derive(Clone)]
+pub struct FrozenInsert {
+    schema: &'static Schema,
+    sql: String,
+    /// Pieces, so that one is compressed while the last is on its way.
+    body: Bytes,
+    rows: u64,
+}
+
+impl fmt::Debug for FrozenInsert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows for {} in {} bytes", self.rows, self.schema.table, self.body.len())
+    }
+}
+
+/// The client of one sink.
+#[derive(Clone)]
+pub struct ClickHouse {
+    client: Client,
+    request_timeout: Duration,
+    retry_min: Duration,
+    retry_max: Duration,
+    metrics: Metrics,
+}
+
+impl ErrorKind {
+    /// The label of `clickhouse_errors_total`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Transient => "transient",
+            ErrorKind::Permanent => "permanent",
+            ErrorKind::Other => "other",
+        }
+    }
+
+    /// By ClickHouse's error code.
+    pub const fn of_code(code: u32) -> ErrorKind {
+        match code {
+            // Columns, tables, databases and types that do not fit the statement.
+            10 | 16 | 20 | 36 | 44 | 47 | 48 | 50 | 53 | 60 | 62 | 70 | 81 | 115 | 117 | 128 => ErrorKind::Permanent,
+            // Rights, users, passwords; a user who may only read.
+            164 | 192 | 193 | 194 | 195 | 291 | 452 | 492 | 497 | 516 => ErrorKind::Permanent,
+            // Too many queries, parts, bytes of memory, no room, a replica that is not ready, a table that is
+            // locked, a query that was cancelled or took too long, ZooKeeper.
+            159 | 160 | 202 | 203 | 225 | 236 | 241 | 242 | 243 | 252 | 285 | 319 | 373 | 394 | 473 | 722 | 999 => {
+                ErrorKind::Transient
+            }
+            // Sockets of the server's own.
+            209 | 210 => ErrorKind::Transient,
+            _ => ErrorKind::Other,
+        }
+    }
+}
+
+impl ClickHouseError {
+    /// ClickHouse's own code: a bad answer begins with `Code: 60. DB::Exception: …`.
+    pub fn code(&self) -> Option<u32> {
+        let ClickHouseError::Client(clickhouse::error::Error::BadResponse(text)) = self else { return None };
+        let digits = text.split_once("Code: ")?.1;
+        digits.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+    }
+
+    /// What it calls for.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ClickHouseError::Timeout(_) | ClickHouseError::Client(clickhouse::error::Error::TimedOut) => {
+                ErrorKind::Timeout
+            }
+            ClickHouseError::Client(clickhouse::error::Error::Network(_)) => ErrorKind::Unreachable,
+            ClickHouseError::Client(clickhouse::error::Error::InvalidParams(_)) => ErrorKind::Permanent,
+            ClickHouseError::Client(_) => self.code().map_or(ErrorKind::Other, ErrorKind::of_code),
+        }
+    }
+}
+
+/// A client that gives up connecting after the configured time. It names no database.
+pub fn client(config: &ClickHouseConfig) -> Client {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(config.connect_timeout()));
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_webpki_roots()
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(hyper_util::rt::TokioTimer::new())
+        .pool_idle_timeout(IDLE_CONNECTION_MAX)
+        .build(connector);
+    Client::with_http_client(http)
+        .with_url(&config.url)
+        .with_user(&config.user)
+        .with_password(config.password.expose())
+        .with_compression(Compression::Lz4)
+}
+
+/// Bounds a request by the request timeout.
+pub async fn bounded<T>(
+    timeout: Duration,
+    request: impl Future<Output = clickhouse::error::Result<T>>,
+) -> Result<T, ClickHouseError> {
+    let answered = tokio::time::timeout(timeout, request).await;
+    Ok(answered.map_err(|_| ClickHouseError::Timeout(timeout))??)
+}
+
+impl FrozenInsert {
+    /// Serialises a block, for good.
+    pub fn new(block: &Block) -> FrozenInsert {
+        let schema = block.schema();
+        let columns: Vec<&str> = schema.columns.iter().map(|(name, _)| *name).collect();
+        FrozenInsert {
+            schema,
+            sql: format!("INSERT INTO {} ({}) FORMAT Native", schema.table, columns.join(", ")),
+            body: Bytes::from(block.to_bytes()),
+            rows: block.rows(),
+        }
+    }
+
+    /// The table that it goes into.
+    pub fn table(&self) -> &'static str {
+        self.schema.table
+    }
+
+    /// What is sent.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl ClickHouse {
+    /// For the database in the configuration.
+    pub fn new(config: &ClickHouseConfig, sink: &SinkConfig, metrics: Metrics) -> ClickHouse {
+        let client = client(config)
+            .with_database(&config.database)
+            // An answer must mean that the rows are there, whatever the user's profile says.
+            .with_setting("async_insert", "0")
+            .with_setting("wait_end_of_query", "1")
+            // Old months in a batch of many wallets: a part each, but never refused for ever.
+            .with_setting("max_partitions_per_insert_block", "0")
+            .with_setting("max_query_size", "1000000");
+        ClickHouse {
+            client,
+            request_timeout: config.request_timeout(),
+            retry_min: sink.retry_min(),
+            retry_max: sink.retry_max(),
+            metrics,
+        }
+    }
+
+    /// Inserts until ClickHouse has acknowledged it.
+    ///
+    /// # Errors
+    /// Only where trying again is no use.
+    pub async fn insert(&self, insert: &FrozenInsert) -> Result<(), Refused> {
+        self.until_done(|| insert.table(), || self.try_insert(insert)).await
+    }
+
+    /// One try.
+    ///
+    /// # Errors
+    /// Whatever comes.
+    pub async fn try_insert(&self, insert: &FrozenInsert) -> Result<(), ClickHouseError> {
+        let begun = Instant::now();
+        bounded(self.request_timeout, async {
+            let mut request = self.client.insert_formatted_with(insert.sql.clone());
+            let mut rest = insert.body.clone();
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                request.send(piece).await?;
+            }
+            request.end().await
+        })
+        .await?;
+        let table = &[insert.table()];
+        self.metrics.clickhouse_insert_duration_seconds.with_label_values(table).observe(begun.elapsed().as_secs_f64());
+        self.metrics.clickhouse_rows.with_label_values(table).inc_by(insert.rows);
+        Ok(())
+    }
+
+    /// The last entry that ClickHouse holds of each of these wallets; those without entries are left out.
+    ///
+    /// # Errors
+    /// Only where trying again is no use.
+    pub async fn last_entries(&self, wallets: &[&str]) -> Result<Vec<(String, Stored)>, Refused> {
+        let mut found = Vec::with_capacity(wallets.len());
+        for some in wallets.chunks(WALLETS_PER_QUERY) {
+            let query = || self.try_last_entries(some);
+            found.extend(self.until_done(|| "ledger_entries", query).await?);
+        }
+        Ok(found)
+    }
+
+    async fn try_last_entries(&self, wallets: &[&str]) -> Result<Vec<(String, Stored)>, ClickHouseError> {
+        #[derive(clickhouse::Row, Deserialize)]
+        struct LastEntry {
+            wallet_id: String,
+            last_seq: u64,
+            last_offset: i64,
+        }
+        let query = self.client.query(
+            "SELECT wallet_id, max(seq) AS last_seq, argMax(ledger_offset, seq) AS last_offset \
+             FROM ledger_entries WHERE wallet_id IN ? GROUP BY wallet_id",
+        );
+        let rows: Vec<LastEntry> = bounded(self.request_timeout, query.bind(wallets).fetch_all()).await?;
+        let stored = |row: LastEntry| (row.wallet_id, Stored { seq: row.last_seq, ledger_offset: row.last_offset });
+        Ok(rows.into_iter().map(stored).collect())
+    }
+
+    /// Tries until it succeeds, with growing pauses that no two sinks share.
+    async fn until_done<T, F: Future<Output = Result<T, ClickHouseError>>>(
+        &self,
+        what: impl Fn() -> &'static str,
+        request: impl Fn() -> F,
+    ) -> Result<T, Refused> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(self.retry_min)
+            .with_max_delay(self.retry_max)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        let begun = Instant::now();
+        loop {
+            let error = match request().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let kind = error.kind();
+            self.metrics.clickhouse_errors.with_label_values(&[kind.as_str()]).inc();
+            if kind == ErrorKind::Permanent {
+                return Err(Refused { what: what().to_owned(), source: error });
+            }
+            let pause = pauses.next().unwrap_or(self.retry_max);
+            tracing::warn!(
+                table = what(), kind = kind.as_str(), %error,
+                retry_ms = pause.as_millis() as u64, failing_for_s = begun.elapsed().as_secs(),
+                "clickhouse does not take it; the batch is kept and tried again"
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Owns the schema in ClickHouse: numbered migrations, compiled in, each recorded with its checksum.
+//!
+//! **Invariant:** applying twice, or from two places at once, ends as applying once: every statement says
+//! IF NOT EXISTS, and a migration is recorded only after all its statements. A database that was migrated by
+//! something else than these files is left alone. Must not change data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clickhouse::Client;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::insert::{self, ClickHouseError, ErrorKind};
+use crate::config::ClickHouseConfig;
+
+/// A numbered migration.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// 1, 2, 3 …
+    pub version: u32,
+    /// Name of its file.
+    pub name: &'static str,
+    /// Its statements. One ends where a line ends with a semicolon.
+    pub sql: &'static str,
+}
+
+/// All migrations, in order.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "0001_tables", sql: include_str!("../../migrations/0001_tables.sql") }];
+
+/// Which migrations there are; made on the first use of a database.
+const RECORDS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (\
+    version UInt32 COMMENT 'Number of the migration', \
+    name String COMMENT 'Name of its file', \
+    checksum String COMMENT 'BLAKE3 of its file', \
+    applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was last recorded') \
+    ENGINE = ReplacingMergeTree ORDER BY version \
+    COMMENT 'Migrations that creditstream init has applied'";
+
+/// What [`migrate`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// Migrations that this run applied.
+    pub applied: Vec<String>,
+    /// Migrations that had been applied before.
+    pub present: Vec<String>,
+}
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, Error)]
+pub enum MigrationError {
+    /// ClickHouse cannot be reached, is overloaded, or did not answer in time: trying again may help.
+    #[error("clickhouse could not {what}: {source}; check clickhouse.url and try again")]
+    Unavailable {
+        /// What was tried.
+        what: String,
+        /// What came.
+        source: ClickHouseError,
+    },
+    /// ClickHouse refuses.
+    #[error("clickhouse refuses to {what}: {source}; check user, password and rights")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// What came.
+        source: ClickHouseError,
+    },
+    /// The database was migrated by another build.
+    #[error("migration {name} is recorded in database {database} with checksum {recorded}, this build has {expected}: a released migration was edited; use the build that made the database, or another database")]
+    ChecksumDiffers {
+        /// The migration.
+        name: String,
+        /// The database.
+        database: String,
+        /// What the database says.
+        recorded: String,
+        /// What this build has.
+        expected: String,
+    },
+    /// The database was migrated by a newer build.
+    #[error("database {database} has migration {version} ({name}), this build knows up to {known}: the schema is newer; start a newer version of creditstream")]
+    SchemaIsNewer {
+        /// The database.
+        database: String,
+        /// The migration that is not known here.
+        version: u32,
+        /// Its name.
+        name: String,
+        /// The last one that is known here.
+        known: u32,
+    },
+}
+
+impl Migration {
+    /// BLAKE3 of the file, hex.
+    pub fn checksum(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
+    }
+
+    fn statements(&self) -> Vec<String> {
+        statements(self.sql)
+    }
+}
+
+/// Creates the database if need be and applies what is missing.
+///
+/// # Errors
+/// See [`MigrationError`]; what was applied until then stays, and the next run goes on from there.
+pub async fn migrate(config: &ClickHouseConfig) -> Result<MigrationReport, MigrationError> {
+    migrate_with(config, MIGRATIONS).await
+}
+
+/// The same with other migrations: for tests.
+///
+/// # Errors
+/// See [`migrate`].
+pub async fn migrate_with(
+    config: &ClickHouseConfig,
+    migrations: &[Migration],
+) -> Result<MigrationReport, MigrationError> {
+    let server = Session::new(config, None);
+    server.run("create the database", &format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database)).await?;
+    let database = Session::new(config, Some(&config.database));
+    database.run("create schema_migrations", RECORDS).await?;
+    let recorded = database.recorded().await?;
+    check_recorded(config, migrations, &recorded)?;
+
+    let mut report = MigrationReport::default();
+    for migration in migrations {
+        if recorded.contains_key(&migration.version) {
+            report.present.push(migration.name.to_owned());
+            continue;
+        }
+        for statement in migration.statements() {
+            database.run(&format!("apply migration {}", migration.name), &statement).await?;
+        }
+        database.record(migration).await?;
+        tracing::info!(migration = migration.name, database = config.database, "applied");
+        report.applied.push(migration.name.to_owned());
+    }
+    Ok(report)
+}
+
+fn check_recorded(
+    config: &ClickHouseConfig,
+    migrations: &[Migration],
+    recorded: &BTreeMap<u32, Recorded>,
+) -> Result<(), MigrationError> {
+    for (version, recorded) in recorded {
+        let Some(migration) = migrations.iter().find(|migration| migration.version == *version) else {
+            return Err(MigrationError::SchemaIsNewer {
+                database: config.database.clone(),
+                version: *version,
+                name: recorded.name.clone(),
+                known: migrations.iter().map(|migration| migration.version).max().unwrap_or(0),
+            });
+        };
+        if migration.checksum() != recorded.checksum {
+            return Err(MigrationError::ChecksumDiffers {
+                name: migration.name.to_owned(),
+                database: config.database.clone(),
+                recorded: recorded.checksum.clone(),
+                expected: migration.checksum(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Splits a file at lines that end with a semicolon. Comment lines stay with their statement; a rest without
+/// one is no statement.
+fn statements(sql: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut statement = String::new();
+    for line in sql.lines() {
+        statement.push_str(line.trim_end_matches([';', ' ']));
+        statement.push('\n');
+        let is_comment = line.trim_start().starts_with("--");
+        if !is_comment && line.trim_end().ends_with(';') {
+            statements.push(std::mem::take(&mut statement));
+        }
+    }
+    statements
+}
+
+#[derive(clickhouse::Row, Deserialize)]
+struct Recorded {
+    version: u32,
+    name: String,
+    checksum: String,
+}
+
+/// Statements with a database or without, each bounded in time.
+struct Session {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Session {
+    fn new(config: &ClickHouseConfig, database: Option<&str>) -> Session {
+        let client = insert::client(config);
+        let client = match database {
+            Some(database) => client.with_database(database),
+            None => client,
+        };
+        Session { client, timeout: config.request_timeout() }
+    }
+
+    async fn run(&self, what: &str, sql: &str) -> Result<(), MigrationError> {
+        let done = insert::bounded(self.timeout, self.client.query_raw(sql).execute()).await;
+        done.map_err(|source| failed(what, source))
+    }
+
+    async fn recorded(&self) -> Result<BTreeMap<u32, Recorded>, MigrationError> {
+        let query = self.client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version");
+        let rows = insert::bounded(self.timeout, query.fetch_all::<Recorded>()).await;
+        let rows = rows.map_err(|source| failed("read schema_migrations", source))?;
+        Ok(rows.into_iter().map(|row| (row.version, row)).collect())
+    }
+
+    async fn record(&self, migration: &Migration) -> Result<(), MigrationError> {
+        let query = self
+            .client
+            .query("INSERT INTO schema_migrations (version, name, checksum) SETTINGS async_insert = 0 VALUES (?, ?, ?)")
+            .bind(migration.version)
+            .bind(migration.name)
+            .bind(migration.checksum());
+        let done = insert::bounded(self.timeout, query.execute()).await;
+        done.map_err(|source| failed(&format!("record migration {}", migration.name), source))
+    }
+}
+
+fn failed(what: &str, source: ClickHouseError) -> MigrationError {
+    let what = what.to_owned();
+    match source.kind() {
+        ErrorKind::Permanent => MigrationError::Refused { what, source },
+        ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Transient | ErrorKind::Other => {
+            MigrationError::Unavailable { what, source }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_statement_ends_where_a_line_ends_with_a_semicolon() {
+        let sql = "-- first; comment;\nCREATE a\n(\n  x -- y\n);\n\nCREATE b; \n-- the end\n";
+        let split = statements(sql);
+        assert_eq!(split.len(), 2, "{split:?}");
+        assert!(split.iter().all(|statement| !statement.trim_end().ends_with(';')));
+    }
+
+    #[test]
+    fn migrations_are_numbered_from_1_and_named_after_their_files() {
+        for (migration, version) in MIGRATIONS.iter().zip(1..) {
+            assert_eq!(migration.version, version);
+            assert!(migration.name.starts_with(&format!("{version:04}_")), "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn every_statement_can_be_run_twice_and_names_no_database() {
+        for statement in MIGRATIONS.iter().flat_map(Migration::statements) {
+            let code: Vec<&str> = statement.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+            let code = code.join("\n");
+            let (_, name) = code.split_once("EXISTS ").expect("IF EXISTS or IF NOT EXISTS");
+            assert!(!name.split_whitespace().next().unwrap().contains('.'), "{code}");
+        }
+    }
+}
