@@ -85,6 +85,10 @@ pub(super) fn read<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Reje
 fn structured<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     let event: Structured<'a> = serde_json::from_str(text).map_err(|error| not_an_event(text, &error))?;
+    // serde would also take an array with the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(Rejection::new(Reason::NotCloudevent, "the value is JSON but no object"));
+    }
     Ok(Envelope {
         specversion: Attribute::from_raw(event.specversion),
         id: Attribute::from_raw(event.id),

@@ -1,1 +1,17 @@
-//! (stub)
+//! Owns the Kafka clients: their settings, the topics, and the few calls that the safe API lacks.
+//!
+//! **Invariant:** correctness does not rest on a client's default: what a transaction, an isolation level or a
+//! partitioner must be is set here, and no configuration can override it. Nothing here knows credits.
+
+mod clients;
+mod partition;
+mod sys;
+mod topics;
+
+pub use clients::{Clients, watermarks};
+pub use partition::partition_for;
+pub use sys::{
+    BatchProducer, GroupMetadata, OutgoingRecord, Polled, RecordView, TopicDescription, TransactionError, TransactionalProducer,
+    describe_topics, librdkafka_version, poll_events,
+};
+pub use topics::{TopicError, init_topics};

@@ -16,7 +16,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Command, JobHistory, Moment, Policy, Refusal, apply};
+pub use apply::{Cause, Command, JobCharge, JobHistory, Moment, Policy, Refusal, apply};
 pub use entry::{
     BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT, LedgerRecord, Origin,
 };

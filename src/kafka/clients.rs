@@ -1,0 +1,153 @@
+//! Makes clients: one place for the settings that correctness and speed rest on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::BaseProducer;
+
+use crate::config::Config;
+
+/// How long a question to the brokers may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes Kafka clients from the configuration.
+#[derive(Clone)]
+pub struct Clients {
+    config: Arc<Config>,
+}
+
+impl Clients {
+    /// For the configured cluster.
+    pub fn new(config: Arc<Config>) -> Clients {
+        Clients { config }
+    }
+
+    fn base(&self, role: &str) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        for (name, value) in &self.config.kafka.properties {
+            client.set(name, value);
+        }
+        client.set("bootstrap.servers", &self.config.kafka.brokers);
+        client.set("client.id", format!("{}-{role}", self.config.kafka.client_id));
+        client.set("log.connection.close", "false");
+        client
+    }
+
+    fn consumer_base(&self, role: &str, group: &str) -> ClientConfig {
+        let mut client = self.base(role);
+        client.set("group.id", group);
+        client.set("enable.auto.commit", "false");
+        client.set("enable.auto.offset.store", "false");
+        client.set("auto.offset.reset", "earliest");
+        client.set("enable.partition.eof", "true");
+        // The default thresholds starve a fast poll loop: fetches would begin only when the queue has run low.
+        client.set("queued.min.messages", "100000");
+        client.set("queued.max.messages.kbytes", self.config.ledger.fetch_queue_kib.to_string());
+        client.set("fetch.queue.backoff.ms", "10");
+        client.set("fetch.wait.max.ms", "50");
+        client.set("fetch.message.max.bytes", "4194304");
+        client
+    }
+
+    /// A member of the ledger group. `range` gives one member the same partition of equally split topics.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn ledger_consumer(&self, worker: usize) -> KafkaResult<BaseConsumer> {
+        let ledger = &self.config.ledger;
+        let mut client = self.consumer_base(&format!("ledger-{worker}"), &ledger.group);
+        client.set("isolation.level", "read_committed");
+        client.set("partition.assignment.strategy", "range");
+        client.set("session.timeout.ms", ledger.session_timeout_ms.to_string());
+        client.set("heartbeat.interval.ms", (ledger.session_timeout_ms / 5).to_string());
+        if ledger.static_membership {
+            client.set("group.instance.id", self.member_name(worker));
+        }
+        client.create()
+    }
+
+    /// The producer of a worker. Its transactional id is stable over restarts, so that a restart settles what
+    /// the last run left.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn transactional_producer(&self, worker: usize) -> KafkaResult<BaseProducer> {
+        let timeout_ms = self.config.ledger.transaction_timeout_ms;
+        let mut client = self.producer_base(&format!("ledger-{worker}"));
+        client.set("transactional.id", self.member_name(worker));
+        client.set("transaction.timeout.ms", timeout_ms.to_string());
+        client.set("message.timeout.ms", timeout_ms.to_string());
+        client.set("delivery.report.only.error", "true");
+        client.create()
+    }
+
+    /// A producer for commands: no transactions, every record acknowledged by all replicas.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn producer(&self) -> KafkaResult<BaseProducer> {
+        self.producer_base("producer").create()
+    }
+
+    fn producer_base(&self, role: &str) -> ClientConfig {
+        let mut client = self.base(role);
+        client.set("enable.idempotence", "true");
+        client.set("acks", "all");
+        client.set("compression.type", "lz4");
+        client.set("linger.ms", "5");
+        client.set("batch.size", "1000000");
+        client.set("batch.num.messages", "10000");
+        client.set("queue.buffering.max.messages", "2000000");
+        client.set("queue.buffering.max.kbytes", "1048576");
+        // Above what any source allows: a record must be able to reach the quarantine.
+        client.set("message.max.bytes", "67108864");
+        client
+    }
+
+    /// Reads partitions by assignment, without being a member of any group. `read_committed`.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn committed_reader(&self, role: &str) -> KafkaResult<BaseConsumer> {
+        let mut client = self.consumer_base(role, &format!("{}-{role}", self.config.kafka.client_id));
+        client.set("isolation.level", "read_committed");
+        client.create()
+    }
+
+    /// Asks for the true ends of partitions. `read_uncommitted`: a read_committed client is told the last
+    /// stable offset, which can lie before a batch that is committed already.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn watermark_reader(&self, role: &str) -> KafkaResult<BaseConsumer> {
+        let mut client = self.base(role);
+        client.set("isolation.level", "read_uncommitted");
+        client.create()
+    }
+
+    /// For topics and their settings.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn admin(&self) -> KafkaResult<AdminClient<DefaultClientContext>> {
+        self.base("admin").create()
+    }
+
+    /// Unique among all workers of the deployment, stable over restarts.
+    fn member_name(&self, worker: usize) -> String {
+        format!("{}-{}-{worker}", self.config.ledger.group, self.config.instance_name())
+    }
+}
+
+/// First and next offset of a partition, as that client's isolation sees it.
+///
+/// # Errors
+/// The brokers do not answer, or do not know the partition.
+pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+    consumer.client().fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+}
