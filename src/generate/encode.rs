@@ -89,7 +89,7 @@ impl Encoder {
             respell(&mut self.draft, item);
         }
 
-        record.source_kind = item.source_kind();
+        record.source_kind = item.source_kind;
         self.write_key(item, &mut record.key);
         record.headers.clear();
         if let Edit::Header(name, value) = edit {

@@ -137,6 +137,8 @@ pub enum Expected {
 /// One record to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
+    /// The topic that it is sent to, which a faulty one may not belong on.
+    pub source_kind: SourceKind,
     /// The wallet's number, from 1.
     pub wallet: u32,
     pub event_id: u128,
@@ -151,16 +153,20 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) const fn source_kind(&self) -> SourceKind {
-        match self.body {
+    /// A good event that arrives for the first time, with the key that it should have.
+    pub(super) fn good(wallet: u32, event_id: u128, at: Timestamp, body: Body) -> Item {
+        let source_kind = match body {
             Body::Usage(_) => SourceKind::Generation,
             Body::Wallet(_) => SourceKind::Wallet,
-        }
+        };
+        let expected = Expected::from(body);
+        Item { source_kind, wallet, event_id, at, body, key: Key::Wallet, binary: false, respelt: false, fault: None, expected }
     }
 
-    /// The same event again, as a producer's retry sends it.
-    pub(super) const fn again(self) -> Item {
-        Item { expected: Expected::Duplicate, ..self }
+    /// The same made bad.
+    pub(super) fn with_fault(self, fault: &'static Fault) -> Item {
+        let expected = Expected::Quarantined(fault.reason);
+        Item { binary: fault.binary, respelt: false, fault: Some(fault), expected, ..self }
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod base64;
 mod books;
+mod chance;
 mod curve;
 mod draft;
 mod encode;
