@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::item::{Body, ChangeKind, Expected, Item, Made, Plan};
+use super::item::{Body, Expected, Item, Made, Plan};
 use super::options::GenerateOptions;
 use super::population::plan_of;
 use crate::event::Reason;

@@ -238,10 +238,10 @@ impl Edit {
     pub(super) fn apply(self, draft: &mut Draft, at: Timestamp) {
         match self {
             Edit::Attribute(name, value) => draft.attributes.set(name, format_args!("{value}")),
-            Edit::LongAttribute(name, bytes) => draft.attributes.set(name, format_args!("\"{:x>bytes$}\"", "")),
+            Edit::LongAttribute(name, bytes) => draft.attributes.set(name, format_args!("\"{}\"", "x".repeat(bytes))),
             Edit::NoAttribute(name) => draft.attributes.remove(name),
             Edit::Data(name, value) => draft.data.set(name, format_args!("{value}")),
-            Edit::LongData(name, bytes) => draft.data.set(name, format_args!("\"{:x>bytes$}\"", "")),
+            Edit::LongData(name, bytes) => draft.data.set(name, format_args!("\"{}\"", "x".repeat(bytes))),
             Edit::DataDays(name, days) => draft.data.set(name, format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
             Edit::NoData(name) => draft.data.remove(name),
             Edit::WholeData(raw) => draft.whole_data = Some(raw),

@@ -1,6 +1,5 @@
 //! Records into Kafka: acknowledged by all replicas, each on the partition that Java's partitioner would choose.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::encode::Record;
 use super::generator::Generator;
 use super::output::{GenerateError, Pace, Progress, Sent, Topics, drive};
+use crate::config::KafkaConfig;
 use crate::event::SourceKind;
 use crate::kafka::partition_for;
 
@@ -27,12 +27,8 @@ const POLL_EVERY: u64 = 1_000;
 /// Where to.
 #[derive(Clone, Debug)]
 pub struct KafkaTarget {
-    /// Bootstrap servers.
-    pub brokers: String,
-    /// Prefix of the client id.
-    pub client_id: String,
-    /// Further librdkafka settings: TLS, SASL.
-    pub properties: BTreeMap<String, String>,
+    /// How to reach it.
+    pub kafka: KafkaConfig,
     /// The source topics. They must exist.
     pub topics: Topics,
 }
@@ -156,11 +152,11 @@ impl<'a> Sender<'a> {
 impl KafkaTarget {
     fn client_config(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        for (name, value) in &self.properties {
+        for (name, value) in self.kafka.properties.as_map() {
             client.set(name, value);
         }
-        client.set("bootstrap.servers", &self.brokers);
-        client.set("client.id", format!("{}-generate", self.client_id));
+        client.set("bootstrap.servers", &self.kafka.brokers);
+        client.set("client.id", format!("{}-generate", self.kafka.client_id));
         client.set("enable.idempotence", "true");
         client.set("acks", "all");
         client.set("compression.type", "lz4");
@@ -174,7 +170,7 @@ impl KafkaTarget {
     }
 
     fn unreachable(&self, detail: String) -> GenerateError {
-        GenerateError::Unreachable { brokers: self.brokers.clone(), detail }
+        GenerateError::Unreachable { brokers: self.kafka.brokers.clone(), detail }
     }
 }
 

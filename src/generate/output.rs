@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::encode::Record;
 use super::generator::Generator;
+use crate::config::TopicsConfig;
 use crate::event::SourceKind;
 
 /// Time between two reports of progress.
@@ -51,6 +52,12 @@ pub struct Topics {
 }
 
 impl Topics {
+    /// The first source topic of each kind.
+    pub fn first_of(config: &TopicsConfig) -> Topics {
+        let first = |names: Vec<String>| names.into_iter().next().unwrap_or_default();
+        Topics { generation: first(config.generation_topics()), wallet: first(config.wallet_topics()) }
+    }
+
     /// The topic of a kind.
     pub fn name(&self, kind: SourceKind) -> &str {
         match kind {

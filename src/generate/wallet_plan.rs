@@ -178,7 +178,8 @@ impl Planner<'_> {
             let respelt = self.chance.one_in(2);
             let binary = if respelt { self.chance.one_in(4) } else { original.binary };
             let item = Item { key, respelt, binary, expected: Expected::Duplicate, ..original };
-            self.others.push((self.later(&original), item));
+            let deliver_at = self.later(&original);
+            self.others.push((deliver_at, item));
         }
     }
 
