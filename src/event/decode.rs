@@ -19,16 +19,16 @@ pub enum SourceKind {
 
 /// A record as Kafka delivered it.
 #[derive(Clone, Copy, Debug)]
-pub struct IncomingRecord<'a> {
+pub struct IncomingRecord<'a, 'h> {
     /// The kind of topic that it was first sent to.
     pub source_kind: SourceKind,
     /// Its value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Its headers, in order.
-    pub headers: &'a [(&'a str, &'a [u8])],
+    pub headers: &'h [(&'a str, &'a [u8])],
 }
 
-impl<'a> IncomingRecord<'a> {
+impl<'a> IncomingRecord<'a, '_> {
     /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value)
@@ -155,7 +155,7 @@ pub struct Event<'a> {
 /// # Errors
 /// The first of `too_large`, `not_json`, `not_cloudevent`, `unknown_type`, `missing_field`, `bad_value` that
 /// its envelope shows. Faults of the data are inside [`Event::data`].
-pub fn decode<'a>(record: &IncomingRecord<'a>, rules: &EventRules) -> Result<Event<'a>, Rejection> {
+pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result<Event<'a>, Rejection> {
     let value_bytes = record.value.map_or(0, <[u8]>::len);
     if value_bytes > rules.value_bytes_max {
         let detail = format!("the value has {value_bytes} bytes: allowed are {}", rules.value_bytes_max);

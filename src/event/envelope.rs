@@ -72,7 +72,7 @@ pub(super) fn json_text(raw: &str) -> Option<Cow<'_, str>> {
 ///
 /// # Errors
 /// `not_json` or `not_cloudevent`.
-pub(super) fn read<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Rejection> {
+pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
     let content_type = record.header("content-type").map(<[u8]>::to_ascii_lowercase);
     let is_event = content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents"));
     if is_event && content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents-batch")) {
@@ -82,7 +82,7 @@ pub(super) fn read<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Reje
     if has_attributes && !is_event { binary(record) } else { structured(record) }
 }
 
-fn structured<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Rejection> {
+fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     let event: Structured<'a> = serde_json::from_str(text).map_err(|error| not_an_event(text, &error))?;
     // serde would also take an array with the fields in their order.
@@ -110,7 +110,7 @@ fn not_an_event(text: &str, error: &serde_json::Error) -> Rejection {
     }
 }
 
-fn binary<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Rejection> {
+fn binary<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
     let mut envelope = Envelope { data: binary_data(record)?, ..Envelope::default() };
     for &(name, value) in record.headers {
         let attribute = match name {
@@ -133,7 +133,7 @@ fn binary<'a>(record: &IncomingRecord<'a>) -> Result<Envelope<'a>, Rejection> {
     Ok(envelope)
 }
 
-fn binary_data<'a>(record: &IncomingRecord<'a>) -> Result<Option<&'a str>, Rejection> {
+fn binary_data<'a>(record: &IncomingRecord<'a, '_>) -> Result<Option<&'a str>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     if text.trim().is_empty() {
         return Ok(None);

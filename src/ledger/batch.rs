@@ -1,0 +1,98 @@
+//! A batch on its way in: the records as they were polled, in one arena.
+
+use std::ops::Range;
+
+use crate::kafka::RecordView;
+
+/// Records of one poll round, with their bytes.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<RawRecord>,
+    headers: Vec<(Range<usize>, Range<usize>)>,
+}
+
+/// One record: places in the arena.
+pub struct RawRecord {
+    /// Index of its topic.
+    pub topic: usize,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Kafka timestamp, milliseconds since the epoch.
+    pub timestamp: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+impl Batch {
+    /// Copies a record in.
+    pub fn push(&mut self, topic: usize, record: &RecordView<'_>) {
+        let key = record.key.map(|key| self.store(key));
+        let value = record.value.map(|value| self.store(value));
+        let first_header = self.headers.len();
+        record.for_each_header(|name, value| {
+            let name = self.store(name.as_bytes());
+            let value = self.store(value);
+            self.headers.push((name, value));
+        });
+        let headers = first_header..self.headers.len();
+        let RecordView { partition, offset, timestamp, .. } = *record;
+        self.records.push(RawRecord { topic, partition, offset, timestamp, key, value, headers });
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.headers.clear();
+    }
+
+    /// Its records, in the order of polling.
+    pub fn records(&self) -> &[RawRecord] {
+        &self.records
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes of keys, values and headers.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The key of a record of this batch.
+    pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.key.clone().and_then(|range| self.bytes.get(range))
+    }
+
+    /// The value of a record of this batch.
+    pub fn value(&self, record: &RawRecord) -> Option<&[u8]> {
+        record.value.clone().and_then(|range| self.bytes.get(range))
+    }
+
+    /// The headers of a record of this batch, in order.
+    pub fn headers(&self, record: &RawRecord) -> Vec<(&str, &[u8])> {
+        let places = self.headers.get(record.headers.clone()).unwrap_or_default();
+        let header = |(name, value): &(Range<usize>, Range<usize>)| {
+            let name = self.bytes.get(name.clone()).and_then(|name| std::str::from_utf8(name).ok())?;
+            Some((name, self.bytes.get(value.clone())?))
+        };
+        places.iter().filter_map(header).collect()
+    }
+}
