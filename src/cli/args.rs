@@ -1,6 +1,7 @@
 //! What may be asked.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -9,7 +10,7 @@ use crate::app::Role;
 
 /// Turns generation events into credit charges, exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "creditstream", version = version(), max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "creditstream", version = VERSION.as_str(), max_term_width = 110, arg_required_else_help = true)]
 pub struct Arguments {
     /// Settings that differ from the defaults (TOML). CREDITSTREAM__SECTION__KEY in the environment overrides both.
     #[arg(long, global = true, value_name = "FILE")]
@@ -22,9 +23,9 @@ pub struct Arguments {
     pub command: Command,
 }
 
-fn version() -> String {
+static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{} (commit {}, librdkafka {})", env!("CARGO_PKG_VERSION"), crate::metrics::REVISION, crate::kafka::librdkafka_version())
-}
+});
 
 /// A command.
 #[derive(Debug, Subcommand)]

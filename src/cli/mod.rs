@@ -65,7 +65,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::CheckConfig => Ok(exit::DONE),
             Command::CheckEvents(command) => check_events::run(&config, &command, output),
             Command::Generate(command) => generate::run(&config, &command, output),
-            Command::Contract(command) => publish::contract(&config, command, output).await,
+            Command::Contract(command) => publish::contract(&config, command, output),
             Command::Topup(command) => publish::topup(&config, &command, output),
             Command::Adjust(command) => publish::adjust(&config, &command, output),
             Command::Quarantine(command) => quarantine::run(&config, command, output),
