@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,22 +49,22 @@ pub struct Batch {
     begun: Option<Instant>,
 }
 
-/// What the thread, the client's callbacks and the stage share.
+/// What the threads, the client's callbacks and the stage share.
 struct Context {
     epoch: watch::Sender<u64>,
-    /// Who waits for the commit that is under way.
-    committing: Mutex<Option<oneshot::Sender<KafkaResult<()>>>>,
     topics: TopicsConfig,
     metrics: Metrics,
 }
 
-/// The stage's handle on the thread.
+/// Offsets, and who waits for the broker's answer.
+type Commit = (TopicPartitionList, oneshot::Sender<KafkaResult<()>>);
+
+/// The stage's handle on the threads.
 pub struct Reader {
     /// Batches, then the error that ended the thread.
     batches: mpsc::Receiver<Result<Batch, KafkaError>>,
     context: Arc<Context>,
-    /// The thread owns the consumer, so that closing it never holds up the stage.
-    consumer: Weak<BaseConsumer<Context>>,
+    commits: std::sync::mpsc::Sender<Commit>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -98,7 +98,6 @@ impl Reader {
     pub fn start(config: &Config, metrics: Metrics) -> Result<Reader, KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
-            committing: Mutex::new(None),
             topics: config.topics.clone(),
             metrics,
         };
@@ -118,11 +117,12 @@ impl Reader {
             stop: Arc::clone(&stop),
             is_paused: false,
         };
-        let weak = Arc::downgrade(&consumer);
+        let (commits, requests) = std::sync::mpsc::channel();
+        let committed_by = Arc::downgrade(&consumer);
         drop(consumer);
-        let thread = std::thread::Builder::new().name("sink-reader".to_owned()).spawn(move || collector.run());
-        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread for the reader: {error}")))?;
-        Ok(Reader { batches, context, consumer: weak, stop, thread: Some(thread) })
+        spawn("sink-committer", move || commit_each(&committed_by, &requests))?;
+        let thread = spawn("sink-reader", move || collector.run())?;
+        Ok(Reader { batches, context, commits, stop, thread: Some(thread) })
     }
 
     /// The next batch.
@@ -154,11 +154,7 @@ impl Reader {
             offsets.add_partition_offset(topic, of.partition, Offset::Offset(*next_offset))?;
         }
         let (sender, answer) = oneshot::channel();
-        *lock(&self.context.committing) = Some(sender);
-        {
-            let consumer = self.consumer.upgrade().ok_or(KafkaError::Canceled)?;
-            consumer.commit(&offsets, CommitMode::Async)?;
-        }
+        self.commits.send((offsets, sender)).map_err(|_| KafkaError::Canceled)?;
         let answer = tokio::time::timeout(COMMIT_WAIT_MAX, answer).await;
         let timed_out = KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut);
         answer.map_err(|_| timed_out)?.map_err(|_| KafkaError::Canceled)?
@@ -208,7 +204,23 @@ fn client_config(config: &Config) -> ClientConfig {
     client
 }
 
-/// The thread.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> KafkaResult<JoinHandle<()>> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| KafkaError::ClientCreation(format!("no thread {name}: {error}")))
+}
+
+/// Commits as asked, until nobody can ask any more. On a thread of its own: a commit blocks while the broker
+/// is away, and an asynchronous one never reports back (rdkafka 0.39 leaves librdkafka's callback unset). It
+/// does not keep the consumer alive: closing it is the reader's.
+fn commit_each(consumer: &Weak<BaseConsumer<Context>>, requests: &std::sync::mpsc::Receiver<Commit>) {
+    for (offsets, answer) in requests {
+        let consumer = consumer.upgrade().ok_or(KafkaError::Canceled);
+        // An error says that the stage has given up waiting.
+        let _ = answer.send(consumer.and_then(|consumer| consumer.commit(&offsets, CommitMode::Sync)));
+    }
+}
+
+/// The thread that reads.
 struct Collector {
     consumer: Arc<BaseConsumer<Context>>,
     context: Arc<Context>,
@@ -336,12 +348,6 @@ impl ConsumerContext for Context {
             Rebalance::Error(error) => tracing::warn!(%error, "the sink's group cannot be balanced"),
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Some(waiting) = lock(&self.committing).take() {
-            let _ = waiting.send(result);
-        }
-    }
 }
 
 impl ClientContext for Context {
@@ -368,9 +374,4 @@ fn lag_records(partition: &Partition) -> i64 {
     }
     let to_fetch = partition.ls_offset.saturating_sub(partition.next_offset).max(0);
     to_fetch.saturating_add(partition.fetchq_cnt)
-}
-
-/// A poisoned lock guards plain values here: a panic elsewhere leaves none half written.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
