@@ -9,9 +9,9 @@
 //! read again from the committed offset by whoever owns the partition then. Hence the `range` assignor, which
 //! revokes everything at each rebalance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,8 +52,18 @@ pub struct Batch {
 /// What the threads, the client's callbacks and the stage share.
 struct Context {
     epoch: watch::Sender<u64>,
+    progress: Mutex<HashMap<SourcePartition, Progress>>,
     topics: TopicsConfig,
     metrics: Metrics,
+}
+
+/// How far a partition has come since it was assigned: the offset after the last record …
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// … that was read,
+    read: i64,
+    /// … that ClickHouse has acknowledged; 0: none yet.
+    acknowledged: i64,
 }
 
 /// Offsets, and who waits for the broker's answer.
@@ -98,6 +108,7 @@ impl Reader {
     pub fn start(config: &Config, metrics: Metrics) -> Result<Reader, KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
+            progress: Mutex::new(HashMap::new()),
             topics: config.topics.clone(),
             metrics,
         };
@@ -157,7 +168,11 @@ impl Reader {
         self.commits.send((offsets, sender)).map_err(|_| KafkaError::Canceled)?;
         let answer = tokio::time::timeout(COMMIT_WAIT_MAX, answer).await;
         let timed_out = KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut);
-        answer.map_err(|_| timed_out)?.map_err(|_| KafkaError::Canceled)?
+        answer.map_err(|_| timed_out)?.map_err(|_| KafkaError::Canceled)??;
+        for (of, next_offset) in positions {
+            self.context.note(*of, |progress| progress.acknowledged = *next_offset);
+        }
+        Ok(())
     }
 
     /// Leaves the group. Waits at most `patience` for the thread: it may hang on a broker that is away.
@@ -274,7 +289,11 @@ impl Collector {
             *batch = Batch::new(*self.context.epoch.borrow());
         }
         match Source::of(message.topic(), &self.context.topics) {
-            Some(source) => batch.push(detach(source, message)),
+            Some(source) => {
+                let record = detach(source, message);
+                self.context.note(record.from, |progress| progress.read = record.offset.saturating_add(1));
+                batch.push(record);
+            }
             None => tracing::warn!(topic = message.topic(), "a record of a topic that was not asked for"),
         }
     }
@@ -332,11 +351,18 @@ fn detach(source: Source, message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
+impl Context {
+    fn note(&self, of: SourcePartition, change: impl FnOnce(&mut Progress)) {
+        change(lock(&self.progress).entry(of).or_default());
+    }
+}
+
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 self.epoch.send_modify(|epoch| *epoch += 1);
+                lock(&self.progress).clear();
                 for element in partitions.elements() {
                     self.metrics.clear_lag(STAGE, element.topic(), &element.partition().to_string());
                 }
@@ -353,11 +379,11 @@ impl ConsumerContext for Context {
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         for (topic, statistics) in &statistics.topics {
-            if Source::of(topic, &self.topics).is_none() {
-                continue;
-            }
+            let Some(source) = Source::of(topic, &self.topics) else { continue };
             for partition in statistics.partitions.values().filter(|partition| partition.fetch_state == "active") {
-                let lag = lag_records(partition);
+                let of = SourcePartition { source, partition: partition.partition };
+                let progress = lock(&self.progress).get(&of).copied().unwrap_or_default();
+                let lag = lag_records(partition, progress);
                 let labels = [STAGE, topic, &partition.partition.to_string()];
                 self.metrics.lag_records.with_label_values(&labels).set(lag);
             }
@@ -367,11 +393,16 @@ impl ClientContext for Context {
 
 /// Records that are not in ClickHouse yet. Where all that was read is there, only what is still to be read
 /// counts: transaction markers take up offsets at the end of a partition, and are never read.
-fn lag_records(partition: &Partition) -> i64 {
-    let begin = if partition.committed_offset >= 0 { partition.committed_offset } else { partition.lo_offset };
-    if begin < partition.app_offset {
+fn lag_records(partition: &Partition, progress: Progress) -> i64 {
+    if progress.acknowledged < progress.read {
+        let begin = progress.acknowledged.max(partition.committed_offset).max(partition.lo_offset);
         return partition.ls_offset.saturating_sub(begin).max(0);
     }
     let to_fetch = partition.ls_offset.saturating_sub(partition.next_offset).max(0);
     to_fetch.saturating_add(partition.fetchq_cnt)
+}
+
+/// A poisoned lock guards plain numbers here: a panic elsewhere leaves none half written.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -142,12 +142,13 @@ fn a_record_that_cannot_be_read_stops_its_partition_before_it() {
     let is_malformed = |reason: &RecordError| matches!(reason, RecordError::Malformed(_));
     let ledger = |value: &str| record(Source::Ledger, 0, 2, "a", value);
     let tombstone = Record { value: None, ..charge(2, "a", 2) };
-    let cases: [(Record, &dyn Fn(&RecordError) -> bool); 5] = [
-        (charge(2, "a", 5), &is_gap),
-        (ledger(r#"{"v":2,"wallet_id":"a","entries":[]}"#), &is_newer),
-        (ledger(r#"{"v":2,"something":"else"}"#), &is_newer),
-        (ledger("{"), &is_malformed),
-        (tombstone, &|reason| matches!(reason, RecordError::NoValue)),
+    type Check = fn(&RecordError) -> bool;
+    let cases: [(Record, Check); 5] = [
+        (charge(2, "a", 5), is_gap),
+        (ledger(r#"{"v":2,"wallet_id":"a","entries":[]}"#), is_newer),
+        (ledger(r#"{"v":2,"something":"else"}"#), is_newer),
+        (ledger("{"), is_malformed),
+        (tombstone, |reason| matches!(reason, RecordError::NoValue)),
     ];
     for (bad, is_right) in cases {
         let elsewhere = Record { from: SourcePartition { source: Source::Ledger, partition: 1 }, ..charge(7, "b", 1) };

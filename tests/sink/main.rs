@@ -4,246 +4,23 @@
 //! that is not there fails the test; nothing is skipped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod samples;
+mod servers;
+mod world;
+
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use creditstream::config::{Config, process_env};
-use creditstream::metrics::Metrics;
-use creditstream::sink::block::Block;
 use creditstream::sink::guard::FoldGuard;
-use creditstream::sink::insert::{self, ClickHouse, FrozenInsert};
+use creditstream::sink::insert::FrozenInsert;
 use creditstream::sink::migrate::{MIGRATIONS, Migration, MigrationError, MigrationReport, migrate_with};
-use creditstream::sink::record::{Record, Source, SourcePartition};
-use creditstream::sink::{self, SinkError, migrate, rows, tables};
-use creditstream::time::Timestamp;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A database, topics and a group that nobody else uses; taken away at the end.
-struct World {
-    config: Config,
-}
-
-impl World {
-    fn new() -> World {
-        // Logs of a test that fails: RUST_LOG=creditstream=debug.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let mut config = Config::load(None, process_env()).unwrap();
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        config.clickhouse.database = format!("sink_test_{id}");
-        config.topics.ledger = format!("sink-test-{id}.ledger");
-        config.topics.wallets = format!("sink-test-{id}.wallets");
-        config.topics.quarantine = format!("sink-test-{id}.quarantine");
-        config.sink.group = format!("sink-test-{id}");
-        config.sink.batch_wait_ms_max = 50;
-        config.sink.retry_ms_min = 20;
-        config.sink.retry_ms_max = 100;
-        World { config }
-    }
-
-    /// With tables.
-    async fn migrated() -> World {
-        let world = World::new();
-        migrate(&world.config.clickhouse).await.expect("is the stack up? python3 stack/stack.py up");
-        world
-    }
-
-    /// With tables and topics.
-    async fn whole() -> World {
-        let world = World::migrated().await;
-        let admin: AdminClient<DefaultClientContext> = world.kafka().create().unwrap();
-        let topics = Source::ALL.map(|source| source.topic(&world.config.topics).to_owned());
-        let new: Vec<NewTopic<'_>> =
-            topics.iter().map(|topic| NewTopic::new(topic, 2, TopicReplication::Fixed(1))).collect();
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        for made in admin.create_topics(&new, &options).await.expect("is the stack up? python3 stack/stack.py up") {
-            made.unwrap();
-        }
-        world
-    }
-
-    fn kafka(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", self.config.kafka.bootstrap_servers());
-        client
-    }
-
-    fn clickhouse(&self) -> ClickHouse {
-        ClickHouse::new(&self.config.clickhouse, &self.config.sink, Metrics::new())
-    }
-
-    /// The answer, one row a line, tabs between columns.
-    async fn query(&self, sql: &str) -> String {
-        self.query_as(sql, "TabSeparated").await.unwrap()
-    }
-
-    async fn query_as(&self, sql: &str, format: &str) -> clickhouse::error::Result<String> {
-        let client = insert::client(&self.config.clickhouse).with_database(&self.config.clickhouse.database);
-        let answer = client.query_raw(sql).fetch_bytes(format)?.collect().await?;
-        Ok(String::from_utf8(answer.to_vec()).unwrap())
-    }
-
-    /// Waits until a query has this answer.
-    async fn until(&self, sql: &str, expected: &str) {
-        let begun = Instant::now();
-        loop {
-            let answer = self.query(sql).await;
-            if answer.trim_end() == expected {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{sql}\nexpected:\n{expected}\ncame:\n{answer}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// All five tables, as they read.
-    async fn everything(&self) -> String {
-        let mut text = String::new();
-        for schema in tables::ALL {
-            let sql = format!("SELECT * FROM {} FINAL ORDER BY ALL", schema.table);
-            text.push_str(&self.query_as(&sql, "JSONEachRow").await.unwrap());
-        }
-        text
-    }
-
-    fn start(&self) -> Running {
-        self.start_with(self.config.clone())
-    }
-
-    fn start_with(&self, config: Config) -> Running {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let metrics = Metrics::new();
-        let stage = sink::run(Arc::new(config), metrics.clone(), async {
-            let _ = stopped.await;
-        });
-        Running { stop, task: tokio::spawn(stage), metrics }
-    }
-
-    /// Sends records, in order, and waits until the broker has them.
-    fn produce(&self, records: &[Record]) {
-        let mut client = self.kafka();
-        let producer: ThreadedProducer<_> = client.set("enable.idempotence", "true").create().unwrap();
-        for record in records {
-            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(&**value) })
-            });
-            let mut message = BaseRecord::to(record.from.source.topic(&self.config.topics))
-                .partition(record.from.partition)
-                .timestamp(record.timestamp.millis())
-                .key(&*record.key)
-                .headers(headers);
-            if let Some(value) = &record.value {
-                message = message.payload(&**value);
-            }
-            producer.send(message).map_err(|(error, _)| error).unwrap();
-        }
-        producer.flush(PATIENCE).unwrap();
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let config = self.config.clickhouse.clone();
-        // A runtime of its own: the test's may be on its way out.
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let sql = format!("DROP DATABASE IF EXISTS {}", config.database);
-            let _ = runtime.block_on(insert::client(&config).query_raw(&sql).execute());
-        });
-        let _ = cleaning.join();
-    }
-}
-
-struct Running {
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<Result<(), SinkError>>,
-    metrics: Metrics,
-}
-
-impl Running {
-    /// Stops it, and says how long that took.
-    async fn stop(self) -> Duration {
-        let begun = Instant::now();
-        let _ = self.stop.send(());
-        self.task.await.unwrap().unwrap();
-        begun.elapsed()
-    }
-}
-
-fn record(source: Source, partition: i32, key: &str, value: &str) -> Record {
-    Record {
-        from: SourcePartition { source, partition },
-        offset: 0,
-        timestamp: Timestamp::parse("2026-11-03T10:15:32.500Z").unwrap(),
-        key: key.as_bytes().into(),
-        value: Some(value.as_bytes().into()),
-        headers: Vec::new(),
-    }
-}
-
-/// A wallet's entries from..=to: charges of seq credits in one bucket.
-fn charges(wallet_id: &str, seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
-    let charge = |seq: u64| {
-        let total: u64 = (1..=seq).sum();
-        let value = format!(
-            r#"{{"v":1,"wallet_id":"{wallet_id}","entries":[{{"seq":{seq},"entry_type":"charged","credits":-{seq},"posted_at":"2026-11-03T10:15:31.000Z","event_time":"2026-11-03T10:15:30.123Z","event_type":"generation.completed","source":"/render","event_id":"e{seq}","job_id":"j{seq}","asset_type":"image","model":"m","plan":"lite","images":{seq},"rate_card":"2026","rate":"1","level":"ok","balance_after":-{total},"overdraft_after":{total},"origin_topic":"generation.events","bucket":{{"hour":"2026-11-03T10:00:00.000Z","part":1,"jobs":{seq},"images":{total},"credits_charged":{total}}}}}]}}"#
-        );
-        record(Source::Ledger, 0, wallet_id, &value)
-    };
-    seqs.map(charge).collect()
-}
-
-/// An entry that uses every column.
-const FULL_ENTRY: &str = r#"{"v":1,"wallet_id":"ws_42","entries":[{"seq":1,"entry_type":"granted","credits":1000,
-"held_credits":-3,"amount":7,"posted_at":"2026-11-03T10:15:31.000Z","event_time":"2026-11-03T10:15:30.123Z",
-"event_type":"topup.purchased","source":"/shop","event_id":"e1","fingerprint":"00000000000000ff","job_id":"j",
-"asset_id":"a","asset_type":"video","model":"veo \"3\"","user_id":"u","project_id":"p","images":4,
-"video_seconds":"4.5","rate_card":"2026-01","rate":"4.500001","grant_effects":[
-{"grant_id":"topup:t1","kind":"topup","credits":1000,"remaining_after":990},
-{"grant_id":"plan:c:0","kind":"plan","credits":-10,"expires_at":"9999-12-31T23:59:59.999Z"}],
-"balance_after":990,"held_after":5,"overdraft_after":10,"level":"critical","plan":"lite","contract_id":"c",
-"period_start":"2026-11-01","amount_usd":"250.5","reason":"r\u00e4","actor":"ac","reference":"inv","origin_topic":"wallet.events",
-"origin_partition":3,"origin_offset":77,"business_id":"topup:t1",
-"bucket":{"hour":"2026-11-03T10:00:00.000Z","part":1,"jobs":2,"images":4,"video_seconds":"4.5","credits_charged":20,"credits_reversed":3,"credits_refused":2}}]}"#;
-
-const SNAPSHOT: &str = r#"{"v":1,"wallet_id":"ws_42","seq":9,"plan":"lite","contract_id":"c","balance":990,"held":5,"available":985,
-"overdraft":10,"plan_credits":3,"topup_credits":990,"adjustment_credits":7,"allocation":1000,"level":"low",
-"next_allocation_at":"2026-12-01T00:00:00.000Z","term_started_at":"2026-11-01T00:00:00.000Z",
-"first_seen_at":"2026-11-01T00:00:00.001Z","updated_at":"2026-11-03T10:15:31.000Z","grants":[
-{"grant_id":"topup:t1","kind":"topup","credits_granted":1000,"credits_remaining":990,"credits_repaid":10,"priority":30,
-"granted_at":"2026-11-03T10:15:30.123Z","amount_usd":"250","seq":4},
-{"grant_id":"plan:c:0","kind":"plan","credits_granted":5,"credits_remaining":0,"priority":10,
-"granted_at":"2026-11-01T00:00:00.000Z","expires_at":"2027-11-01T00:00:00.000Z","contract_id":"c","seq":2}]}"#;
-
-/// Two quarantined records: one as the ledger stage writes it, one that somebody else wrote.
-fn quarantined() -> Vec<Record> {
-    let event = r#"{"specversion":"1.0","id":"e9","source":"/render","subject":"ws_42","data":"ÿ"}"#;
-    let mut ours = record(Source::Quarantine, 1, "ws_42", event);
-    let headers = [
-        ("trace", "t-1"),
-        ("cs_reason", "bad_value"),
-        ("cs_detail", "seconds: expected a number above 0"),
-        ("cs_topic", "generation.events"),
-        ("cs_topic_id", "q1"),
-        ("cs_partition", "4"),
-        ("cs_offset", "12345678901"),
-        ("cs_time", "2026-11-03T10:15:30.001Z"),
-    ];
-    ours.headers = headers.map(|(name, value)| (name.into(), value.as_bytes().into())).to_vec();
-    let mut foreign = record(Source::Quarantine, 1, "", "");
-    foreign.value = Some([0xff, b'x'].into());
-    vec![ours, foreign]
-}
+use creditstream::sink::record::{Record, Source};
+use creditstream::sink::{migrate, rows, tables};
+use rdkafka::producer::Producer;
+use samples::{FULL_ENTRY, SNAPSHOT, charges, quarantined, record};
+use servers::{Gate, failing_server};
+use tokio::net::TcpListener;
+use world::{PATIENCE, World};
 
 fn blocks_of(world: &World, records: &[Record]) -> Vec<FrozenInsert> {
     let none = std::collections::HashSet::new();
@@ -351,7 +128,9 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     assert!(text.contains(r#"creditstream_clickhouse_rows_total{table="ledger_entries"} 500"#), "{text}");
     // What comes later is added; a second copy of an entry is passed over.
     world.produce(&charges("ws_1", 300..=301));
-    world.until("SELECT count(), max(ledger_offset) FROM ledger_entries", "501\t501").await;
+    // Offset 500 is the marker of the first transaction.
+    world.until("SELECT count(), max(ledger_offset) FROM ledger_entries", "501\t502").await;
+    running.until_no_lag(&world.config.topics.ledger).await;
     let took = running.stop().await;
     assert!(took < Duration::from_secs(2), "{took:?}");
     let once = world.everything().await;
@@ -377,6 +156,37 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_wrote_counts_only_once_it_is_committed() {
+    let world = World::whole().await;
+    let running = world.start();
+    world.send(&charges("ws_1", 1..=10)).abort_transaction(PATIENCE).unwrap();
+    world.produce(&charges("ws_1", 1..=5));
+    let open = world.send(&charges("ws_1", 6..=7));
+    world.until("SELECT count(), max(seq) FROM ledger_entries", "5\t5").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.query("SELECT count() FROM ledger_entries").await, "5\n");
+    open.commit_transaction(PATIENCE).unwrap();
+    world.until("SELECT count(), sum(credits) FROM ledger_entries", "7\t-28").await;
+    running.stop().await;
+}
+
+/// More months in one batch than ClickHouse takes by default: refused, they would be tried for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_many_months_are_taken() {
+    let world = World::migrated().await;
+    let months = (0..150).map(|month| {
+        let mut record = quarantined().remove(0);
+        let time = format!("{}-{:02}-01T00:00:00Z", 2000 + month / 12, 1 + month % 12);
+        record.headers.push(("cs_time".into(), time.as_bytes().into()));
+        record.headers.push(("cs_offset".into(), month.to_string().as_bytes().into()));
+        record
+    });
+    let insert = blocks_of(&world, &months.collect::<Vec<_>>()).remove(0);
+    world.clickhouse().insert(&insert).await.unwrap();
+    assert_eq!(world.query("SELECT count(), uniqExact(_partition_id) FROM quarantined_events").await, "150\t150\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gap_stops_its_partition_and_the_others_go_on() {
     let world = World::whole().await;
     let mut records = charges("ws_1", 1..=2);
@@ -394,45 +204,6 @@ async fn a_gap_stops_its_partition_and_the_others_go_on() {
     let text = running.metrics.encode();
     assert!(text.contains(r#"creditstream_shard_stopped{reason="sink",shard="0"} 1"#), "{text}");
     running.stop().await;
-}
-
-/// A proxy before ClickHouse that can be shut: then it cuts what is open and refuses what comes.
-struct Gate {
-    url: String,
-    is_open: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Gate {
-    async fn before(url: &str) -> Gate {
-        let target = url.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let is_open = Arc::new(AtomicBool::new(true));
-        let open = Arc::clone(&is_open);
-        let task = tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                if !open.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let (target, open) = (target.clone(), Arc::clone(&open));
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(target).await.unwrap();
-                    let shut = async {
-                        while open.load(Ordering::SeqCst) {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                    };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        () = shut => {}
-                    }
-                });
-            }
-        });
-        Gate { url, is_open, task }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -520,33 +291,6 @@ async fn a_wrong_password_is_permanent() {
     world.config.clickhouse.user = right;
 }
 
-/// A server that takes whatever comes, and answers the first requests with an error of ClickHouse's.
-async fn failing_server(failures: usize, answer: &'static str) -> (String, Arc<std::sync::Mutex<Vec<Vec<u8>>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (seen, count) = (Arc::clone(&requests), Arc::new(AtomicUsize::new(0)));
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            // A chunked body ends with a chunk of no bytes.
-            while !request.ends_with(b"\r\n0\r\n\r\n") {
-                if stream.read_buf(&mut request).await.unwrap() == 0 {
-                    break;
-                }
-            }
-            seen.lock().unwrap().push(request);
-            let answer = match count.fetch_add(1, Ordering::SeqCst) < failures {
-                true => format!("HTTP/1.1 500 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", answer.len()),
-                false => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
-            };
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, requests)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_try_sends_the_same_bytes() {
     let mut world = World::new();
@@ -579,19 +323,19 @@ async fn every_try_is_bounded_in_time() {
     world.config.clickhouse.url = url;
 }
 
-/// Not a test of speed but of its order of magnitude; prints what it measured.
+/// Not a test but a measurement: the same entries turned into rows, inserted, and read from Kafka by the sink.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: cargo test --release --test sink -- --ignored --nocapture"]
 #[allow(clippy::print_stdout)]
 async fn measure_the_insert_path() {
     const ROUNDS: u64 = 10;
-    let world = World::migrated().await;
+    let world = World::whole().await;
     let clickhouse = world.clickhouse();
     let (mut building, mut inserting, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
     for round in 0..ROUNDS {
-        let records: Vec<Record> = (0..1000)
-            .flat_map(|wallet| charges(&format!("ws_{wallet:05}_{round}"), 1..=50))
-            .collect();
+        let wallets = (0..1000).map(|wallet| format!("ws_{wallet:05}_{round}"));
+        let records: Vec<Record> = wallets.flat_map(|wallet_id| charges(&wallet_id, 1..=50)).collect();
+        world.produce(&records);
         let begun = Instant::now();
         let inserts = blocks_of(&world, &records);
         building += begun.elapsed();
@@ -604,7 +348,13 @@ async fn measure_the_insert_path() {
     }
     let entries = 50_000 * ROUNDS;
     let rate = |time: Duration| (entries as f64 / time.as_secs_f64()) as u64;
-    println!("{entries} entries (and their usage rows), {bytes} bytes: built {}/s, inserted {}/s", rate(building), rate(inserting));
-    let empty = Block::new(&tables::LEDGER_ENTRIES);
-    assert_eq!(empty.rows(), 0);
+    println!("{entries} entries and their usage, {} bytes each as Native", bytes as u64 / entries);
+    println!("turned into rows and serialised: {}/s", rate(building));
+    println!("inserted: {}/s", rate(inserting));
+    world.query("TRUNCATE TABLE ledger_entries").await;
+    let begun = Instant::now();
+    let running = world.start();
+    world.until("SELECT count() FROM ledger_entries", &entries.to_string()).await;
+    println!("from Kafka by the whole sink: {}/s", rate(begun.elapsed()));
+    running.stop().await;
 }
