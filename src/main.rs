@@ -1,3 +1,7 @@
 //! The `creditstream` binary: parses the command line and delegates.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    creditstream::cli::main()
+}

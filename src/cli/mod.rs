@@ -1,1 +1,82 @@
-//! (stub)
+//! Owns the command line: what may be asked, how answers look, and exit codes.
+//!
+//! Results go to stdout; logs, progress and errors to stderr. Nothing here decides about credits.
+#![allow(clippy::print_stdout)]
+
+mod args;
+mod check_events;
+mod exit;
+mod generate;
+mod output;
+mod publish;
+mod quarantine;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::app::{self, Role};
+use crate::config::{Config, process_env};
+use crate::telemetry;
+use crate::time::Timestamp;
+use args::{Arguments, Command};
+use exit::Failure;
+use output::Output;
+
+/// Parses the command line, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    let output = Output { format: arguments.format };
+    match dispatch(arguments, output) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
+    let config = Config::load(arguments.config.as_deref(), process_env()).map_err(Failure::config)?;
+    if let Command::CheckConfig = arguments.command {
+        return check_config(&config, output);
+    }
+    telemetry::init(&config.log).map_err(Failure::config)?;
+    let config = Arc::new(config);
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::bug(&error))?;
+    runtime.block_on(async move {
+        match arguments.command {
+            Command::Run { roles } => {
+                let roles = if roles.is_empty() { vec![Role::Ledger, Role::Sink] } else { roles };
+                app::run(config, &roles).await.map_err(Failure::from_chain)?;
+                Ok(exit::DONE)
+            }
+            Command::Init => {
+                let done = app::init(&config).await.map_err(Failure::from_chain)?;
+                output.lines(&done, "nothing to do: topics and tables are as they should be")
+            }
+            Command::CheckConfig => Ok(exit::DONE),
+            Command::CheckEvents(command) => check_events::run(&config, &command, output),
+            Command::Generate(command) => generate::run(&config, &command, output),
+            Command::Contract(command) => publish::contract(&config, command, output),
+            Command::Topup(command) => publish::topup(&config, &command, output),
+            Command::Adjust(command) => publish::adjust(&config, &command, output),
+            Command::Quarantine(command) => quarantine::run(&config, command, output),
+        }
+    })
+}
+
+/// The settings in force. Prices must be readable, and older than the horizon.
+fn check_config(config: &Config, output: Output) -> Result<u8, Failure> {
+    let pricing = app::pricing(config).map_err(|error| Failure::config(format!("{error:#}")))?;
+    let horizon_ms = i64::try_from(config.clock.horizon().as_millis()).unwrap_or(i64::MAX);
+    pricing.check_covers(Timestamp::now().plus_millis(-horizon_ms)).map_err(Failure::config)?;
+    output.settings(config)
+}

@@ -167,7 +167,7 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
     if specversion != "1.0" {
         return Err(Rejection::new(Reason::NotCloudevent, format!("specversion is {specversion:?}: expected \"1.0\"")));
     }
-    let mut take = |attribute: &mut envelope::Attribute<'a>, name| {
+    let take = |attribute: &mut envelope::Attribute<'a>, name| {
         std::mem::take(attribute).text().filter(|text| !text.is_empty()).ok_or_else(|| required(name))
     };
     let id = take(&mut envelope.id, "id")?;

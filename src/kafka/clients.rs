@@ -29,10 +29,10 @@ impl Clients {
 
     fn base(&self, role: &str) -> ClientConfig {
         let mut client = ClientConfig::new();
-        for (name, value) in &self.config.kafka.properties {
+        for (name, value) in self.config.kafka.properties.as_map() {
             client.set(name, value);
         }
-        client.set("bootstrap.servers", &self.config.kafka.brokers);
+        client.set("bootstrap.servers", self.config.kafka.bootstrap_servers());
         client.set("client.id", format!("{}-{role}", self.config.kafka.client_id));
         client.set("log.connection.close", "false");
         client

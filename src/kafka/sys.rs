@@ -277,6 +277,9 @@ unsafe fn transaction_result(step: &'static str, error: *mut rd::rd_kafka_error_
     }
 }
 
+/// `RD_KAFKA_PARTITION_UA`: with `MSG_F_PARTITION` each record names its own.
+const PARTITION_OF_RECORD: i32 = -1;
+
 /// A record on its way out: ranges of one buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct OutgoingRecord<'a> {
@@ -440,7 +443,7 @@ impl<C: ProducerContext> BatchProducer for BaseProducer<C> {
                 return Err(failure(RDKafkaErrorCode::InvalidTopic));
             }
             let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
-            let queued = rd::rd_kafka_produce_batch(handle, rd::RD_KAFKA_PARTITION_UA, flags, messages.as_mut_ptr(), count);
+            let queued = rd::rd_kafka_produce_batch(handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count);
             rd::rd_kafka_topic_destroy(handle);
             queued
         };

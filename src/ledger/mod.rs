@@ -1,1 +1,76 @@
-//! stub
+//! Owns the ledger stage: events in, entries out, one Kafka transaction per batch.
+//!
+//! A worker ([`worker`]) is two threads. One polls, decodes and processes a batch into an overlay; the other
+//! ([`committer`]) enqueues it in one go, flushes and commits, while the first goes on with the next batch.
+//! The first owns all state; the second owns the producer.
+//!
+//! **Invariant:** nothing is applied to a shard's state before its transaction is committed, and the entries, the
+//! wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction
+//! is never guessed: where it is not known, state is read again from the topics.
+
+mod assignment;
+mod batch;
+mod books;
+mod checkpoint;
+mod clock;
+mod committer;
+mod compute;
+mod decoding;
+mod identities;
+mod outbox;
+mod process;
+mod progress;
+mod report;
+mod restore;
+mod routes;
+mod shard;
+mod stage;
+mod store;
+mod watch;
+mod worker;
+
+pub use books::{Books, Outcome};
+pub use progress::{PROGRESS_FORMAT, PartitionProgress, ShardProgress};
+pub use stage::{LedgerError, run};
+
+/// The bounds of time, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeRules {
+    /// Events older than the shard clock by more than this are refused, and identities remembered as long.
+    pub horizon_ms: i64,
+    /// Events this much ahead of the wall clock are refused.
+    pub max_clock_skew_ms: i64,
+    /// The wall clock takes over after this long without records.
+    pub idle_after_ms: i64,
+}
+
+impl TimeRules {
+    /// From the `[clock]` table.
+    pub fn new(config: &crate::config::ClockConfig) -> TimeRules {
+        TimeRules {
+            horizon_ms: i64::from(config.horizon_days) * crate::time::DAY_MS,
+            max_clock_skew_ms: i64::from(config.max_clock_skew_seconds) * 1_000,
+            idle_after_ms: i64::from(config.idle_after_seconds) * 1_000,
+        }
+    }
+}
+
+/// Headers of a record that was handed over or quarantined: where it was first written.
+pub mod headers {
+    /// Topic.
+    pub const TOPIC: &str = "cs_topic";
+    /// Topic id.
+    pub const TOPIC_ID: &str = "cs_topic_id";
+    /// Partition, decimal.
+    pub const PARTITION: &str = "cs_partition";
+    /// Offset, decimal.
+    pub const OFFSET: &str = "cs_offset";
+    /// Kafka timestamp, RFC 3339.
+    pub const TIME: &str = "cs_time";
+    /// Key, where it had one; only on the way through intake, whose key is the wallet id.
+    pub const KEY: &str = "cs_key";
+    /// Machine-readable reason of a quarantined record.
+    pub const REASON: &str = "cs_reason";
+    /// Sentence for a person.
+    pub const DETAIL: &str = "cs_detail";
+}

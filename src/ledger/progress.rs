@@ -27,7 +27,7 @@ pub struct ShardProgress {
     pub origins: Vec<OriginProgress>,
 }
 
-/// How far a shard has come with the records of a partition that were handed over to it, and what became of them.
+/// How far a shard has come with the records of a partition that were handed over to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OriginProgress {
     /// Topic.
@@ -38,6 +38,15 @@ pub struct OriginProgress {
     pub partition: i32,
     /// Last offset processed.
     pub offset: i64,
+}
+
+/// Final outcomes of records that came through intake, by where they were first written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OriginBooks {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
     /// Final outcomes.
     pub outcomes: Books,
 }
@@ -57,6 +66,9 @@ pub struct PartitionProgress {
     pub offset: i64,
     /// Outcomes as read here.
     pub outcomes: Books,
+    /// Of intake: the same by origin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_origin: Vec<OriginBooks>,
 }
 
 /// Key of a shard's progress.

@@ -210,6 +210,17 @@ impl Pricing {
         in_force.map_or(&[], |set| set.packs.as_slice())
     }
 
+    /// Every instant at which a version comes into force, ascending.
+    pub fn version_starts(&self) -> Vec<Timestamp> {
+        let cards = self.rate_cards.iter().map(|card| card.effective_from);
+        let plans = self.plans.iter().map(|set| set.effective_from);
+        let topups = self.topups.iter().map(|set| set.effective_from);
+        let mut starts: Vec<Timestamp> = cards.chain(plans).chain(topups).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts
+    }
+
     /// Hash of the versions in force up to a time. Two instances may share a shard only where theirs are equal;
     /// versions that begin later do not count, so that a rolling restart can add them.
     pub fn hash_up_to(&self, clock: Timestamp, priorities: [u16; 3]) -> String {

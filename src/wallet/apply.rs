@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::entry::{BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, Origin};
 use super::fold::{Breach, FoldError, model_and_plan};
 use super::{LevelRules, Wallet};
+use crate::config::Config;
 use crate::event::{Adjusted, Completed, ContractStarted, Data, Fingerprint, Reason, Rejection, TopupPurchased, business_key};
 use crate::rate::{Pack, Plan, Pricing, Quantity, Rate, VideoMillis};
 use crate::time::{EventTime, PostedAt, ShardClock, Timestamp};
@@ -134,18 +135,40 @@ pub struct Moment {
 pub struct Policy {
     /// Prices, plans, packs.
     pub pricing: Arc<Pricing>,
-    /// Thresholds of levels.
-    pub levels: LevelRules,
-    /// Priority of plan grants.
-    pub plan_priority: u16,
-    /// Priority of adjustments.
-    pub adjustment_priority: u16,
-    /// Priority of top-ups.
-    pub topup_priority: u16,
-    /// Most grants with credits left.
-    pub open_grants_max: usize,
-    /// Most contract, top-up and adjustment ids.
-    pub business_ids_max: usize,
+    levels: LevelRules,
+    plan_priority: u16,
+    adjustment_priority: u16,
+    topup_priority: u16,
+    open_grants_max: usize,
+    business_ids_max: usize,
+    /// Hash of everything that decides about money, from each instant on at which a version comes into force.
+    hashes: Vec<(Timestamp, String)>,
+}
+
+impl Policy {
+    /// From the configuration and the pricing file.
+    pub fn new(config: &Config, pricing: Arc<Pricing>) -> Policy {
+        let priorities = &config.pricing;
+        let all = [priorities.plan_priority, priorities.adjustment_priority, priorities.topup_priority];
+        let starts = std::iter::once(Timestamp::MIN).chain(pricing.version_starts());
+        let hashes = starts.map(|start| (start, pricing.hash_up_to(start, all))).collect();
+        Policy {
+            levels: LevelRules::new(&config.alerts),
+            plan_priority: priorities.plan_priority,
+            adjustment_priority: priorities.adjustment_priority,
+            topup_priority: priorities.topup_priority,
+            open_grants_max: config.limits.open_grants_max,
+            business_ids_max: config.limits.business_ids_max,
+            pricing,
+            hashes,
+        }
+    }
+
+    /// Hash of everything that decides about money, by the versions in force up to a clock.
+    pub fn hash_up_to(&self, clock: ShardClock) -> &str {
+        let in_force = self.hashes.iter().rev().find(|(start, _)| *start <= clock.0);
+        in_force.map_or("", |(_, hash)| hash)
+    }
 }
 
 /// Why nothing was posted.

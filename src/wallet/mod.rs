@@ -13,8 +13,6 @@ mod fold;
 mod level;
 mod snapshot;
 mod state;
-#[cfg(test)]
-mod tests;
 
 pub use apply::{Cause, Command, JobCharge, JobHistory, Moment, Policy, Refusal, apply};
 pub use entry::{

@@ -1,0 +1,231 @@
+//! `quarantine list|show|replay`: what could not be applied, and the way back.
+//!
+//! A replay sends the record to the topic that it came from, as it came, with a header that links it to the
+//! quarantined one. Twice is harmless: the event's identity stands in the ledger after the first.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Serialize;
+
+use super::args::{Quarantine, QuarantineFilter};
+use super::exit::{self, Failure};
+use super::output::Output;
+use super::publish::instant;
+use crate::config::Config;
+use crate::event::Reason;
+use crate::kafka::{Clients, Polled, RecordView, poll_events, watermarks};
+use crate::ledger::headers;
+use crate::time::Timestamp;
+
+/// Header of a replayed record: PARTITION/OFFSET in the quarantine topic.
+pub const REPLAY_HEADER: &str = "cs_replay_of";
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A quarantined record.
+#[derive(Clone, Serialize)]
+struct Quarantined {
+    /// PARTITION/OFFSET in the quarantine topic.
+    place: String,
+    quarantined_at: Timestamp,
+    reason: String,
+    detail: String,
+    origin: String,
+    #[serde(skip)]
+    origin_topic: String,
+    #[serde(skip)]
+    origin_partition: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    headers: BTreeMap<String, String>,
+    #[serde(skip)]
+    raw_key: Option<Vec<u8>>,
+    #[serde(skip)]
+    raw_value: Option<Vec<u8>>,
+    #[serde(skip)]
+    raw_headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Lists, shows or replays.
+pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, Failure> {
+    match command {
+        Quarantine::List(filter) => {
+            let found = select(config, &[], &filter)?;
+            for record in &found {
+                output.object(record, || {
+                    format!("{:<12} {}  {:<17} {}  {}", record.place, record.quarantined_at, record.reason, record.origin, record.detail)
+                })?;
+            }
+            Ok(if found.is_empty() { exit::NO } else { exit::DONE })
+        }
+        Quarantine::Show { place } => {
+            let filter = QuarantineFilter { reason: None, since: None, limit: None };
+            let found = select(config, std::slice::from_ref(&place), &filter)?;
+            let record = found.first().ok_or_else(|| Failure::no(format!("no quarantined record at {place}")))?;
+            output.object(record, || show(record))?;
+            Ok(exit::DONE)
+        }
+        Quarantine::Replay { places, filter, dry_run } => {
+            if places.is_empty() && filter.reason.is_none() && filter.since.is_none() {
+                return Err(Failure::usage("replay what? give PARTITION/OFFSET, or --reason or --since"));
+            }
+            let found = select(config, &places, &filter)?;
+            if found.is_empty() {
+                return Err(Failure::no("no quarantined record fits"));
+            }
+            if !dry_run {
+                replay(config, &found)?;
+            }
+            let said = serde_json::json!({ "replayed": if dry_run { 0 } else { found.len() }, "selected": found.len() });
+            output.object(&said, || {
+                if dry_run { format!("{} records would be sent", found.len()) } else { format!("{} records sent again", found.len()) }
+            })?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+fn show(record: &Quarantined) -> String {
+    let headers: String = record.headers.iter().map(|(name, value)| format!("  {name}: {value}\n")).collect();
+    format!(
+        "place           {}\nquarantined at  {}\nreason          {}\ndetail          {}\ncame from       {}\nkey             {}\nheaders\n{headers}value\n{}",
+        record.place,
+        record.quarantined_at,
+        record.reason,
+        record.detail,
+        record.origin,
+        record.key.as_deref().unwrap_or("(none)"),
+        record.value.as_deref().unwrap_or("(tombstone)"),
+    )
+}
+
+/// Reads the quarantine topic up to its end as of now.
+fn select(config: &Config, places: &[String], filter: &QuarantineFilter) -> Result<Vec<Quarantined>, Failure> {
+    if let Some(reason) = filter.reason.as_deref()
+        && !Reason::ALL.iter().any(|known| known.as_str() == reason)
+    {
+        let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        return Err(Failure::usage(format!("--reason {reason:?}: known reasons are {}", known.join(", "))));
+    }
+    let since = filter.since.as_deref().map(|since| instant("--since", since)).transpose()?;
+    let fits = |record: &Quarantined| {
+        (places.is_empty() || places.contains(&record.place))
+            && filter.reason.as_deref().is_none_or(|reason| reason == record.reason)
+            && since.is_none_or(|since| record.quarantined_at >= since)
+    };
+    let mut found = Vec::new();
+    read_all(config, |record| {
+        let record = quarantined(record);
+        if fits(&record) {
+            found.push(record);
+        }
+    })?;
+    found.sort_by(|a, b| (a.quarantined_at, &a.place).cmp(&(b.quarantined_at, &b.place)));
+    if let Some(limit) = filter.limit {
+        found.truncate(limit);
+    }
+    Ok(found)
+}
+
+fn read_all(config: &Config, mut each: impl FnMut(&RecordView<'_>)) -> Result<(), Failure> {
+    let topic = &config.topics.quarantine;
+    let clients = Clients::new(std::sync::Arc::new(config.clone()));
+    let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
+    let reader: BaseConsumer = clients.committed_reader("quarantine").map_err(unreachable)?;
+    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(unreachable)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut assignment = TopicPartitionList::new();
+    let mut open: BTreeMap<i32, i64> = BTreeMap::new();
+    for partition in 0..i32::try_from(partitions).unwrap_or(0) {
+        let (first, end) = watermarks(&reader, topic, partition).map_err(unreachable)?;
+        if first < end {
+            assignment.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(unreachable)?;
+            open.insert(partition, end);
+        }
+    }
+    reader.assign(&assignment).map_err(unreachable)?;
+    let mut last_sign = Instant::now();
+    while !open.is_empty() {
+        let polled = poll_events(&reader, Duration::from_millis(200), |record| {
+            each(record);
+            (record.partition, record.offset + 1)
+        });
+        let reached = match polled {
+            Polled::Record(reached) => Some(reached),
+            Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
+            _ => None,
+        };
+        if let Some((partition, next)) = reached {
+            last_sign = Instant::now();
+            if open.get(&partition).is_some_and(|end| next >= *end) {
+                open.remove(&partition);
+            }
+        }
+        if last_sign.elapsed() > TIMEOUT {
+            return Err(Failure::unavailable(format!("topic {topic}: nothing came for {TIMEOUT:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn quarantined(record: &RecordView<'_>) -> Quarantined {
+    let mut own = Vec::new();
+    let mut raw_headers = Vec::new();
+    record.for_each_header(|name, value| {
+        if name.starts_with("cs_") {
+            own.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
+        } else {
+            raw_headers.push((name.to_owned(), value.to_vec()));
+        }
+    });
+    let header = |wanted: &str| own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()).unwrap_or_default();
+    let (origin_topic, partition) = (header(headers::TOPIC), header(headers::PARTITION));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Quarantined {
+        place: format!("{}/{}", record.partition, record.offset),
+        quarantined_at: Timestamp::from_millis(record.timestamp),
+        reason: header(headers::REASON),
+        detail: header(headers::DETAIL),
+        origin: format!("{origin_topic}/{partition}@{}", header(headers::OFFSET)),
+        origin_partition: partition.parse().unwrap_or(-1),
+        origin_topic,
+        key: record.key.map(text),
+        value: record.value.map(text),
+        headers: raw_headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        raw_key: record.key.map(<[u8]>::to_vec),
+        raw_value: record.value.map(<[u8]>::to_vec),
+        raw_headers,
+    }
+}
+
+fn replay(config: &Config, records: &[Quarantined]) -> Result<(), Failure> {
+    let clients = Clients::new(std::sync::Arc::new(config.clone()));
+    let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
+    let producer: BaseProducer = clients.producer().map_err(unreachable)?;
+    for record in records {
+        let own = record.raw_headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+        let linked = own.insert(Header { key: REPLAY_HEADER, value: Some(record.place.as_str()) });
+        // Back onto its own partition: the order of its wallet's records is kept.
+        let mut out: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(&record.origin_topic).partition(record.origin_partition).headers(linked);
+        if let Some(key) = &record.raw_key {
+            out = out.key(key);
+        }
+        if let Some(value) = &record.raw_value {
+            out = out.payload(value);
+        }
+        producer.send(out).map_err(|(error, _)| unreachable(error))?;
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(TIMEOUT).map_err(unreachable)?;
+    if producer.in_flight_count() > 0 {
+        return Err(Failure::unavailable("not all records were acknowledged: replay again, twice is harmless"));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! One record before it has a spelling: what happened, what is wrong with it, and what must become of it.
+//!
+//! Items are small and `Copy`: they wait in queues until they are delivered, and are spelt only then.
+
+use super::faults::Fault;
+use crate::event::{Reason, SourceKind};
+use crate::time::Timestamp;
+
+/// The three plans of the default pricing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plan {
+    /// 200 credits a month.
+    Lite,
+    /// 1,100 credits a month.
+    Performance,
+    /// 3,300 credits a month.
+    Scale,
+}
+
+impl Plan {
+    /// All of them.
+    pub const ALL: [Plan; 3] = [Plan::Lite, Plan::Performance, Plan::Scale];
+
+    /// The name in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Plan::Lite => "lite",
+            Plan::Performance => "performance",
+            Plan::Scale => "scale",
+        }
+    }
+
+    /// What a month of it brings.
+    pub(super) const fn credits_per_month(self) -> i64 {
+        match self {
+            Plan::Lite => 200,
+            Plan::Performance => 1_100,
+            Plan::Scale => 3_300,
+        }
+    }
+}
+
+/// Top-up packs: US dollars and the credits that they bring.
+pub(super) const PACKS: [(u32, i64); 5] = [(100, 555), (250, 1_388), (500, 2_777), (1_000, 5_555), (2_000, 11_111)];
+
+/// What usage made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    Images(u32),
+    VideoMillis(u64),
+    /// Nothing that costs: the number of a free type.
+    Free(u8),
+}
+
+impl Made {
+    /// The price by the given rates: 1 credit an image, 3 a second of video, rounded up.
+    pub(super) const fn credits(self) -> i64 {
+        match self {
+            Made::Images(images) => images as i64,
+            Made::VideoMillis(millis) => (millis * 3).div_ceil(1_000) as i64,
+            Made::Free(_) => 0,
+        }
+    }
+}
+
+/// An event of the usage topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    pub source: u8,
+    pub made: Made,
+    pub job: u64,
+    /// 0: the whole job; else the number of the asset.
+    pub asset: u8,
+    pub model: u8,
+    pub user: u16,
+    pub project: u16,
+}
+
+/// An event of the wallet topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WalletChange {
+    /// Contract, top-up or adjustment id.
+    pub business: u64,
+    pub kind: ChangeKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ChangeKind {
+    Contract { plan: Plan, starts_at: Timestamp },
+    Topup { amount_usd: u32, credits: i64 },
+    Adjustment { credits: i64, expires_at: Option<Timestamp> },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body {
+    Usage(Usage),
+    Wallet(WalletChange),
+}
+
+/// The record's key. Only [`Key::Wallet`] is what producers are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Wallet,
+    OtherWallet(u32),
+    Random(u64),
+    Absent,
+}
+
+/// What must become of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Costs that many credits.
+    Charged {
+        /// The cost.
+        credits: i64,
+    },
+    /// A top-up brings that many credits.
+    Granted {
+        /// Its credits.
+        credits: i64,
+    },
+    /// A contract begins, and its first month is granted.
+    Contract(Plan),
+    /// An adjustment, up or down.
+    Adjusted {
+        /// Its credits, signed.
+        credits: i64,
+    },
+    /// Counted, nothing else.
+    Free,
+    /// Known already.
+    Duplicate,
+    /// Refused.
+    Quarantined(Reason),
+}
+
+/// One record to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    /// The topic that it is sent to, which a faulty one may not belong on.
+    pub source_kind: SourceKind,
+    /// The wallet's number, from 1.
+    pub wallet: u32,
+    pub event_id: u128,
+    pub at: Timestamp,
+    pub body: Body,
+    pub key: Key,
+    pub binary: bool,
+    /// The same content, spelt differently.
+    pub respelt: bool,
+    pub fault: Option<&'static Fault>,
+    pub expected: Expected,
+}
+
+impl Item {
+    /// A good event that arrives for the first time, with the key that it should have.
+    pub(super) fn good(wallet: u32, event_id: u128, at: Timestamp, body: Body) -> Item {
+        let source_kind = match body {
+            Body::Usage(_) => SourceKind::Generation,
+            Body::Wallet(_) => SourceKind::Wallet,
+        };
+        let expected = Expected::from(body);
+        Item { source_kind, wallet, event_id, at, body, key: Key::Wallet, binary: false, respelt: false, fault: None, expected }
+    }
+
+    /// The same made bad.
+    pub(super) fn with_fault(self, fault: &'static Fault) -> Item {
+        let expected = Expected::Quarantined(fault.reason);
+        Item { binary: fault.binary, respelt: false, fault: Some(fault), expected, ..self }
+    }
+}
+
+/// What a good event becomes when it arrives for the first time.
+impl From<Body> for Expected {
+    fn from(body: Body) -> Expected {
+        match body {
+            Body::Usage(Usage { made: Made::Free(_), .. }) => Expected::Free,
+            Body::Usage(usage) => Expected::Charged { credits: usage.made.credits() },
+            Body::Wallet(change) => match change.kind {
+                ChangeKind::Contract { plan, .. } => Expected::Contract(plan),
+                ChangeKind::Topup { credits, .. } => Expected::Granted { credits },
+                ChangeKind::Adjustment { credits, .. } => Expected::Adjusted { credits },
+            },
+        }
+    }
+}

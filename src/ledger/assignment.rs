@@ -1,0 +1,302 @@
+//! Partitions come and go: restoring what was assigned, deciding where to read from, keeping what was revoked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{error, info, warn};
+
+use super::compute::{SourceHead, SourceId, SourceSlot};
+use super::progress::{PartitionProgress, partition_key};
+use super::report::LevelChanges;
+use super::restore::{RestoreError, Restored, Restorer};
+use super::routes::TopicRole;
+use super::shard::ShardSlot;
+use super::stage::LedgerError;
+use super::worker::Worker;
+use crate::http::Heartbeat;
+use crate::kafka::GroupMetadata;
+use crate::time::ShardClock;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Takes over what the group assigned: restore, then read on.
+    ///
+    /// # Errors
+    /// The topics do not fit this instance, or belong to another deployment.
+    pub(super) fn take(&mut self, partitions: &[(String, i32)], heartbeat: &Heartbeat) -> Result<(), LedgerError> {
+        let started = Instant::now();
+        // Read now: if the group moves on while state is restored, what is computed then must not be committed.
+        self.generation = GroupMetadata::read(&self.consumer).map_or(-1, |group| group.generation());
+        let ids: Vec<SourceId> = partitions
+            .iter()
+            .filter_map(|(topic, partition)| Some((self.setup.routes.index_of(topic)?, *partition)))
+            .collect();
+        let (committed, restored) = loop {
+            match self.read_state(&ids) {
+                Ok(read) => break read,
+                Err(RestoreError::Refused(reason)) => return Err(LedgerError::Setup(reason)),
+                Err(error) if self.stopping.load(std::sync::atomic::Ordering::Relaxed) => {
+                    return Err(LedgerError::Unreachable(error.to_string()));
+                }
+                Err(error) => {
+                    warn!(%error, "state could not be read yet");
+                    heartbeat.beat();
+                    std::thread::sleep(RETRY_AFTER);
+                }
+            }
+        };
+        self.parked.clear();
+        self.install(&ids, &committed, restored)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.setup.metrics.restore_duration_seconds.observe(seconds);
+        info!(
+            worker = self.number,
+            shards = self.shards.len(),
+            partitions = ids.len(),
+            wallets = self.shards.values().map(|slot| slot.state.wallets.len()).sum::<usize>(),
+            identities = self.shards.values().map(|slot| slot.state.identities.len()).sum::<usize>(),
+            seconds,
+            "partitions taken over"
+        );
+        Ok(())
+    }
+
+    /// Stable committed offsets first; only then is it settled what the topics hold.
+    fn read_state(&self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
+        let routes = &self.setup.routes;
+        let mut asked = TopicPartitionList::new();
+        for (topic, partition) in ids {
+            if let Some(topic) = routes.topic(*topic) {
+                asked.add_partition(&topic.name, *partition);
+            }
+        }
+        let mut committed = BTreeMap::new();
+        for element in self.consumer.committed_offsets(asked, REQUEST_TIMEOUT)?.elements() {
+            if let (Some(topic), Offset::Offset(offset)) = (routes.index_of(element.topic()), element.offset()) {
+                committed.insert((topic, element.partition()), offset);
+            }
+        }
+        let policy = &self.setup.policy;
+        let config_hash = |clock: ShardClock| policy.hash_up_to(clock).to_owned();
+        let restorer = Restorer::new(
+            &self.setup.clients,
+            routes,
+            self.setup.time,
+            &self.setup.config.ledger.group,
+            &config_hash,
+            self.checkpoints.folder(),
+        )?;
+        let shards = ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| (*shard, self.parked.get(shard).cloned()));
+        let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
+        Ok((committed, restorer.restore(shards.collect(), &partitions)?))
+    }
+
+    fn install(&mut self, ids: &[SourceId], committed: &BTreeMap<SourceId, i64>, restored: Restored) -> Result<(), LedgerError> {
+        self.shards.clear();
+        self.sources.clear();
+        self.stopped.clear();
+        self.checkpoints.reset();
+        let mut levels = LevelChanges::default();
+        for (shard, state) in restored.shards {
+            match state {
+                Ok(state) => {
+                    levels.shard(state.wallets.values(), 1);
+                    self.shards.insert(shard, ShardSlot::new(state));
+                }
+                Err(contradiction) => self.mark_stopped(shard, &contradiction),
+            }
+        }
+        levels.publish(&self.setup.metrics);
+        self.setup.metrics.shards_owned.add(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
+        self.board.take_shards(self.shards.keys().copied());
+        self.install_sources(ids, committed, &restored.partitions)?;
+
+        for (shard, slot) in &mut self.shards {
+            let homes = self.sources.iter().filter(|((_, partition), source)| partition == shard && source.at_home);
+            slot.state.head.clock.assign(homes.map(|((topic, _), _)| *topic));
+        }
+        self.assign_and_pause()
+    }
+
+    fn install_sources(
+        &mut self,
+        ids: &[SourceId],
+        committed: &BTreeMap<SourceId, i64>,
+        known: &std::collections::HashMap<String, PartitionProgress>,
+    ) -> Result<(), LedgerError> {
+        for id in ids {
+            let Some(topic) = self.setup.routes.topic(id.0) else { continue };
+            let progress = known.get(&partition_key(&topic.name, id.1));
+            if let Some(progress) = progress {
+                if progress.topic_id != topic.topic_id {
+                    return Err(LedgerError::Setup(format!(
+                        "topic {} was deleted and made anew (id {} before, {} now): its offsets begin again, and nothing of it is taken up unasked",
+                        topic.name, progress.topic_id, topic.topic_id
+                    )));
+                }
+                if progress.partitions != topic.partitions {
+                    return Err(LedgerError::Setup(format!(
+                        "topic {} had {} partitions when it was first read, now {}: records under way would be overtaken",
+                        topic.name, progress.partitions, topic.partitions
+                    )));
+                }
+            }
+            let at_home = topic.role == TopicRole::Intake || topic.partitions == self.setup.routes.shards;
+            // The guard is the truth; a group that was reset reads again, and skips.
+            let guard = progress.map(|progress| progress.offset + 1);
+            let start = match (committed.get(id), guard) {
+                (Some(committed), Some(guard)) => (*committed).min(guard),
+                (Some(committed), None) => *committed,
+                (None, Some(guard)) => guard,
+                (None, None) => 0,
+            };
+            let head = SourceHead {
+                next: guard.unwrap_or(0),
+                books: progress.map(|progress| progress.outcomes).unwrap_or_default(),
+                by_origin: progress.map(|progress| progress.by_origin.clone()).unwrap_or_default(),
+            };
+            self.sources.insert(*id, SourceSlot {
+                topic_id: topic.topic_id.clone(),
+                partitions: topic.partitions,
+                at_home,
+                start,
+                head,
+                pending: None,
+                current: None,
+                reached_end: false,
+                last_timestamp: 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the positions to the consumer. What cannot be served here stays paused.
+    fn assign_and_pause(&mut self) -> Result<(), LedgerError> {
+        let mut assignment = TopicPartitionList::new();
+        let mut paused = TopicPartitionList::new();
+        for ((topic, partition), source) in &self.sources {
+            let Some(topic) = self.setup.routes.topic(*topic) else { continue };
+            let from = if source.start == 0 { Offset::Beginning } else { Offset::Offset(source.start) };
+            assignment.add_partition_offset(&topic.name, *partition, from)?;
+            if source.at_home && !self.shards.contains_key(partition) {
+                paused.add_partition(&topic.name, *partition);
+                if !self.stopped.contains_key(partition) {
+                    warn!(topic = topic.name, partition, "assigned without its intake partition: paused");
+                }
+            }
+        }
+        self.consumer.assign(&assignment)?;
+        if paused.count() > 0 {
+            self.consumer.pause(&paused)?;
+        }
+        Ok(())
+    }
+
+    /// Seeks every source back to what is committed. A partition that is being taken away refuses: it is read
+    /// again from its committed offset by whoever gets it.
+    pub(super) fn seek_to_heads(&mut self) -> Result<(), LedgerError> {
+        let mut places = TopicPartitionList::new();
+        for ((topic, partition), source) in &self.sources {
+            let Some(topic) = self.setup.routes.topic(*topic) else { continue };
+            let next = source.head.next.max(source.start);
+            let offset = if next == 0 { Offset::Beginning } else { Offset::Offset(next) };
+            places.add_partition_offset(&topic.name, *partition, offset)?;
+        }
+        if places.count() == 0 {
+            return Ok(());
+        }
+        let sought = self.consumer.seek_partitions(places, REQUEST_TIMEOUT)?;
+        let failed: Vec<String> = sought
+            .elements()
+            .iter()
+            .filter_map(|element| element.error().err().map(|error| format!("{}/{}: {error}", element.topic(), element.partition())))
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        // Reading on from a position that was not sought would lose what was aborted: take all partitions anew.
+        warn!(failed = failed.join(", "), "seeking back failed: assigning again");
+        for source in self.sources.values_mut() {
+            source.start = source.start.max(source.head.next);
+        }
+        self.assign_and_pause()
+    }
+
+    /// The outcome of a batch is not known: everything assigned is read again, from what is in memory on.
+    pub(super) fn recover(&mut self) -> Result<(), LedgerError> {
+        let partitions: Vec<(String, i32)> = self
+            .sources
+            .keys()
+            .filter_map(|(topic, partition)| Some((self.setup.routes.topic(*topic)?.name.clone(), *partition)))
+            .collect();
+        let generation = self.generation;
+        self.park();
+        let heartbeat = crate::http::Health::new().register_loop("recovery", Duration::MAX);
+        self.take(&partitions, &heartbeat)?;
+        // The shards are those of the old generation still: should the group have moved on, nothing is committed.
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Keeps the committed state of all shards for when they come back.
+    pub(super) fn park(&mut self) {
+        self.drop_overlays();
+        let shards: Vec<i32> = self.shards.keys().copied().collect();
+        let partitions: Vec<SourceId> = self.sources.keys().copied().collect();
+        self.board.release(&shards, &partitions);
+        for (topic, partition) in &partitions {
+            if let Some(topic) = self.setup.routes.topic(*topic) {
+                self.setup.metrics.clear_lag("ledger", &topic.name, &partition.to_string());
+            }
+        }
+        let mut levels = LevelChanges::default();
+        for (shard, slot) in std::mem::take(&mut self.shards) {
+            levels.shard(slot.state.wallets.values(), -1);
+            self.parked.insert(shard, slot.state);
+        }
+        levels.publish(&self.setup.metrics);
+        self.setup.metrics.shards_owned.sub(i64::try_from(shards.len()).unwrap_or(i64::MAX));
+        for shard in std::mem::take(&mut self.stopped).into_keys() {
+            self.setup.metrics.clear_shard_stopped(&shard.to_string());
+        }
+        self.sources.clear();
+        self.generation = -1;
+    }
+
+    /// A shard whose sums do not close stands still; the others go on.
+    ///
+    /// # Errors
+    /// The breach belongs to no shard, or seeking back fails.
+    pub(super) fn stop_shard(&mut self, shard: i32, why: &str) -> Result<(), LedgerError> {
+        if let Some(slot) = self.shards.remove(&shard) {
+            let mut levels = LevelChanges::default();
+            levels.shard(slot.state.wallets.values(), -1);
+            levels.publish(&self.setup.metrics);
+            self.setup.metrics.shards_owned.dec();
+        } else {
+            return Err(LedgerError::Stopped(why.to_owned()));
+        }
+        self.mark_stopped(shard, why);
+        self.rewind()?;
+        let mut paused = TopicPartitionList::new();
+        for ((topic, partition), source) in &self.sources {
+            if *partition == shard
+                && source.at_home
+                && let Some(topic) = self.setup.routes.topic(*topic)
+            {
+                paused.add_partition(&topic.name, *partition);
+            }
+        }
+        Ok(self.consumer.pause(&paused)?)
+    }
+
+    fn mark_stopped(&mut self, shard: i32, why: &str) {
+        error!(shard, why, "shard stopped: nothing of it is processed until this is mended");
+        self.setup.metrics.shard_stopped.with_label_values(&[&shard.to_string(), "contradiction"]).set(1);
+        self.stopped.insert(shard, why.to_owned());
+    }
+}

@@ -1,0 +1,350 @@
+//! Restore and catch-up: a shard's state, read again from the topics.
+//!
+//! The order matters. The caller has fetched the group's *stable* offsets: no transaction that moves them is open
+//! any more. Then the true ends of the shard's partitions are asked from a `read_uncommitted` client; then they
+//! are read `read_committed` until the position is there. A read_committed client's own idea of the end is the
+//! last stable offset, which may lie before a batch that is committed already but whose marker is on its way.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::progress::{PartitionProgress, ShardProgress};
+use super::routes::Routes;
+use super::shard::ShardState;
+use super::{TimeRules, store};
+use crate::kafka::{Clients, Polled, RecordView, poll_events, watermarks};
+use crate::time::{DAY_MS, ShardClock, Timestamp};
+use crate::wallet::{FoldError, LedgerRecord, WalletSnapshot};
+
+/// How long an open transaction is waited for, beyond its own timeout.
+const STABLE_PATIENCE: Duration = Duration::from_secs(60);
+const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a restore did not finish.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// The brokers: try again.
+    #[error("kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The brokers: try again.
+    #[error("{0}")]
+    TryAgain(String),
+    /// The topics do not fit this instance: somebody has to act.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What was read.
+pub struct Restored {
+    /// Shards; an error is a contradiction that stops that one.
+    pub shards: BTreeMap<i32, Result<ShardState, String>>,
+    /// Progress of partitions, by key.
+    pub partitions: HashMap<String, PartitionProgress>,
+}
+
+/// What restoring needs.
+pub struct Restorer<'r> {
+    /// Topics.
+    pub routes: &'r Routes,
+    /// Bounds of time.
+    pub time: TimeRules,
+    /// Consumer group: progress of another one is refused.
+    pub group: &'r str,
+    /// Hash of our prices up to a clock.
+    pub config_hash: &'r dyn Fn(ShardClock) -> String,
+    /// Folder of checkpoints.
+    pub store: Option<&'r Path>,
+    reader: BaseConsumer,
+    ends: BaseConsumer,
+}
+
+/// A partition to be read from an offset up to an offset.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    partition: i32,
+    from: i64,
+    to: i64,
+}
+
+impl<'r> Restorer<'r> {
+    /// Makes its clients.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn new(
+        clients: &Clients,
+        routes: &'r Routes,
+        time: TimeRules,
+        group: &'r str,
+        config_hash: &'r dyn Fn(ShardClock) -> String,
+        store: Option<&'r Path>,
+    ) -> Result<Restorer<'r>, RestoreError> {
+        let reader = clients.committed_reader("restore")?;
+        let ends = clients.watermark_reader("ends")?;
+        Ok(Restorer { routes, time, group, config_hash, store, reader, ends })
+    }
+
+    /// Restores shards, or catches up those that are given; and reads the progress of `partitions` (by number).
+    ///
+    /// # Errors
+    /// The brokers do not answer, or progress belongs to another deployment.
+    pub fn restore(&self, shards: BTreeMap<i32, Option<ShardState>>, partitions: &[i32]) -> Result<Restored, RestoreError> {
+        let out = &self.routes.out;
+        let shard_numbers: Vec<i32> = shards.keys().copied().collect();
+        let holders: BTreeSet<i32> =
+            partitions.iter().map(|partition| partition.rem_euclid(self.routes.shards.max(1))).chain(shard_numbers.iter().copied()).collect();
+        let progress_ends = self.stable_ends(&out.progress, &holders.into_iter().collect::<Vec<_>>())?;
+        let wallet_ends = self.stable_ends(&out.wallets, &shard_numbers)?;
+        let ledger_ends = self.stable_ends(&out.ledger, &shard_numbers)?;
+
+        let (heads, partitions) = self.read_progress(&progress_ends)?;
+        let mut states = self.begin(shards, &heads)?;
+        let without_any: BTreeSet<i32> = states.iter().filter(|(_, begun)| begun.needs_snapshots).map(|(shard, _)| *shard).collect();
+        self.read_snapshots(&mut states, wallet_ends.iter().filter(|end| without_any.contains(&end.partition)))?;
+        let shards = self.read_ledger(states, &ledger_ends)?;
+        Ok(Restored { shards, partitions })
+    }
+
+    /// First offset and true end of each partition, once everything below the end is settled.
+    fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
+        let mut stretches = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            let (from, to) = watermarks(&self.ends, topic, partition)?;
+            stretches.push(Stretch { partition, from, to });
+        }
+        let deadline = Instant::now() + STABLE_PATIENCE;
+        for stretch in &stretches {
+            while watermarks(&self.reader, topic, stretch.partition)?.1 < stretch.to {
+                if Instant::now() > deadline {
+                    return Err(RestoreError::TryAgain(format!(
+                        "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}",
+                        stretch.partition
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(stretches)
+    }
+
+    fn read_progress(
+        &self,
+        ends: &[Stretch],
+    ) -> Result<(HashMap<String, ShardProgress>, HashMap<String, PartitionProgress>), RestoreError> {
+        let (mut shards, mut partitions) = (HashMap::new(), HashMap::new());
+        let mut fault = None;
+        self.read(&self.routes.out.progress, ends, |record| {
+            let (Some(key), Some(value)) = (record.key.and_then(|key| std::str::from_utf8(key).ok()), record.value) else { return };
+            let result = if key.starts_with("shard/") {
+                serde_json::from_slice(value).map(|progress| drop(shards.insert(key.to_owned(), progress)))
+            } else {
+                serde_json::from_slice(value).map(|progress| drop(partitions.insert(key.to_owned(), progress)))
+            };
+            if let Err(error) = result {
+                fault = Some(format!("progress record {key} cannot be read: {error}"));
+            }
+        })?;
+        fault.map_or(Ok((shards, partitions)), |fault| Err(RestoreError::Refused(fault)))
+    }
+
+    /// The state that each shard begins with: the one that was kept, a checkpoint, or none.
+    fn begin(
+        &self,
+        shards: BTreeMap<i32, Option<ShardState>>,
+        heads: &HashMap<String, ShardProgress>,
+    ) -> Result<BTreeMap<i32, Begun>, RestoreError> {
+        let mut states = BTreeMap::new();
+        for (shard, kept) in shards {
+            let checkpoint = || self.store.and_then(|folder| store::load(folder, &self.routes.ledger_id, shard));
+            let known = kept.or_else(checkpoint);
+            let needs_snapshots = known.is_none();
+            let mut state = known.unwrap_or_else(|| ShardState::empty(shard));
+            if let Some(progress) = heads.get(&super::progress::shard_key(shard)) {
+                self.check_progress(shard, progress)?;
+                state.head.batch = progress.batch;
+                state.head.clock = super::clock::ClockState::new(ShardClock(progress.clock));
+                state.head.origins = progress.origins.clone();
+            }
+            states.insert(shard, Begun { state, needs_snapshots });
+        }
+        Ok(states)
+    }
+
+    fn check_progress(&self, shard: i32, progress: &ShardProgress) -> Result<(), RestoreError> {
+        if progress.group != self.group {
+            return Err(RestoreError::Refused(format!(
+                "shard {shard} belongs to consumer group {:?}, this deployment's is {:?}: set ledger.group, or use topics of its own",
+                progress.group, self.group
+            )));
+        }
+        let ours = (self.config_hash)(ShardClock(progress.clock));
+        if progress.config_hash != ours {
+            return Err(RestoreError::Refused(format!(
+                "shard {shard} was priced with other rate cards, plans, packs or priorities (hash {} up to {}, ours {ours}): use the same pricing file; versions may only be added ahead of the clock",
+                progress.config_hash, progress.clock
+            )));
+        }
+        Ok(())
+    }
+
+    fn read_snapshots<'e>(
+        &self,
+        states: &mut BTreeMap<i32, Begun>,
+        ends: impl Iterator<Item = &'e Stretch>,
+    ) -> Result<(), RestoreError> {
+        let ends: Vec<Stretch> = ends.copied().collect();
+        let mut fault = None;
+        self.read(&self.routes.out.wallets, &ends, |record| {
+            let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else { return };
+            match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
+                Ok(snapshot) => {
+                    begun.state.wallets.insert(snapshot.wallet_id.as_ref().into(), snapshot.into_wallet());
+                }
+                Err(error) => fault = Some(format!("wallet snapshot {}/{} cannot be read: {error}", record.partition, record.offset)),
+            }
+        })?;
+        fault.map_or(Ok(()), |fault| Err(RestoreError::Refused(fault)))
+    }
+
+    /// Folds the ledger's tail: what lies below a wallet's seq feeds only the identities.
+    fn read_ledger(
+        &self,
+        states: BTreeMap<i32, Begun>,
+        ends: &[Stretch],
+    ) -> Result<BTreeMap<i32, Result<ShardState, String>>, RestoreError> {
+        let mut stretches = Vec::with_capacity(ends.len());
+        for end in ends {
+            let Some(begun) = states.get(&end.partition) else { continue };
+            let from = if begun.needs_snapshots {
+                self.horizon_offset(end, begun.state.head.clock.now())?
+            } else {
+                begun.state.ledger_position.max(end.from)
+            };
+            stretches.push(Stretch { from, ..*end });
+        }
+        let mut shards: BTreeMap<i32, Result<ShardState, String>> =
+            states.into_iter().map(|(shard, begun)| (shard, Ok(begun.state))).collect();
+        let (mut entries, mut doubles, started) = (0_u64, 0_u64, Instant::now());
+        self.read(&self.routes.out.ledger, &stretches, |record| {
+            let Some(place) = shards.get_mut(&record.partition) else { return };
+            let Ok(state) = place else { return };
+            match fold_record(state, record) {
+                Ok(folded) => {
+                    entries += folded.entries;
+                    doubles += folded.doubles;
+                }
+                Err(contradiction) => *place = Err(contradiction),
+            }
+        })?;
+        for end in ends {
+            if let Some(Ok(state)) = shards.get_mut(&end.partition) {
+                state.ledger_position = end.to;
+            }
+        }
+        info!(shards = shards.len(), entries, known_before = doubles, seconds = started.elapsed().as_secs_f64(), "ledger read");
+        Ok(shards)
+    }
+
+    /// Where the ledger must be read from so that every identity inside the horizon is met.
+    fn horizon_offset(&self, end: &Stretch, clock: ShardClock) -> Result<i64, RestoreError> {
+        if clock.0 <= Timestamp::from_millis(0) {
+            return Ok(end.from);
+        }
+        let horizon_day = clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS;
+        let from_time = horizon_day.saturating_sub(self.time.max_clock_skew_ms);
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_offset(&self.routes.out.ledger, end.partition, Offset::Offset(from_time))?;
+        let found = self.ends.offsets_for_times(wanted, Duration::from_secs(10))?;
+        let offset = found.elements().first().map(|element| element.offset());
+        Ok(match offset {
+            Some(Offset::Offset(offset)) => offset.max(end.from),
+            _ => end.to,
+        })
+    }
+
+    /// Reads stretches of one topic to their ends.
+    fn read(&self, topic: &str, stretches: &[Stretch], mut each: impl FnMut(&RecordView<'_>)) -> Result<(), RestoreError> {
+        let mut open: BTreeMap<i32, i64> =
+            stretches.iter().filter(|stretch| stretch.from < stretch.to).map(|stretch| (stretch.partition, stretch.to)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut assignment = TopicPartitionList::new();
+        for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
+            assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
+        }
+        self.reader.assign(&assignment)?;
+        let (mut records, mut last_word, mut last_progress) = (0_u64, Instant::now(), Instant::now());
+        while !open.is_empty() {
+            let polled = poll_events(&self.reader, Duration::from_millis(200), |record| {
+                each(record);
+                (record.partition, record.offset + 1)
+            });
+            let reached = match polled {
+                Polled::Record(reached) => {
+                    records += 1;
+                    Some(reached)
+                }
+                Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
+                Polled::Error { is_fatal: true, message, .. } => return Err(RestoreError::TryAgain(message)),
+                Polled::Error { message, .. } => {
+                    warn!(topic, message, "reading goes on");
+                    None
+                }
+                Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
+            };
+            if let Some((partition, next)) = reached {
+                last_progress = Instant::now();
+                if open.get(&partition).is_some_and(|to| next >= *to) {
+                    open.remove(&partition);
+                }
+            }
+            if last_progress.elapsed() > STABLE_PATIENCE {
+                return Err(RestoreError::TryAgain(format!("{topic}: nothing came for {STABLE_PATIENCE:?}, {} partitions are not read to their end", open.len())));
+            }
+            if last_word.elapsed() > PROGRESS_LINE_EVERY {
+                info!(topic, records, open_partitions = open.len(), "restoring");
+                last_word = Instant::now();
+            }
+        }
+        self.reader.unassign()?;
+        Ok(())
+    }
+}
+
+struct Begun {
+    state: ShardState,
+    needs_snapshots: bool,
+}
+
+struct Folded {
+    entries: u64,
+    doubles: u64,
+}
+
+fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded, String> {
+    let place = || format!("ledger {}/{}", record.partition, record.offset);
+    let Some(value) = record.value else { return Err(format!("{}: a tombstone in the ledger", place())) };
+    let entries: LedgerRecord<'_> = serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
+    let mut folded = Folded { entries: 0, doubles: 0 };
+    if !state.wallets.contains_key(entries.wallet_id.as_ref()) {
+        state.wallets.insert(entries.wallet_id.as_ref().into(), Default::default());
+    }
+    let Some(wallet) = state.wallets.get_mut(entries.wallet_id.as_ref()) else { return Ok(folded) };
+    for entry in &entries.entries {
+        folded.entries += 1;
+        match wallet.fold(entry) {
+            Ok(()) => {}
+            Err(FoldError::Double { .. }) => folded.doubles += 1,
+            Err(error) => return Err(format!("{}: wallet {}: {error}", place(), entries.wallet_id)),
+        }
+        state.identities.remember_entry(&entries.wallet_id, entry);
+    }
+    Ok(folded)
+}

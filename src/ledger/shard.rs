@@ -1,0 +1,152 @@
+//! State of a shard, and the overlay of a batch upon it.
+//!
+//! **Invariant:** [`ShardState`] holds what is committed and nothing else. A batch writes into an [`Overlay`];
+//! the next batch may read through it while it is being committed; only the commit's return merges it.
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::clock::ClockState;
+use super::identities::{Identities, Memo, first_day};
+use super::progress::OriginProgress;
+use super::TimeRules;
+use crate::event::IdentityKey;
+use crate::time::ShardClock;
+use crate::wallet::Wallet;
+
+/// Wallets by id.
+pub type Wallets = HashMap<Box<str>, Wallet, FxBuildHasher>;
+
+/// What is committed.
+#[derive(Clone, Debug)]
+pub struct ShardState {
+    /// Its number: the partition of the ledger.
+    pub shard: i32,
+    /// Its wallets.
+    pub wallets: Wallets,
+    /// Events and jobs of the horizon.
+    pub identities: Identities,
+    /// Clock and positions.
+    pub head: ShardHead,
+    /// Every entry below this offset of the ledger partition is folded in. A lower bound.
+    pub ledger_position: i64,
+}
+
+/// The small part of a shard's state; copied into each overlay.
+#[derive(Clone, Debug)]
+pub struct ShardHead {
+    /// Batches so far.
+    pub batch: u64,
+    /// Clock.
+    pub clock: ClockState,
+    /// Last offset processed of each partition met through intake.
+    pub origins: Vec<OriginProgress>,
+}
+
+/// What a batch changes.
+#[derive(Debug)]
+pub struct Overlay {
+    /// Wallets as they will be.
+    pub wallets: Wallets,
+    /// Identities to be remembered.
+    pub identities: Identities,
+    /// Clock and positions as they will be.
+    pub head: ShardHead,
+}
+
+/// A shard with the batches under way.
+pub struct ShardSlot {
+    /// What is committed.
+    pub state: ShardState,
+    /// The batch that is being committed.
+    pub pending: Option<Overlay>,
+    /// The batch that is being computed.
+    pub current: Option<Overlay>,
+    /// Day before which identities were forgotten last.
+    forgotten_before: i32,
+}
+
+/// A shard as the batch under computation sees and changes it.
+pub struct ShardView<'s> {
+    state: &'s ShardState,
+    pending: Option<&'s Overlay>,
+    /// What this batch changes.
+    pub current: &'s mut Overlay,
+}
+
+impl ShardState {
+    /// A shard that nothing ever happened in.
+    pub fn empty(shard: i32) -> ShardState {
+        let clock = ClockState::new(ShardClock(crate::time::Timestamp::MIN));
+        ShardState {
+            shard,
+            wallets: Wallets::default(),
+            identities: Identities::default(),
+            head: ShardHead { batch: 0, clock, origins: Vec::new() },
+            ledger_position: 0,
+        }
+    }
+}
+
+impl ShardSlot {
+    /// With nothing under way.
+    pub fn new(state: ShardState) -> ShardSlot {
+        ShardSlot { state, pending: None, current: None, forgotten_before: i32::MIN }
+    }
+
+    /// Begins the overlay of a batch, or goes on with it.
+    pub fn view(&mut self) -> ShardView<'_> {
+        let before = self.pending.as_ref().map_or(&self.state.head, |pending| &pending.head);
+        let current = self.current.get_or_insert_with(|| Overlay {
+            wallets: Wallets::default(),
+            identities: Identities::default(),
+            head: ShardHead { batch: before.batch + 1, ..before.clone() },
+        });
+        ShardView { state: &self.state, pending: self.pending.as_ref(), current }
+    }
+
+    /// Hands the computed batch over to be committed.
+    pub fn send(&mut self) {
+        debug_assert!(self.pending.is_none(), "the batch before was neither applied nor dropped");
+        self.pending = self.current.take();
+    }
+
+    /// The batch was committed: it becomes state. `each` sees every wallet before and after.
+    pub fn apply(&mut self, rules: &TimeRules, mut each: impl FnMut(Option<&Wallet>, &Wallet)) {
+        let Some(overlay) = self.pending.take() else { return };
+        for (id, wallet) in overlay.wallets {
+            each(self.state.wallets.get(&id), &wallet);
+            self.state.wallets.insert(id, wallet);
+        }
+        self.state.identities.absorb(overlay.identities);
+        self.state.head = overlay.head;
+        let first_day = first_day(self.state.head.clock.now(), rules);
+        if first_day > self.forgotten_before {
+            self.state.identities.forget_before(first_day);
+            self.forgotten_before = first_day;
+        }
+    }
+
+    /// The batch was not committed, or nobody knows: all that is under way is dropped.
+    pub fn drop_overlays(&mut self) {
+        self.pending = None;
+        self.current = None;
+    }
+}
+
+impl ShardView<'_> {
+    /// What is remembered of an identity.
+    pub fn memo(&self, key: IdentityKey) -> Option<Memo> {
+        let in_batch = self.current.identities.get(key);
+        in_batch
+            .or_else(|| self.pending.and_then(|pending| pending.identities.get(key)))
+            .or_else(|| self.state.identities.get(key))
+    }
+
+    /// A copy of the wallet as it stands, or a new one.
+    pub fn wallet(&self, id: &str) -> Wallet {
+        let wallet = self.current.wallets.get(id);
+        let wallet = wallet.or_else(|| self.pending.and_then(|pending| pending.wallets.get(id)));
+        wallet.or_else(|| self.state.wallets.get(id)).cloned().unwrap_or_default()
+    }
+}

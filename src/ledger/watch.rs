@@ -1,0 +1,111 @@
+//! Looks at the ends of partitions from a thread of its own, so that no worker waits for an answer.
+//!
+//! It publishes lag, and samples the last stable offset of ledger partitions: the workers use it as the position
+//! up to which their state is complete.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
+use tracing::debug;
+
+use super::routes::Routes;
+use crate::kafka::{Clients, watermarks};
+use crate::metrics::Metrics;
+use crate::time::Timestamp;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What workers and the watch tell each other.
+#[derive(Default)]
+pub struct Board(Mutex<Marks>);
+
+#[derive(Default)]
+struct Marks {
+    /// By (index of topic, partition).
+    positions: BTreeMap<(usize, i32), Position>,
+    /// Shards owned by this instance, with the last stable offset of their ledger partition.
+    ledger_ends: BTreeMap<i32, Option<i64>>,
+}
+
+/// How far a partition has been processed.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// The next offset.
+    pub next: i64,
+    /// Kafka timestamp of the last record, milliseconds since the epoch.
+    pub last_timestamp: i64,
+}
+
+impl Board {
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker took these shards.
+    pub fn take_shards(&self, shards: impl IntoIterator<Item = i32>) {
+        let mut marks = self.marks();
+        for shard in shards {
+            marks.ledger_ends.insert(shard, None);
+        }
+    }
+
+    /// A worker gave these shards and partitions away.
+    pub fn release(&self, shards: &[i32], partitions: &[(usize, i32)]) {
+        let mut marks = self.marks();
+        marks.ledger_ends.retain(|shard, _| !shards.contains(shard));
+        marks.positions.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// A worker committed up to here.
+    pub fn set_positions(&self, positions: impl IntoIterator<Item = ((usize, i32), Position)>) {
+        self.marks().positions.extend(positions);
+    }
+
+    /// The last stable offset of a shard's ledger partition, as it was sampled last.
+    pub fn ledger_end(&self, shard: i32) -> Option<i64> {
+        self.marks().ledger_ends.get(&shard).copied().flatten()
+    }
+}
+
+/// Watches until told to stop.
+pub fn watch(clients: &Clients, routes: &Routes, board: &Board, metrics: &Metrics, stopping: &Arc<AtomicBool>) {
+    let reader = match clients.committed_reader("watch") {
+        Ok(reader) => reader,
+        Err(error) => {
+            tracing::error!(%error, "lag is not watched");
+            return;
+        }
+    };
+    while !stopping.load(Ordering::Relaxed) {
+        look(&reader, routes, board, metrics);
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn look(reader: &BaseConsumer, routes: &Routes, board: &Board, metrics: &Metrics) {
+    let shards: Vec<i32> = board.marks().ledger_ends.keys().copied().collect();
+    for shard in shards {
+        match watermarks(reader, &routes.out.ledger, shard) {
+            Ok((_, end)) => {
+                if let Some(place) = board.marks().ledger_ends.get_mut(&shard) {
+                    *place = Some(end);
+                }
+            }
+            Err(error) => debug!(%error, shard, "the ledger's end is not known"),
+        }
+    }
+    let positions = board.marks().positions.clone();
+    for ((topic, partition), position) in positions {
+        let Some(topic) = routes.topic(topic) else { continue };
+        let Ok((_, end)) = watermarks(reader, &topic.name, partition) else { continue };
+        // Markers of transactions take offsets too, so intake may seem a little behind at its end.
+        let lag = end.saturating_sub(position.next).max(0);
+        let age_ms = if lag == 0 { 0 } else { Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0) };
+        let labels = ["ledger", &topic.name, &partition.to_string()];
+        metrics.lag_records.with_label_values(&labels).set(lag);
+        metrics.lag_seconds.with_label_values(&labels).set(age_ms as f64 / 1_000.0);
+    }
+}

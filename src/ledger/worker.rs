@@ -1,0 +1,463 @@
+//! The first thread of a worker: it polls, computes, and owns all state of its shards.
+//!
+//! A rebalance is not a callback here but a value that the poll brings: the loop answers it itself, so nothing
+//! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
+//! (milliseconds); while shards are restored nothing of this worker moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tracing::{debug, info, warn};
+
+use super::TimeRules;
+use super::batch::Batch;
+use super::checkpoint::Checkpoints;
+use super::committer::{CommitResult, Committer, Done, Job};
+use super::compute::{Computation, SourceId, SourceSlot};
+use super::outbox::Outbox;
+use super::process::{Context, Tally};
+use super::report;
+use super::routes::Routes;
+use super::shard::{ShardSlot, ShardState};
+use super::stage::LedgerError;
+use super::watch::{Board, Position};
+use crate::config::Config;
+use crate::event::EventRules;
+use crate::http::{Heartbeat, Readiness};
+use crate::kafka::{Clients, GroupMetadata, Polled, poll_events};
+use crate::metrics::Metrics;
+use crate::time::Timestamp;
+use crate::wallet::Policy;
+
+const IDLE_POLL: Duration = Duration::from_millis(50);
+const BUSY_POLL: Duration = Duration::from_millis(1);
+/// A batch that aborts this often in a row is halved.
+const ABORTS_BEFORE_HALVING: u32 = 5;
+/// What is in flight when partitions are revoked is given this long to end.
+const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What all workers share, and none changes.
+pub struct Setup {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Makes clients.
+    pub clients: Clients,
+    /// To be updated.
+    pub metrics: Metrics,
+    /// Topics.
+    pub routes: Routes,
+    /// Limits of events.
+    pub rules: EventRules,
+    /// Prices, limits, thresholds.
+    pub policy: Policy,
+    /// Bounds of time.
+    pub time: TimeRules,
+}
+
+/// A worker's state.
+pub struct Worker {
+    pub(super) setup: Arc<Setup>,
+    pub(super) number: usize,
+    pub(super) consumer: BaseConsumer,
+    pub(super) board: Arc<Board>,
+    pub(super) stopping: Arc<AtomicBool>,
+    pub(super) shards: BTreeMap<i32, ShardSlot>,
+    /// Shards that were revoked and may come back: their state needs only catching up.
+    pub(super) parked: BTreeMap<i32, ShardState>,
+    pub(super) sources: BTreeMap<SourceId, SourceSlot>,
+    /// Shards that stand still until somebody acts, and why.
+    pub(super) stopped: BTreeMap<i32, String>,
+    /// Generation of the group under which the shards were assigned.
+    pub(super) generation: i32,
+    pub(super) checkpoints: Checkpoints,
+    jobs: Option<SyncSender<Job>>,
+    done: Receiver<Done>,
+    in_flight: Option<InFlight>,
+    spare: Vec<Outbox>,
+    events_max: usize,
+    aborts: u32,
+}
+
+/// The batch that is being committed.
+struct InFlight {
+    tally: Tally,
+    events: usize,
+}
+
+/// What came of the batch in flight.
+enum Settled {
+    /// It is state.
+    Applied,
+    /// It is not; an error where a single record cannot be committed.
+    Aborted(Result<(), LedgerError>),
+    /// Only the topics know.
+    Unknown,
+}
+
+/// Where the batch in flight is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    /// Still under way.
+    Flying,
+    /// None is under way, and all before are state.
+    Landed,
+    /// It did not become state, and the positions went back: what was polled or computed meanwhile must be
+    /// dropped, or the records in between would be passed over.
+    Lost,
+}
+
+/// What a round of polling ended with.
+enum Turn {
+    /// A batch, perhaps empty.
+    Batch(Option<GroupMetadata>),
+    /// The group gives partitions.
+    Assigned(Vec<(String, i32)>),
+    /// The group takes all partitions.
+    Revoked,
+}
+
+impl Worker {
+    /// Makes the clients. Waits until the producer has fenced what an earlier run left.
+    ///
+    /// # Errors
+    /// A client cannot be made, or the brokers refuse.
+    pub fn start(setup: &Arc<Setup>, number: usize, board: &Arc<Board>, stopping: &Arc<AtomicBool>) -> Result<Worker, LedgerError> {
+        let consumer = setup.clients.ledger_consumer(number)?;
+        let (jobs, job_receiver) = sync_channel(1);
+        let (done_sender, done) = sync_channel(1);
+        let (ready_sender, ready) = sync_channel(1);
+        let committer = Committer {
+            clients: setup.clients.clone(),
+            worker: number,
+            topics: setup.routes.out.clone(),
+            timeout: setup.config.ledger.transaction_timeout(),
+            metrics: setup.metrics.clone(),
+            stopping: Arc::clone(stopping),
+        };
+        std::thread::Builder::new()
+            .name(format!("commit-{number}"))
+            .spawn(move || committer.run(&job_receiver, &done_sender, &ready_sender))
+            .map_err(|error| LedgerError::Stopped(format!("the commit thread cannot be started: {error}")))?;
+        ready.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))??;
+
+        let names: Vec<&str> = setup.routes.topics.iter().map(|topic| topic.name.as_str()).collect();
+        consumer.subscribe(&names)?;
+        Ok(Worker {
+            number,
+            consumer,
+            board: Arc::clone(board),
+            stopping: Arc::clone(stopping),
+            shards: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            generation: -1,
+            checkpoints: Checkpoints::new(&setup.config.store, &setup.routes.ledger_id),
+            jobs: Some(jobs),
+            done,
+            in_flight: None,
+            spare: vec![Outbox::default(), Outbox::default()],
+            events_max: setup.config.ledger.batch_events_max,
+            aborts: 0,
+            setup: Arc::clone(setup),
+        })
+    }
+
+    /// Works until told to stop.
+    ///
+    /// # Errors
+    /// Something that somebody has to mend.
+    pub fn run(&mut self, heartbeat: &Heartbeat, readiness: &Readiness) -> Result<(), LedgerError> {
+        readiness.set_not_ready("no partitions assigned yet");
+        let mut batch = Batch::default();
+        while !self.stopping.load(Ordering::Relaxed) {
+            heartbeat.beat();
+            batch.clear();
+            match self.gather(&mut batch)? {
+                Turn::Assigned(partitions) => {
+                    readiness.set_not_ready("restoring the assigned shards");
+                    self.take(&partitions, heartbeat)?;
+                    readiness.set_ready();
+                }
+                Turn::Revoked => {
+                    readiness.set_not_ready("partitions were revoked");
+                    self.let_go();
+                }
+                Turn::Batch(Some(group)) if !batch.is_empty() => self.work(&batch, group)?,
+                Turn::Batch(_) => self.idle()?,
+            }
+            self.checkpoints.step(&mut self.shards, &self.board);
+        }
+        self.finish()
+    }
+
+    /// Polls until there is a batch: full, or all that there is once the committer is free.
+    fn gather(&mut self, batch: &mut Batch) -> Result<Turn, LedgerError> {
+        let group = GroupMetadata::read(&self.consumer);
+        let bytes_max = self.setup.config.ledger.batch_bytes_max;
+        let deadline = Instant::now() + self.setup.config.ledger.batch_wait_max();
+        let mut is_full = false;
+        while !is_full {
+            let flight = self.try_settle()?;
+            if flight == Flight::Lost {
+                batch.clear();
+                return Ok(Turn::Batch(None));
+            }
+            let is_committer_free = flight == Flight::Landed;
+            let timeout = match (batch.is_empty(), is_committer_free) {
+                (true, true) => IDLE_POLL,
+                (_, false) => BUSY_POLL,
+                (false, true) => Duration::ZERO,
+            };
+            let routes = &self.setup.routes;
+            let polled = poll_events(&self.consumer, timeout, |record| {
+                if let Some(topic) = routes.index_of(record.topic) {
+                    batch.push(topic, record);
+                }
+            });
+            match polled {
+                Polled::Record(()) => {
+                    is_full = batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
+                }
+                Polled::EndOfPartition { topic, partition, .. } => self.end_of_partition(&topic, partition),
+                Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
+                Polled::Revoked => return Ok(Turn::Revoked),
+                Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
+                Polled::Nothing if is_committer_free || Instant::now() >= deadline => is_full = true,
+                Polled::Nothing => {}
+            }
+        }
+        Ok(Turn::Batch(group))
+    }
+
+    fn end_of_partition(&mut self, topic: &str, partition: i32) {
+        let id = self.setup.routes.index_of(topic).map(|topic| (topic, partition));
+        if let Some(source) = id.and_then(|id| self.sources.get_mut(&id)) {
+            source.reached_end = true;
+        }
+    }
+
+    /// Computes a batch, waits for the one before, and sends it to be committed.
+    fn work(&mut self, batch: &Batch, group: GroupMetadata) -> Result<(), LedgerError> {
+        if self.shards.is_empty() && self.sources.is_empty() {
+            return Ok(());
+        }
+        let setup = Arc::clone(&self.setup);
+        let mut outbox = self.spare.pop().unwrap_or_default();
+        let mut tally = Tally::default();
+        let result = Computation {
+            routes: &setup.routes,
+            context: Context {
+                rules: &setup.rules,
+                policy: &setup.policy,
+                time: setup.time,
+                wall: Timestamp::now(),
+                shards: setup.routes.shards,
+                group: &setup.config.ledger.group,
+            },
+            shards: &mut self.shards,
+            sources: &mut self.sources,
+            outbox: &mut outbox,
+            tally: &mut tally,
+        }
+        .run(batch);
+        let flight = self.settle()?;
+        let offsets = match result {
+            Ok(offsets) => offsets,
+            Err(breach) => return self.stop_shard(breach.shard, &breach.breach.to_string()),
+        };
+        if flight == Flight::Lost {
+            // The batch before did not become state, so this one was computed upon nothing.
+            return Ok(());
+        }
+        if group.generation() < 0 || group.generation() != self.generation {
+            debug!(found = group.generation(), expected = self.generation, "the group has moved on: batch dropped");
+            return self.rewind();
+        }
+        self.shards.values_mut().for_each(ShardSlot::send);
+        for source in self.sources.values_mut() {
+            source.pending = source.current.take();
+        }
+        self.in_flight = Some(InFlight { tally, events: batch.len() });
+        let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { outbox, offsets, group }));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
+        }
+    }
+
+    /// With nothing to do: ends and silence still move the clocks.
+    fn idle(&mut self) -> Result<(), LedgerError> {
+        if self.in_flight.is_some() {
+            return Ok(());
+        }
+        let wall = Timestamp::now();
+        for ((topic, partition), source) in &mut self.sources {
+            let Some(slot) = self.shards.get_mut(partition).filter(|_| source.at_home) else { continue };
+            if std::mem::take(&mut source.reached_end) {
+                slot.state.head.clock.at_end(*topic, wall);
+            }
+        }
+        for slot in self.shards.values_mut() {
+            slot.state.head.clock.tick(wall, self.setup.time.idle_after_ms);
+        }
+        Ok(())
+    }
+
+    /// Takes the committer's answer if it is there.
+    fn try_settle(&mut self) -> Result<Flight, LedgerError> {
+        if self.in_flight.is_none() {
+            return Ok(Flight::Landed);
+        }
+        match self.done.try_recv() {
+            Ok(done) => {
+                let settled = self.note_result(done);
+                self.react(settled)
+            }
+            Err(TryRecvError::Empty) => Ok(Flight::Flying),
+            Err(TryRecvError::Disconnected) => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
+        }
+    }
+
+    /// Waits for the committer's answer.
+    fn settle(&mut self) -> Result<Flight, LedgerError> {
+        if self.in_flight.is_none() {
+            return Ok(Flight::Landed);
+        }
+        let done = self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let settled = self.note_result(done);
+        self.react(settled)
+    }
+
+    /// Makes the batch in flight state, or drops everything that was computed upon it.
+    fn note_result(&mut self, done: Done) -> Settled {
+        self.spare.push(done.outbox);
+        let batch = self.in_flight.take();
+        match done.result {
+            CommitResult::Committed => {
+                if let Some(batch) = batch {
+                    self.committed(&batch);
+                }
+                Settled::Applied
+            }
+            CommitResult::Aborted(failure) => {
+                self.aborts += 1;
+                warn!(%failure, aborts = self.aborts, "batch aborted");
+                let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
+                self.drop_overlays();
+                Settled::Aborted(limits)
+            }
+            CommitResult::Unknown(failure) => {
+                warn!(%failure, "outcome of the batch unknown");
+                self.drop_overlays();
+                Settled::Unknown
+            }
+        }
+    }
+
+    /// Goes back to what is committed where the batch in flight did not become state.
+    fn react(&mut self, settled: Settled) -> Result<Flight, LedgerError> {
+        match settled {
+            Settled::Applied => return Ok(Flight::Landed),
+            Settled::Aborted(limits) => {
+                limits?;
+                self.seek_to_heads()?;
+            }
+            Settled::Unknown => self.recover()?,
+        }
+        Ok(Flight::Lost)
+    }
+
+    fn after_aborts(&mut self, events: usize) -> Result<(), LedgerError> {
+        if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
+            return Ok(());
+        }
+        if events <= 1 && self.events_max == 1 {
+            let places: Vec<String> = self
+                .sources
+                .iter()
+                .filter_map(|((topic, partition), source)| {
+                    let next = source.pending.as_ref()?.next;
+                    Some(format!("{}/{partition} before offset {next}", self.setup.routes.topic(*topic)?.name))
+                })
+                .collect();
+            return Err(LedgerError::Stopped(format!("a single record cannot be committed: {}", places.join(", "))));
+        }
+        self.events_max = (self.events_max / 2).max(1);
+        Ok(())
+    }
+
+    /// The batch is committed: overlays become state.
+    fn committed(&mut self, batch: &InFlight) {
+        self.aborts = 0;
+        self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
+        let time = self.setup.time;
+        let mut levels = report::LevelChanges::default();
+        let mut outcomes = report::Outcomes::default();
+        for slot in self.shards.values_mut() {
+            slot.apply(&time, |before, after| levels.change(before, after));
+        }
+        for ((topic, _), source) in &mut self.sources {
+            if let Some(head) = source.pending.take() {
+                outcomes.add(*topic, &source.head.books, &head.books);
+                source.head = head;
+            }
+        }
+        let positions = self.sources.iter().map(|(id, source)| {
+            (*id, Position { next: source.head.next, last_timestamp: source.last_timestamp })
+        });
+        self.board.set_positions(positions);
+        self.checkpoints.committed();
+        levels.publish(&self.setup.metrics);
+        outcomes.publish(&self.setup.metrics, &self.setup.routes);
+        report::batch(&self.setup.metrics, &batch.tally, batch.events);
+    }
+
+    /// Drops everything that is under way and reads it again.
+    pub(super) fn rewind(&mut self) -> Result<(), LedgerError> {
+        self.drop_overlays();
+        self.seek_to_heads()
+    }
+
+    pub(super) fn drop_overlays(&mut self) {
+        self.shards.values_mut().for_each(ShardSlot::drop_overlays);
+        for source in self.sources.values_mut() {
+            source.pending = None;
+            source.current = None;
+            source.reached_end = false;
+        }
+    }
+
+    /// Revoked: what is in flight ends, or is left to end without us; the state is kept.
+    fn let_go(&mut self) {
+        let mut done = None;
+        if self.in_flight.is_some() {
+            done = self.done.recv_timeout(REVOKE_PATIENCE).ok();
+        }
+        if let Err(error) = self.consumer.unassign() {
+            warn!(%error, "partitions could not be given back");
+        }
+        // The outcome must be known before the state is used again. Positions are not ours any more.
+        if self.in_flight.is_some()
+            && let Some(done) = done.or_else(|| self.done.recv().ok())
+        {
+            self.note_result(done);
+        }
+        self.park();
+        info!(worker = self.number, "partitions revoked");
+    }
+
+    /// Stops: finish what is in flight, write checkpoints, leave.
+    fn finish(&mut self) -> Result<(), LedgerError> {
+        let settled = self.settle();
+        self.drop_overlays();
+        self.checkpoints.finish(&mut self.shards, &self.board);
+        self.jobs = None;
+        info!(worker = self.number, "worker ended");
+        settled.map(|_| ())
+    }
+}
