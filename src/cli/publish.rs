@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use super::output::Output;
 use crate::app;
 use crate::config::Config;
 use crate::event::{Event, EventRules, IncomingRecord, SourceKind, decode};
-use crate::kafka::{Clients, partition_for};
+use crate::kafka::{Clients, KafkaProducer, partition_for};
 use crate::rate::exact_scaled;
 use crate::time::Timestamp;
 use crate::wallet::{Command, JobHistory};
@@ -140,7 +140,7 @@ fn produce(config: &Config, wallet: &str, value: &[u8]) -> Result<(String, i32),
     let topic = config.topics.wallet_topics().into_iter().next().unwrap_or_default();
     let clients = Clients::new(std::sync::Arc::new(config.clone()));
     let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
-    let producer: BaseProducer = clients.producer().map_err(unreachable)?;
+    let producer: KafkaProducer = clients.producer().map_err(unreachable)?;
     let metadata = producer.client().fetch_metadata(Some(&topic), TIMEOUT).map_err(unreachable)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     if partitions == 0 {

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use super::output::Output;
 use super::publish::instant;
 use crate::config::Config;
 use crate::event::Reason;
-use crate::kafka::{Clients, Polled, RecordView, poll_events, watermarks};
+use crate::kafka::{Clients, KafkaConsumer, KafkaProducer, Polled, RecordView, poll_events, watermarks};
 use crate::ledger::headers;
 use crate::time::Timestamp;
 
@@ -137,7 +137,7 @@ fn read_all(config: &Config, mut each: impl FnMut(&RecordView<'_>)) -> Result<()
     let topic = &config.topics.quarantine;
     let clients = Clients::new(std::sync::Arc::new(config.clone()));
     let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
-    let reader: BaseConsumer = clients.committed_reader("quarantine").map_err(unreachable)?;
+    let reader: KafkaConsumer = clients.committed_reader("quarantine").map_err(unreachable)?;
     let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(unreachable)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     let mut assignment = TopicPartitionList::new();
@@ -207,7 +207,7 @@ fn quarantined(record: &RecordView<'_>) -> Quarantined {
 fn replay(config: &Config, records: &[Quarantined]) -> Result<(), Failure> {
     let clients = Clients::new(std::sync::Arc::new(config.clone()));
     let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
-    let producer: BaseProducer = clients.producer().map_err(unreachable)?;
+    let producer: KafkaProducer = clients.producer().map_err(unreachable)?;
     for record in records {
         let own = record.raw_headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
         let linked = own.insert(Header { key: REPLAY_HEADER, value: Some(record.place.as_str()) });

@@ -3,8 +3,8 @@
 
 use super::draft::Draft;
 use crate::event::Reason::{
-    self, BadValue, ContractConflict, MissingField, NotCloudevent, NotJson, TooFarAhead, TooLarge, TooOld, UnknownPlan,
-    UnknownTopup, UnknownType,
+    self, BadValue, ContractConflict, MissingField, NotCloudevent, NotJson, TooFarAhead, TooLarge, TooOld,
+    UnknownPlan, UnknownTopup, UnknownType,
 };
 use crate::time::{DAY_MS, Timestamp};
 
@@ -54,11 +54,21 @@ pub(super) struct Fault {
 }
 
 const fn fault(base: Base, reason: Reason, edit: Edit) -> Fault {
-    Fault { base, reason, edit, binary: false }
+    Fault {
+        base,
+        reason,
+        edit,
+        binary: false,
+    }
 }
 
 const fn binary(base: Base, reason: Reason, edit: Edit) -> Fault {
-    Fault { base, reason, edit, binary: true }
+    Fault {
+        base,
+        reason,
+        edit,
+        binary: true,
+    }
 }
 
 /// So far off that no clock, horizon or skew makes it good.
@@ -66,6 +76,9 @@ const LONG_AGO_DAYS: i64 = -1_200;
 const FAR_AHEAD_DAYS: i64 = 3_650;
 /// Above `events.value_bytes_max`.
 const TOO_MANY_BYTES: usize = 66_000;
+
+/// As many elements as an event has attributes, and no object all the same.
+const ARRAY_OF_ATTRIBUTES: &[u8] = br#"["1.0","1","/render/eu-1","generation.completed","ws_000001","2026-11-20T00:00:00Z",{"job_id":"j","asset":"image","images":1}]"#;
 
 /// Faults of the usage topic.
 pub(super) const USAGE_FAULTS: &[Fault] = {
@@ -86,10 +99,15 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         binary(Image, NotJson, Half),
         binary(Image, NotJson, Value(b"\xc3\x28")),
         fault(Image, NotCloudevent, Value(b"[]")),
+        fault(Image, NotCloudevent, Value(ARRAY_OF_ATTRIBUTES)),
         fault(Image, NotCloudevent, Value(b"42")),
         fault(Image, NotCloudevent, Value(b"\"generation.completed\"")),
         fault(Image, NotCloudevent, Value(b"{}")),
-        fault(Image, NotCloudevent, Value(b"{\"job_id\":\"job_7\",\"asset\":\"image\",\"images\":4}")),
+        fault(
+            Image,
+            NotCloudevent,
+            Value(b"{\"job_id\":\"job_7\",\"asset\":\"image\",\"images\":4}"),
+        ),
         fault(Image, NotCloudevent, NoAttribute("specversion")),
         fault(Image, NotCloudevent, Attribute("specversion", "\"0.3\"")),
         fault(Image, NotCloudevent, Attribute("specversion", "1.0")),
@@ -98,7 +116,11 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         fault(Image, NotCloudevent, Attribute("id", "\"\"")),
         fault(Video, NotCloudevent, Attribute("source", "null")),
         fault(Video, NotCloudevent, NoAttribute("type")),
-        fault(Video, NotCloudevent, Header("content-type", "application/cloudevents-batch+json")),
+        fault(
+            Video,
+            NotCloudevent,
+            Header("content-type", "application/cloudevents-batch+json"),
+        ),
         binary(Image, NotCloudevent, NoAttribute("id")),
         binary(Image, NotCloudevent, NoAttribute("specversion")),
         binary(Image, NotCloudevent, Header("ce_id", "another")),
@@ -190,7 +212,11 @@ pub(super) const WALLET_FAULTS: &[Fault] = {
         fault(Contract, UnknownPlan, Data("plan", "\"Lite\"")),
         fault(Topup, UnknownTopup, Data("amount_usd", "99.999")),
         fault(Contract, UnknownType, Attribute("type", "\"contract.renewed\"")),
-        fault(Contract, UnknownType, Attribute("type", "\"contract.plan_changed\"")),
+        fault(
+            Contract,
+            UnknownType,
+            Attribute("type", "\"contract.plan_changed\""),
+        ),
         fault(Contract, UnknownType, Attribute("type", "\"contract.cancelled\"")),
         fault(Grant, UnknownType, Attribute("type", "\"wallet.limits_changed\"")),
         fault(Contract, MissingField, NoData("contract_id")),
@@ -238,14 +264,20 @@ impl Edit {
     pub(super) fn apply(self, draft: &mut Draft, at: Timestamp) {
         match self {
             Edit::Attribute(name, value) => draft.attributes.set(name, format_args!("{value}")),
-            Edit::LongAttribute(name, bytes) => draft.attributes.set(name, format_args!("\"{}\"", "x".repeat(bytes))),
+            Edit::LongAttribute(name, bytes) => draft
+                .attributes
+                .set(name, format_args!("\"{}\"", "x".repeat(bytes))),
             Edit::NoAttribute(name) => draft.attributes.remove(name),
             Edit::Data(name, value) => draft.data.set(name, format_args!("{value}")),
             Edit::LongData(name, bytes) => draft.data.set(name, format_args!("\"{}\"", "x".repeat(bytes))),
-            Edit::DataDays(name, days) => draft.data.set(name, format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
+            Edit::DataDays(name, days) => draft
+                .data
+                .set(name, format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
             Edit::NoData(name) => draft.data.remove(name),
             Edit::WholeData(raw) => draft.whole_data = Some(raw),
-            Edit::Days(days) => draft.attributes.set("time", format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
+            Edit::Days(days) => draft
+                .attributes
+                .set("time", format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
             Edit::Nothing | Edit::Header(..) | Edit::Value(_) | Edit::Tombstone | Edit::Half => {}
         }
     }

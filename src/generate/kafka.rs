@@ -19,6 +19,8 @@ use crate::event::SourceKind;
 use crate::kafka::partition_for;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(3);
+const TOPIC_RETRY: Duration = Duration::from_millis(200);
 /// After this long without an acknowledgement, what is in flight counts as lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Records between two looks at what Kafka answered.
@@ -83,12 +85,20 @@ struct Sender<'a> {
 impl<'a> Sender<'a> {
     fn connect(target: &'a KafkaTarget) -> Result<Sender<'a>, GenerateError> {
         let unreachable = |error: KafkaError| target.unreachable(format!("cannot make a producer: {error}"));
-        let producer: BaseProducer<Deliveries> =
-            target.client_config().create_with_context(Deliveries::default()).map_err(unreachable)?;
+        let producer: BaseProducer<Deliveries> = target
+            .client_config()
+            .create_with_context(Deliveries::default())
+            .map_err(unreachable)?;
         let partitions = |topic: &str| partitions_of(target, &producer, topic);
         let generation_partitions = partitions(&target.topics.generation)?;
         let wallet_partitions = partitions(&target.topics.wallet)?;
-        Ok(Sender { target, producer, generation_partitions, wallet_partitions, sent: 0 })
+        Ok(Sender {
+            target,
+            producer,
+            generation_partitions,
+            wallet_partitions,
+            sent: 0,
+        })
     }
 
     fn send(&mut self, record: &Record) -> Result<(), GenerateError> {
@@ -144,8 +154,15 @@ impl<'a> Sender<'a> {
         if count == 0 {
             return Ok(());
         }
-        let first = deliveries.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(GenerateError::Undelivered { count, first: first.unwrap_or_else(|| "no answer".to_owned()) })
+        let first = deliveries
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Err(GenerateError::Undelivered {
+            count,
+            first: first.unwrap_or_else(|| "no answer".to_owned()),
+        })
     }
 }
 
@@ -170,20 +187,36 @@ impl KafkaTarget {
     }
 
     fn unreachable(&self, detail: String) -> GenerateError {
-        GenerateError::Unreachable { brokers: self.kafka.brokers.clone(), detail }
+        GenerateError::Unreachable {
+            brokers: self.kafka.brokers.clone(),
+            detail,
+        }
     }
 }
 
-fn partitions_of(target: &KafkaTarget, producer: &BaseProducer<Deliveries>, topic: &str) -> Result<i32, GenerateError> {
-    let metadata = producer
-        .client()
-        .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-        .map_err(|error| target.unreachable(format!("cannot ask for topic {topic}: {error}")))?;
-    let known = metadata.topics().iter().find(|known| known.name() == topic);
-    let partitions = known.map_or(0, |known| known.partitions().len());
-    match i32::try_from(partitions) {
-        Ok(partitions) if partitions > 0 => Ok(partitions),
-        _ => Err(target.unreachable(format!("topic {topic} does not exist: run `creditstream init` first"))),
+/// A topic made just now may not be known to every broker yet: it is asked for again for a while.
+fn partitions_of(
+    target: &KafkaTarget,
+    producer: &BaseProducer<Deliveries>,
+    topic: &str,
+) -> Result<i32, GenerateError> {
+    let deadline = Instant::now() + TOPIC_TIMEOUT;
+    loop {
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), METADATA_TIMEOUT)
+            .map_err(|error| target.unreachable(format!("cannot ask for topic {topic}: {error}")))?;
+        let known = metadata.topics().iter().find(|known| known.name() == topic);
+        let partitions = known.map_or(0, |known| known.partitions().len());
+        match i32::try_from(partitions) {
+            Ok(partitions) if partitions > 0 => return Ok(partitions),
+            _ if Instant::now() < deadline => std::thread::sleep(TOPIC_RETRY),
+            _ => {
+                return Err(target.unreachable(format!(
+                    "topic {topic} does not exist: run `creditstream init` first"
+                )));
+            }
+        }
     }
 }
 
@@ -193,7 +226,13 @@ fn headers(record: &Record) -> Option<OwnedHeaders> {
     }
     let mut headers = OwnedHeaders::new_with_capacity(record.headers().len());
     for (key, value) in record.headers() {
-        headers = headers.insert(Header { key, value: Some(value.as_str()) });
+        headers = headers.insert(Header {
+            key,
+            value: Some(value.as_str()),
+        });
     }
     Some(headers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,10 @@ impl Topics {
     /// The first source topic of each kind.
     pub fn first_of(config: &TopicsConfig) -> Topics {
         let first = |names: Vec<String>| names.into_iter().next().unwrap_or_default();
-        Topics { generation: first(config.generation_topics()), wallet: first(config.wallet_topics()) }
+        Topics {
+            generation: first(config.generation_topics()),
+            wallet: first(config.wallet_topics()),
+        }
     }
 
     /// The topic of a kind.
@@ -120,7 +123,12 @@ pub(super) fn drive(
         let elapsed = begun.elapsed();
         if elapsed >= next_report {
             next_report = elapsed + PROGRESS_EVERY;
-            if progress(Progress { records: sent.records, records_total }).is_break() {
+            if progress(Progress {
+                records: sent.records,
+                records_total,
+            })
+            .is_break()
+            {
                 break;
             }
         }
@@ -137,14 +145,19 @@ pub(super) fn drive(
         sent.value_bytes += record.value().map_or(0, |value| value.len() as u64);
     }
     // Done, whatever the caller says to it.
-    let _ = progress(Progress { records: sent.records, records_total });
+    let _ = progress(Progress {
+        records: sent.records,
+        records_total,
+    });
     sent.elapsed = begun.elapsed();
     Ok(sent)
 }
 
 /// How long the next record has to wait.
 fn wait_for(pace: Pace, records: u64, elapsed: Duration) -> Duration {
-    let Pace::RecordsPerSecond(rate) = pace else { return Duration::ZERO };
+    let Pace::RecordsPerSecond(rate) = pace else {
+        return Duration::ZERO;
+    };
     let nanos = u128::from(records) * 1_000_000_000 / u128::from(rate.max(1));
     let due = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
     due.saturating_sub(elapsed)

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::BaseProducer;
 
+use super::KafkaLog;
 use crate::config::Config;
+
+/// A consumer of ours.
+pub type KafkaConsumer = BaseConsumer<KafkaLog>;
+/// A producer of ours.
+pub type KafkaProducer = BaseProducer<KafkaLog>;
 
 /// How long a question to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +63,7 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn ledger_consumer(&self, worker: usize) -> KafkaResult<BaseConsumer> {
+    pub fn ledger_consumer(&self, worker: usize) -> KafkaResult<KafkaConsumer> {
         let ledger = &self.config.ledger;
         let mut client = self.consumer_base(&format!("ledger-{worker}"), &ledger.group);
         client.set("isolation.level", "read_committed");
@@ -68,7 +73,7 @@ impl Clients {
         if ledger.static_membership {
             client.set("group.instance.id", self.member_name(worker));
         }
-        client.create()
+        client.create_with_context(KafkaLog)
     }
 
     /// The producer of a worker. Its transactional id is stable over restarts, so that a restart settles what
@@ -76,22 +81,22 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn transactional_producer(&self, worker: usize) -> KafkaResult<BaseProducer> {
+    pub fn transactional_producer(&self, worker: usize) -> KafkaResult<KafkaProducer> {
         let timeout_ms = self.config.ledger.transaction_timeout_ms;
         let mut client = self.producer_base(&format!("ledger-{worker}"));
         client.set("transactional.id", self.member_name(worker));
         client.set("transaction.timeout.ms", timeout_ms.to_string());
         client.set("message.timeout.ms", timeout_ms.to_string());
         client.set("delivery.report.only.error", "true");
-        client.create()
+        client.create_with_context(KafkaLog)
     }
 
     /// A producer for commands: no transactions, every record acknowledged by all replicas.
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn producer(&self) -> KafkaResult<BaseProducer> {
-        self.producer_base("producer").create()
+    pub fn producer(&self) -> KafkaResult<KafkaProducer> {
+        self.producer_base("producer").create_with_context(KafkaLog)
     }
 
     fn producer_base(&self, role: &str) -> ClientConfig {
@@ -113,10 +118,10 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn committed_reader(&self, role: &str) -> KafkaResult<BaseConsumer> {
+    pub fn committed_reader(&self, role: &str) -> KafkaResult<KafkaConsumer> {
         let mut client = self.consumer_base(role, &format!("{}-{role}", self.config.kafka.client_id));
         client.set("isolation.level", "read_committed");
-        client.create()
+        client.create_with_context(KafkaLog)
     }
 
     /// Asks for the true ends of partitions. `read_uncommitted`: a read_committed client is told the last
@@ -124,18 +129,18 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn watermark_reader(&self, role: &str) -> KafkaResult<BaseConsumer> {
+    pub fn watermark_reader(&self, role: &str) -> KafkaResult<KafkaConsumer> {
         let mut client = self.base(role);
         client.set("isolation.level", "read_uncommitted");
-        client.create()
+        client.create_with_context(KafkaLog)
     }
 
     /// For topics and their settings.
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn admin(&self) -> KafkaResult<AdminClient<DefaultClientContext>> {
-        self.base("admin").create()
+    pub fn admin(&self) -> KafkaResult<AdminClient<KafkaLog>> {
+        self.base("admin").create_with_context(KafkaLog)
     }
 
     /// Unique among all workers of the deployment, stable over restarts.
@@ -148,6 +153,6 @@ impl Clients {
 ///
 /// # Errors
 /// The brokers do not answer, or do not know the partition.
-pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+pub fn watermarks(consumer: &KafkaConsumer, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
     consumer.client().fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
 }

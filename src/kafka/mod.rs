@@ -4,14 +4,16 @@
 //! partitioner must be is set here, and no configuration can override it. Nothing here knows credits.
 
 mod clients;
+mod log;
 mod partition;
 mod sys;
 mod topics;
 
-pub use clients::{Clients, watermarks};
+pub use clients::{Clients, KafkaConsumer, KafkaProducer, watermarks};
+pub use log::KafkaLog;
 pub use partition::partition_for;
 pub use sys::{
-    BatchProducer, GroupMetadata, OutgoingRecord, Polled, RecordView, TopicDescription, TransactionError, TransactionalProducer,
+    BatchTopic, GroupMetadata, OutgoingRecord, Polled, RecordView, TopicDescription, TransactionError, TransactionalProducer,
     describe_topics, librdkafka_version, poll_events,
 };
 pub use topics::{TopicError, init_topics};

@@ -13,12 +13,13 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka_sys as rd;
 use thiserror::Error;
@@ -291,17 +292,84 @@ pub struct OutgoingRecord<'a> {
     pub value: &'a [u8],
 }
 
-/// Produces many records in one call.
-pub trait BatchProducer {
-    /// Copies the records into the producer's queue.
+/// A topic that batches are produced to, with its partitions known to the client.
+///
+/// librdkafka puts a record of a batch onto "no partition" while it does not know the topic's partitions yet, and
+/// then fails the transaction. So a handle asks for them first, and keeps the topic known for as long as it lives.
+pub struct BatchTopic<C: ProducerContext + 'static> {
+    handle: *mut rd::rd_kafka_topic_t,
+    name: String,
+    /// The client must outlive the handle.
+    _producer: Arc<BaseProducer<C>>,
+}
+
+// SAFETY: librdkafka's topic handles may be used from any thread.
+unsafe impl<C: ProducerContext + 'static> Send for BatchTopic<C> {}
+
+impl<C: ProducerContext + 'static> Drop for BatchTopic<C> {
+    fn drop(&mut self) {
+        // SAFETY: made by rd_kafka_topic_new, owned here; the client is still there.
+        unsafe { rd::rd_kafka_topic_destroy(self.handle) }
+    }
+}
+
+impl<C: ProducerContext + 'static> BatchTopic<C> {
+    /// Asks the brokers about the topic.
+    ///
+    /// # Errors
+    /// They do not answer, or do not know it.
+    pub fn open(producer: &Arc<BaseProducer<C>>, name: &str, timeout: Duration) -> Result<BatchTopic<C>, KafkaError> {
+        let c_name = CString::new(name).map_err(|_| KafkaError::ClientCreation(format!("topic name {name:?} has a NUL")))?;
+        // SAFETY: the client lives as long as `producer`; the handle is counted.
+        let handle = unsafe { rd::rd_kafka_topic_new(producer.client().native_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+        if handle.is_null() {
+            return Err(KafkaError::ClientCreation(format!("topic {name:?} cannot be opened")));
+        }
+        let topic = BatchTopic { handle, name: name.to_owned(), _producer: Arc::clone(producer) };
+        let metadata = producer.client().fetch_metadata(Some(name), timeout)?;
+        if metadata.topics().first().is_none_or(|topic| topic.partitions().is_empty()) {
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
+        }
+        Ok(topic)
+    }
+
+    /// Copies the records into the producer's queue, in one call.
     ///
     /// # Errors
     /// The first record's error; those before it are in the queue: abort the transaction.
-    fn produce_batch<'a>(
-        &self,
-        topic: &str,
-        records: &mut dyn ExactSizeIterator<Item = OutgoingRecord<'a>>,
-    ) -> Result<(), TransactionError>;
+    pub fn produce<'a>(&self, records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>) -> Result<(), TransactionError> {
+        let failure = |code: RDKafkaErrorCode| TransactionError {
+            step: "produce",
+            code,
+            message: format!("a record for topic {} could not be queued", self.name),
+            is_fatal: false,
+            requires_abort: true,
+            is_retriable: false,
+        };
+        let mut messages: Vec<rd::rd_kafka_message_t> = records
+            .map(|record| rd::rd_kafka_message_t {
+                err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+                rkt: std::ptr::null_mut(),
+                partition: record.partition,
+                payload: record.value.as_ptr() as *mut c_void,
+                len: record.value.len(),
+                key: record.key.as_ptr() as *mut c_void,
+                key_len: record.key.len(),
+                offset: 0,
+                _private: std::ptr::null_mut(),
+            })
+            .collect();
+        let count = i32::try_from(messages.len()).map_err(|_| failure(RDKafkaErrorCode::InvalidArgument))?;
+        let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
+        // SAFETY: librdkafka copies key and value (MSG_F_COPY) before it returns.
+        let queued =
+            unsafe { rd::rd_kafka_produce_batch(self.handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count) };
+        if queued == count {
+            return Ok(());
+        }
+        let failed = messages.iter().find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+        Err(failure(failed.map_or(RDKafkaErrorCode::Unknown, |message| message.err.into())))
+    }
 }
 
 /// The steps of a transaction, with errors that keep their class.
@@ -403,55 +471,6 @@ impl<C: ProducerContext> TransactionalProducer for BaseProducer<C> {
             }
             transaction_result("abort_transaction", rd::rd_kafka_abort_transaction(client, millis(timeout)))
         }
-    }
-}
-
-impl<C: ProducerContext> BatchProducer for BaseProducer<C> {
-    fn produce_batch<'a>(
-        &self,
-        topic: &str,
-        records: &mut dyn ExactSizeIterator<Item = OutgoingRecord<'a>>,
-    ) -> Result<(), TransactionError> {
-        let failure = |code: RDKafkaErrorCode| TransactionError {
-            step: "produce",
-            code,
-            message: format!("a record for topic {topic} could not be queued"),
-            is_fatal: false,
-            requires_abort: true,
-            is_retriable: false,
-        };
-        let name = CString::new(topic).map_err(|_| failure(RDKafkaErrorCode::InvalidTopic))?;
-        let mut messages: Vec<rd::rd_kafka_message_t> = Vec::with_capacity(records.len());
-        for record in records {
-            messages.push(rd::rd_kafka_message_t {
-                err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-                rkt: std::ptr::null_mut(),
-                partition: record.partition,
-                payload: record.value.as_ptr() as *mut c_void,
-                len: record.value.len(),
-                key: record.key.as_ptr() as *mut c_void,
-                key_len: record.key.len(),
-                offset: 0,
-                _private: std::ptr::null_mut(),
-            });
-        }
-        let count = i32::try_from(messages.len()).map_err(|_| failure(RDKafkaErrorCode::InvalidArgument))?;
-        // SAFETY: librdkafka copies key and value (MSG_F_COPY) before it returns; the topic handle is counted.
-        let queued = unsafe {
-            let handle = rd::rd_kafka_topic_new(self.client().native_ptr(), name.as_ptr(), std::ptr::null_mut());
-            if handle.is_null() {
-                return Err(failure(RDKafkaErrorCode::InvalidTopic));
-            }
-            let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
-            let queued = rd::rd_kafka_produce_batch(handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count);
-            rd::rd_kafka_topic_destroy(handle);
-            queued
-        };
-        if queued == count {
-            return Ok(());
-        }
-        let failed = messages.iter().find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
-        Err(failure(failed.map_or(RDKafkaErrorCode::Unknown, |message| message.err.into())))
     }
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use thiserror::Error;
 
-use super::{Clients, TopicDescription, describe_topics};
+use super::{Clients, KafkaLog, TopicDescription, describe_topics};
 use crate::config::Config;
 use crate::time::DAY_MS;
 
@@ -108,7 +107,7 @@ fn own_topics(config: &Config, message_bytes: u64, source_retention_ms: i64) -> 
     ]
 }
 
-async fn create(admin: &AdminClient<DefaultClientContext>, config: &Config, topic: &Wanted) -> Result<bool, TopicError> {
+async fn create(admin: &AdminClient<KafkaLog>, config: &Config, topic: &Wanted) -> Result<bool, TopicError> {
     let replication = TopicReplication::Fixed(config.topics.replication_factor);
     let mut new = NewTopic::new(&topic.name, config.topics.shards, replication);
     for (name, value) in &topic.settings {
@@ -126,7 +125,7 @@ async fn create(admin: &AdminClient<DefaultClientContext>, config: &Config, topi
 }
 
 /// A new topic is known to every broker only a moment after its creation was acknowledged.
-async fn settled(admin: &AdminClient<DefaultClientContext>, names: &[&str]) -> Result<Vec<TopicDescription>, TopicError> {
+async fn settled(admin: &AdminClient<KafkaLog>, names: &[&str]) -> Result<Vec<TopicDescription>, TopicError> {
     let mut found = Vec::new();
     for _ in 0..100 {
         found = describe_topics(admin.inner(), names, TIMEOUT).map_err(TopicError::Answer)?;
@@ -139,7 +138,7 @@ async fn settled(admin: &AdminClient<DefaultClientContext>, names: &[&str]) -> R
 }
 
 /// Sets what differs from what is wanted, and keeps what an operator has set beside it.
-async fn mend(admin: &AdminClient<DefaultClientContext>, topic: &Wanted) -> Result<(), TopicError> {
+async fn mend(admin: &AdminClient<KafkaLog>, topic: &Wanted) -> Result<(), TopicError> {
     let current = settings_of(admin, &topic.name).await?;
     let differs = topic.settings.iter().any(|(name, value)| current.all.get(*name) != Some(value));
     if !differs {
@@ -160,7 +159,7 @@ struct TopicSettings {
     of_topic: BTreeMap<String, String>,
 }
 
-async fn settings_of(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<TopicSettings, TopicError> {
+async fn settings_of(admin: &AdminClient<KafkaLog>, topic: &str) -> Result<TopicSettings, TopicError> {
     let resource = ResourceSpecifier::Topic(topic);
     let mut settings = TopicSettings { all: BTreeMap::new(), of_topic: BTreeMap::new() };
     for result in admin.describe_configs([&resource], &AdminOptions::new()).await? {
@@ -177,7 +176,7 @@ async fn settings_of(admin: &AdminClient<DefaultClientContext>, topic: &str) -> 
 }
 
 /// The largest message and the longest retention of any source; -1: for ever.
-async fn source_limits(admin: &AdminClient<DefaultClientContext>, sources: &[String]) -> Result<(u64, i64), TopicError> {
+async fn source_limits(admin: &AdminClient<KafkaLog>, sources: &[String]) -> Result<(u64, i64), TopicError> {
     let (mut bytes, mut retention) = (KAFKA_MAX_MESSAGE_BYTES, 0);
     for source in sources {
         let settings = settings_of(admin, source).await?.all;

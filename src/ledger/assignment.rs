@@ -168,6 +168,7 @@ impl Worker {
                 pending: None,
                 current: None,
                 reached_end: false,
+                end: 0,
                 last_timestamp: 0,
             });
         }

@@ -9,13 +9,13 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::BaseRecord;
 use tracing::{error, info, warn};
 
 use super::outbox::{OutTopic, Outbox};
 use crate::config::TopicsConfig;
-use crate::kafka::{BatchProducer, Clients, GroupMetadata, TransactionError, TransactionalProducer};
+use crate::kafka::{BatchTopic, Clients, KafkaLog, KafkaProducer, GroupMetadata, TransactionError, TransactionalProducer};
 use crate::metrics::Metrics;
 
 /// How long a commit whose outcome is not known is asked again, before the topics are.
@@ -67,6 +67,14 @@ pub struct Committer {
     pub stopping: Arc<AtomicBool>,
 }
 
+/// A producer with its topics. The topics go first.
+struct Ready {
+    ledger: BatchTopic<KafkaLog>,
+    wallets: BatchTopic<KafkaLog>,
+    progress: BatchTopic<KafkaLog>,
+    producer: Arc<KafkaProducer>,
+}
+
 impl Committer {
     /// Makes the producer, fencing what an earlier run of this worker left, and serves jobs until their sender
     /// is dropped.
@@ -109,15 +117,12 @@ impl Committer {
         self.metrics.transactions.with_label_values(&[outcome]).inc();
     }
 
-    fn commit(&self, producer: &BaseProducer, job: &Job) -> Result<(), TransactionError> {
+    fn commit(&self, ready: &Ready, job: &Job) -> Result<(), TransactionError> {
+        let producer = &ready.producer;
         producer.begin()?;
-        for (topic, name) in [
-            (OutTopic::Ledger, &self.topics.ledger),
-            (OutTopic::Wallets, &self.topics.wallets),
-            (OutTopic::Progress, &self.topics.progress),
-        ] {
-            producer.produce_batch(name, &mut job.outbox.records(topic))?;
-        }
+        ready.ledger.produce(job.outbox.records(OutTopic::Ledger))?;
+        ready.wallets.produce(job.outbox.records(OutTopic::Wallets))?;
+        ready.progress.produce(job.outbox.records(OutTopic::Progress))?;
         self.produce_with_headers(producer, &job.outbox)?;
         producer.flush_all(self.timeout)?;
         producer.send_offsets(&job.offsets, &job.group, self.timeout)?;
@@ -132,7 +137,7 @@ impl Committer {
         }
     }
 
-    fn produce_with_headers(&self, producer: &BaseProducer, outbox: &Outbox) -> Result<(), TransactionError> {
+    fn produce_with_headers(&self, producer: &KafkaProducer, outbox: &Outbox) -> Result<(), TransactionError> {
         for record in &outbox.with_headers {
             let topic = if record.is_quarantine { &self.topics.quarantine } else { &self.topics.intake };
             let mut out: BaseRecord<'_, [u8], [u8]> =
@@ -156,12 +161,12 @@ impl Committer {
     }
 
     /// Brings the producer into a state from which the next transaction can begin.
-    fn settle(&self, producer: &mut BaseProducer, failure: TransactionError) -> CommitResult {
+    fn settle(&self, producer: &mut Ready, failure: TransactionError) -> CommitResult {
         // A commit that is still not settled may have happened: only the topics know.
         let is_ambiguous = failure.step == "commit_transaction" && !failure.requires_abort;
         if !failure.is_fatal && !is_ambiguous {
             warn!(%failure, "transaction aborted");
-            match self.abort(producer) {
+            match self.abort(&producer.producer) {
                 Ok(()) => return CommitResult::Aborted(failure),
                 Err(second) => warn!(failure = %second, "the abort failed too"),
             }
@@ -183,7 +188,7 @@ impl Committer {
         CommitResult::Unknown(failure)
     }
 
-    fn abort(&self, producer: &BaseProducer) -> Result<(), TransactionError> {
+    fn abort(&self, producer: &KafkaProducer) -> Result<(), TransactionError> {
         let deadline = Instant::now() + COMMIT_PATIENCE;
         loop {
             match producer.abort(self.timeout) {
@@ -193,20 +198,27 @@ impl Committer {
         }
     }
 
-    fn new_producer(&self) -> KafkaResult<BaseProducer> {
-        let producer = self.clients.transactional_producer(self.worker)?;
+    fn new_producer(&self) -> KafkaResult<Ready> {
+        let producer = Arc::new(self.clients.transactional_producer(self.worker)?);
         loop {
             match producer.init(INIT_TIMEOUT) {
-                Ok(()) => return Ok(producer),
+                Ok(()) => break,
                 Err(failure) if failure.is_retriable && !self.stopping.load(Ordering::Relaxed) => {
                     warn!(%failure, "the broker is not ready for transactions yet");
                 }
                 Err(failure) => {
                     warn!(%failure, "the producer could not be made ready");
-                    return Err(rdkafka::error::KafkaError::ClientCreation(failure.to_string()));
+                    return Err(KafkaError::ClientCreation(failure.to_string()));
                 }
             }
         }
+        let open = |name: &str| BatchTopic::open(&producer, name, INIT_TIMEOUT);
+        Ok(Ready {
+            ledger: open(&self.topics.ledger)?,
+            wallets: open(&self.topics.wallets)?,
+            progress: open(&self.topics.progress)?,
+            producer,
+        })
     }
 }
 

@@ -52,6 +52,8 @@ pub struct SourceSlot {
     pub current: Option<SourceHead>,
     /// It was read to its end since the last batch.
     pub reached_end: bool,
+    /// Where its end was when it was reached last; 0: not yet.
+    pub end: i64,
     /// Kafka timestamp of the last record read.
     pub last_timestamp: i64,
 }

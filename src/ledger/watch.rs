@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::BaseConsumer;
 use tracing::debug;
 
 use super::routes::Routes;
-use crate::kafka::{Clients, watermarks};
+use crate::kafka::{Clients, KafkaConsumer, watermarks};
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 
@@ -85,7 +84,7 @@ pub fn watch(clients: &Clients, routes: &Routes, board: &Board, metrics: &Metric
     }
 }
 
-fn look(reader: &BaseConsumer, routes: &Routes, board: &Board, metrics: &Metrics) {
+fn look(reader: &KafkaConsumer, routes: &Routes, board: &Board, metrics: &Metrics) {
     let shards: Vec<i32> = board.marks().ledger_ends.keys().copied().collect();
     for shard in shards {
         match watermarks(reader, &routes.out.ledger, shard) {
@@ -101,7 +100,6 @@ fn look(reader: &BaseConsumer, routes: &Routes, board: &Board, metrics: &Metrics
     for ((topic, partition), position) in positions {
         let Some(topic) = routes.topic(topic) else { continue };
         let Ok((_, end)) = watermarks(reader, &topic.name, partition) else { continue };
-        // Markers of transactions take offsets too, so intake may seem a little behind at its end.
         let lag = end.saturating_sub(position.next).max(0);
         let age_ms = if lag == 0 { 0 } else { Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0) };
         let labels = ["ledger", &topic.name, &partition.to_string()];

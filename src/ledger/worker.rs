@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
@@ -28,7 +28,7 @@ use super::watch::{Board, Position};
 use crate::config::Config;
 use crate::event::EventRules;
 use crate::http::{Heartbeat, Readiness};
-use crate::kafka::{Clients, GroupMetadata, Polled, poll_events};
+use crate::kafka::{Clients, KafkaConsumer, GroupMetadata, Polled, poll_events};
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 use crate::wallet::Policy;
@@ -62,7 +62,7 @@ pub struct Setup {
 pub struct Worker {
     pub(super) setup: Arc<Setup>,
     pub(super) number: usize,
-    pub(super) consumer: BaseConsumer,
+    pub(super) consumer: KafkaConsumer,
     pub(super) board: Arc<Board>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) shards: BTreeMap<i32, ShardSlot>,
@@ -223,7 +223,7 @@ impl Worker {
                 Polled::Record(()) => {
                     is_full = batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
                 }
-                Polled::EndOfPartition { topic, partition, .. } => self.end_of_partition(&topic, partition),
+                Polled::EndOfPartition { topic, partition, offset } => self.end_of_partition(&topic, partition, offset),
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
@@ -234,10 +234,11 @@ impl Worker {
         Ok(Turn::Batch(group))
     }
 
-    fn end_of_partition(&mut self, topic: &str, partition: i32) {
-        let id = self.setup.routes.index_of(topic).map(|topic| (topic, partition));
-        if let Some(source) = id.and_then(|id| self.sources.get_mut(&id)) {
+    fn end_of_partition(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Some(topic) = self.setup.routes.index_of(topic) else { return };
+        if let Some(source) = self.sources.get_mut(&(topic, partition)) {
             source.reached_end = true;
+            source.end = offset;
         }
     }
 
@@ -302,6 +303,7 @@ impl Worker {
                 slot.state.head.clock.at_end(*topic, wall);
             }
         }
+        self.publish_positions();
         for slot in self.shards.values_mut() {
             slot.state.head.clock.tick(wall, self.setup.time.idle_after_ms);
         }
@@ -407,14 +409,19 @@ impl Worker {
                 source.head = head;
             }
         }
-        let positions = self.sources.iter().map(|(id, source)| {
-            (*id, Position { next: source.head.next, last_timestamp: source.last_timestamp })
-        });
-        self.board.set_positions(positions);
+        self.publish_positions();
         self.checkpoints.committed();
         levels.publish(&self.setup.metrics);
         outcomes.publish(&self.setup.metrics, &self.setup.routes);
         report::batch(&self.setup.metrics, &batch.tally, batch.events);
+    }
+
+    fn publish_positions(&self) {
+        // Markers of transactions take offsets too: at its end a partition is as far as the end says.
+        let positions = self.sources.iter().map(|(id, source)| {
+            (*id, Position { next: source.head.next.max(source.end), last_timestamp: source.last_timestamp })
+        });
+        self.board.set_positions(positions);
     }
 
     /// Drops everything that is under way and reads it again.

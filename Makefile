@@ -1,0 +1,45 @@
+# Everything that a person types. `make demo` and `make test` are the two to begin with.
+
+PYTHON ?= python3
+CARGO ?= cargo
+STACK := $(PYTHON) stack/stack.py
+
+.PHONY: help build demo test test-one lint deny stack-up stack-down stack-status stack-wipe
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## Build the binary, target/release/creditstream
+	@$(STACK) install
+	CREDITSTREAM_REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) $(CARGO) build --release --locked
+
+demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
+	@.stack/venv/bin/python demo/demo.py
+
+test: build stack-up ## All tests, on the real components
+	$(CARGO) test --release --locked --all-targets
+	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
+
+test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
+	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
+	$(CARGO) test --release --locked -- $(T)
+
+lint: ## Formatting, clippy, and file rules
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+deny: ## Licences, bans and sources of all dependencies
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
+	cargo deny check licenses bans sources
+
+stack-up: ## Start the local Kafka, ClickHouse, Prometheus and Alertmanager
+	@$(STACK) up
+
+stack-down: ## Stop them; their data stays
+	@$(STACK) down
+
+stack-status: ## What runs, where
+	@$(STACK) status
+
+stack-wipe: ## Stop them and delete their data
+	@$(STACK) wipe
