@@ -47,7 +47,10 @@ impl Gate {
 }
 
 /// A server that takes whatever comes, and answers the first requests with an error of ClickHouse's.
-pub async fn failing_server(failures: usize, answer: &'static str) -> (String, Arc<std::sync::Mutex<Vec<Vec<u8>>>>) {
+pub async fn failing_server(
+    failures: usize,
+    answer: &'static str,
+) -> (String, Arc<std::sync::Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let requests = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -64,7 +67,10 @@ pub async fn failing_server(failures: usize, answer: &'static str) -> (String, A
             }
             seen.lock().unwrap().push(request);
             let answer = match count.fetch_add(1, Ordering::SeqCst) < failures {
-                true => format!("HTTP/1.1 500 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", answer.len()),
+                true => format!(
+                    "HTTP/1.1 500 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                    answer.len()
+                ),
                 false => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
             };
             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -72,4 +78,3 @@ pub async fn failing_server(failures: usize, answer: &'static str) -> (String, A
     });
     (url, requests)
 }
-
