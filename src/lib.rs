@@ -11,6 +11,7 @@ pub mod config;
 pub mod event;
 pub mod generate;
 pub mod http;
+pub mod json;
 pub mod kafka;
 pub mod ledger;
 pub mod metrics;

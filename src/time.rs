@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, Timelike, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds in a day.
@@ -53,6 +53,9 @@ impl Timestamp {
 
     /// Reads an RFC 3339 date-time with an offset; what is finer than a millisecond is cut off.
     pub fn parse(text: &str) -> Option<Timestamp> {
+        if let Some(usual) = parse_usual(text) {
+            return Some(usual);
+        }
         let parsed = DateTime::parse_from_rfc3339(text).ok()?;
         let year = parsed.with_timezone(&Utc).year();
         (0..=9999).contains(&year).then(|| Timestamp(parsed.timestamp_millis()))
@@ -89,27 +92,89 @@ impl Timestamp {
         DateTime::from_timestamp_millis(self.0)
     }
 
-    /// RFC 3339 in UTC with milliseconds, 24 bytes. Written by hand: it stands three times in every entry,
-    /// and chrono's formatter takes longer than the rest of the entry.
+    /// RFC 3339 in UTC with milliseconds, 24 bytes; `None` outside the years 0 to 9999. Written by hand: it stands
+    /// three times in every entry, and chrono's formatter takes longer than the rest of the entry.
     fn rfc3339(self) -> Option<[u8; 24]> {
-        let at = self.date_time()?;
-        let year = u32::try_from(at.year()).ok().filter(|year| *year <= 9999)?;
+        let (year, month, day) = civil_from_days(self.day_number());
+        if !(0..=9999).contains(&year) {
+            return None;
+        }
+        let of_day = self.0.rem_euclid(DAY_MS);
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        let mut put = |from: usize, digits: usize, mut value: u32| {
+        let mut put = |from: usize, digits: usize, mut value: i64| {
             for place in text.iter_mut().skip(from).take(digits).rev() {
                 *place = b'0' + (value % 10) as u8;
                 value /= 10;
             }
         };
         put(0, 4, year);
-        put(5, 2, at.month());
-        put(8, 2, at.day());
-        put(11, 2, at.hour());
-        put(14, 2, at.minute());
-        put(17, 2, at.second());
-        put(20, 3, at.timestamp_subsec_millis());
+        put(5, 2, month);
+        put(8, 2, day);
+        put(11, 2, of_day / HOUR_MS);
+        put(14, 2, of_day / 60_000 % 60);
+        put(17, 2, of_day / 1_000 % 60);
+        put(20, 3, of_day % 1_000);
         Some(text)
     }
+
+    /// Appends its RFC 3339 spelling. What has none (it never comes from an event) is written as the epoch.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.rfc3339().unwrap_or(*b"1970-01-01T00:00:00.000Z"));
+    }
+}
+
+/// Year, month and day of a day since the epoch, in the proleptic Gregorian calendar: years are counted from March,
+/// so that the leap day is the last of its year, in eras of 400 years.
+const fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    const ERA_DAYS: i64 = 146_097;
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(ERA_DAYS);
+    let day_of_era = shifted.rem_euclid(ERA_DAYS);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + (month <= 2) as i64;
+    (year, month, day)
+}
+
+/// Days since the epoch of a day that exists; the inverse of [`civil_from_days`].
+const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - (month <= 2) as i64;
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The spelling that nearly all producers use, `2026-11-03T10:15:30[.fraction]Z`; `None` for every other one, right
+/// or wrong.
+fn parse_usual(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let (date_time, rest) = bytes.split_first_chunk::<19>()?;
+    let digits = |from: usize, count: usize| {
+        date_time.iter().skip(from).take(count).try_fold(0, |value: i64, byte| {
+            byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
+        })
+    };
+    let is_punctuated = matches!(date_time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _]);
+    let fraction = rest.strip_suffix(b"Z")?;
+    let millis = match fraction {
+        [] => 0,
+        [b'.', a, b, c, ..] if fraction.len() <= 10 && fraction.iter().skip(1).all(u8::is_ascii_digit) => {
+            i64::from(a - b'0') * 100 + i64::from(b - b'0') * 10 + i64::from(c - b'0')
+        }
+        _ => return None,
+    };
+    let (year, month, day) = (digits(0, 4)?, digits(5, 2)?, digits(8, 2)?);
+    let (hour, minute, second) = (digits(11, 2)?, digits(14, 2)?, digits(17, 2)?);
+    let days = days_from_civil(year, month, day);
+    let is_real = (1..=12).contains(&month) && civil_from_days(days) == (year, month, day);
+    (is_punctuated && is_real && hour < 24 && minute < 60 && second < 60)
+        .then(|| Timestamp(days * DAY_MS + hour * HOUR_MS + minute * 60_000 + second * 1_000 + millis))
 }
 
 impl fmt::Display for Timestamp {
@@ -168,6 +233,22 @@ mod tests {
         for text in ["2026-11-03T10:15:30", "2026-11-03", "", "yesterday", "2026-13-01T00:00:00Z"] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn our_own_calendar_agrees_with_chronos() {
+        for text in ["2026-02-29T00:00:00Z", "2026-04-31T00:00:00Z", "2026-00-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+        // Every day of the years 1600 to 2400, and the ends of what can be spelt.
+        let days = (-135_140..157_000).chain([-719_528, 2_932_896]);
+        for day in days {
+            let at = Timestamp::from_millis(day * DAY_MS + 45_296_789);
+            let expected = at.date_time().unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+            assert_eq!(at.to_string(), expected);
+            assert_eq!(parse_usual(&expected), Some(at), "{expected}");
+        }
+        assert_eq!(Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000, 100, "chrono reads what is unusual");
     }
 
     #[test]

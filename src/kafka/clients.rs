@@ -9,11 +9,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::BaseProducer;
 
-use super::KafkaLog;
+use super::{KafkaLog, PolledConsumer};
 use crate::config::Config;
 
 /// A consumer of ours.
-pub type KafkaConsumer = BaseConsumer<KafkaLog>;
+pub type KafkaConsumer = PolledConsumer<KafkaLog>;
 /// A producer of ours.
 pub type KafkaProducer = BaseProducer<KafkaLog>;
 
@@ -73,7 +73,7 @@ impl Clients {
         if ledger.static_membership {
             client.set("group.instance.id", self.member_name(worker));
         }
-        client.create_with_context(KafkaLog)
+        PolledConsumer::new(client.create_with_context(KafkaLog)?)
     }
 
     /// The producer of a worker. Its transactional id is stable over restarts, so that a restart settles what
@@ -121,7 +121,7 @@ impl Clients {
     pub fn committed_reader(&self, role: &str) -> KafkaResult<KafkaConsumer> {
         let mut client = self.consumer_base(role, &format!("{}-{role}", self.config.kafka.client_id));
         client.set("isolation.level", "read_committed");
-        client.create_with_context(KafkaLog)
+        PolledConsumer::new(client.create_with_context(KafkaLog)?)
     }
 
     /// Asks for the true ends of partitions. `read_uncommitted`: a read_committed client is told the last
@@ -129,7 +129,7 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn watermark_reader(&self, role: &str) -> KafkaResult<KafkaConsumer> {
+    pub fn watermark_reader(&self, role: &str) -> KafkaResult<BaseConsumer<KafkaLog>> {
         let mut client = self.base(role);
         client.set("isolation.level", "read_uncommitted");
         client.create_with_context(KafkaLog)
@@ -153,6 +153,6 @@ impl Clients {
 ///
 /// # Errors
 /// The brokers do not answer, or do not know the partition.
-pub fn watermarks(consumer: &KafkaConsumer, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+pub fn watermarks(consumer: &BaseConsumer<KafkaLog>, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
     consumer.client().fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
 }

@@ -81,23 +81,55 @@ impl Drop for OwnedEvent {
     }
 }
 
+/// A consumer with its queue at hand.
+pub struct PolledConsumer<C: ConsumerContext + 'static> {
+    queue: *mut rd::rd_kafka_queue_t,
+    /// The client must outlive the queue's handle.
+    consumer: BaseConsumer<C>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl<C: ConsumerContext + 'static> Send for PolledConsumer<C> {}
+
+impl<C: ConsumerContext + 'static> Drop for PolledConsumer<C> {
+    fn drop(&mut self) {
+        // SAFETY: a counted reference of ours; the client is still there.
+        unsafe { rd::rd_kafka_queue_destroy(self.queue) }
+    }
+}
+
+impl<C: ConsumerContext + 'static> std::ops::Deref for PolledConsumer<C> {
+    type Target = BaseConsumer<C>;
+
+    fn deref(&self) -> &BaseConsumer<C> {
+        &self.consumer
+    }
+}
+
+impl<C: ConsumerContext + 'static> PolledConsumer<C> {
+    /// Takes the queue of a consumer that has a group.
+    ///
+    /// # Errors
+    /// It has no group, and so no queue of its own.
+    pub fn new(consumer: BaseConsumer<C>) -> Result<PolledConsumer<C>, KafkaError> {
+        // SAFETY: a counted reference, given back on drop.
+        let queue = unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+        if queue.is_null() {
+            return Err(KafkaError::ClientCreation("a consumer without a group has no queue".to_owned()));
+        }
+        Ok(PolledConsumer { queue, consumer })
+    }
+}
+
 /// Polls a consumer's queue once. `on_record` sees a record where it lies.
 pub fn poll_events<C: ConsumerContext, R>(
-    consumer: &BaseConsumer<C>,
+    consumer: &PolledConsumer<C>,
     timeout: Duration,
     on_record: impl FnOnce(&RecordView<'_>) -> R,
 ) -> Polled<R> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the queue is a counted reference, given back below; the event is owned by `event`.
-    let event = unsafe {
-        let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
-        if queue.is_null() {
-            return Polled::Nothing;
-        }
-        let event = rd::rd_kafka_queue_poll(queue, timeout_ms);
-        rd::rd_kafka_queue_destroy(queue);
-        event
-    };
+    // SAFETY: the queue lives as long as `consumer`; the event is owned by `event`.
+    let event = unsafe { rd::rd_kafka_queue_poll(consumer.queue, timeout_ms) };
     if event.is_null() {
         return Polled::Nothing;
     }

@@ -17,7 +17,7 @@ use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
 use crate::event::{Reason, Rejection, SourceKind};
 use crate::time::Timestamp;
-use crate::wallet::{Breach, WalletSnapshot};
+use crate::wallet::{Breach, encode_snapshot};
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -199,7 +199,7 @@ impl Computation<'_> {
             let Some(overlay) = &slot.current else { continue };
             let clock = overlay.head.clock.now();
             for (wallet_id, wallet) in &overlay.wallets {
-                self.outbox.push(OutTopic::Wallets, *shard, wallet_id, &WalletSnapshot::of(wallet_id, wallet, clock))?;
+                self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| encode_snapshot(wallet_id, wallet, clock, out));
             }
             let progress = ShardProgress {
                 v: PROGRESS_FORMAT,
@@ -209,7 +209,7 @@ impl Computation<'_> {
                 config_hash: self.context.policy.hash_up_to(clock).to_owned(),
                 origins: overlay.head.origins.clone(),
             };
-            self.outbox.push(OutTopic::Progress, *shard, &shard_key(*shard), &progress)?;
+            self.outbox.push_json(OutTopic::Progress, *shard, &shard_key(*shard), &progress)?;
         }
         let mut offsets = TopicPartitionList::new();
         for ((topic, partition), source) in self.sources.iter() {
@@ -224,7 +224,7 @@ impl Computation<'_> {
                 by_origin: head.by_origin.clone(),
             };
             let place = partition.rem_euclid(self.context.shards.max(1));
-            self.outbox.push(OutTopic::Progress, place, &partition_key(&topic.name, *partition), &progress)?;
+            self.outbox.push_json(OutTopic::Progress, place, &partition_key(&topic.name, *partition), &progress)?;
             offsets
                 .add_partition_offset(&topic.name, *partition, Offset::Offset(head.next))
                 .map_err(|error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) })?;

@@ -51,23 +51,28 @@ pub struct HeaderRecord {
 }
 
 impl Outbox {
-    /// Appends a record whose value is `value` as JSON.
-    ///
-    /// # Errors
-    /// A value that has no JSON: a fault of ours.
-    pub fn push(&mut self, topic: OutTopic, partition: i32, key: &str, value: &impl Serialize) -> Result<(), Breach> {
+    /// Appends a record whose value is what `encode` writes.
+    pub fn push(&mut self, topic: OutTopic, partition: i32, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
         let key_start = self.bytes.len();
         self.bytes.extend_from_slice(key.as_bytes());
         let value_start = self.bytes.len();
-        serde_json::to_writer(&mut self.bytes, value)
-            .map_err(|error| Breach { seq: 0, what: format!("a {topic:?} record has no JSON: {error}") })?;
+        encode(&mut self.bytes);
         let place = Place { partition, key: key_start..value_start, value: value_start..self.bytes.len() };
         match topic {
             OutTopic::Ledger => self.ledger.push(place),
             OutTopic::Wallets => self.wallets.push(place),
             OutTopic::Progress => self.progress.push(place),
         }
-        Ok(())
+    }
+
+    /// Appends a record whose value is `value` as JSON.
+    ///
+    /// # Errors
+    /// A value that has no JSON: a fault of ours.
+    pub fn push_json(&mut self, topic: OutTopic, partition: i32, key: &str, value: &impl Serialize) -> Result<(), Breach> {
+        let mut result = Ok(());
+        self.push(topic, partition, key, |out| result = serde_json::to_writer(out, value));
+        result.map_err(|error| Breach { seq: 0, what: format!("a {topic:?} record has no JSON: {error}") })
     }
 
     /// The records for a topic.

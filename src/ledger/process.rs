@@ -168,7 +168,7 @@ fn post<'a>(
     let entries = apply(&mut wallet, cause, command, context.policy)?;
     let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: (&*event.wallet_id).into(), entries };
     let shard = crate::kafka::partition_for(event.wallet_id.as_bytes(), context.shards);
-    outbox.push(OutTopic::Ledger, shard, &event.wallet_id, &record)?;
+    outbox.push(OutTopic::Ledger, shard, &event.wallet_id, |out| record.encode(out));
     match view.current.wallets.get_mut(&*event.wallet_id) {
         Some(place) => *place = wallet,
         None => drop(view.current.wallets.insert(event.wallet_id.as_ref().into(), wallet)),

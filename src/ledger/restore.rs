@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -18,7 +18,7 @@ use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
 use super::shard::ShardState;
 use super::{TimeRules, store};
-use crate::kafka::{Clients, KafkaConsumer, Polled, RecordView, poll_events, watermarks};
+use crate::kafka::{Clients, KafkaConsumer, KafkaLog, Polled, RecordView, poll_events, watermarks};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
 use crate::wallet::{FoldError, LedgerRecord, WalletSnapshot};
 
@@ -61,7 +61,7 @@ pub struct Restorer<'r> {
     /// Folder of checkpoints.
     pub store: Option<&'r Path>,
     reader: KafkaConsumer,
-    ends: KafkaConsumer,
+    ends: BaseConsumer<KafkaLog>,
 }
 
 /// A partition to be read from an offset up to an offset.

@@ -57,7 +57,9 @@ pub enum ErrorKind {
 
 /// ClickHouse refuses, and will go on refusing.
 #[derive(Debug, Error)]
-#[error("clickhouse refuses {what}: {source}; run `creditstream init` if the schema is not there or older, else mend what it says and start the sink again")]
+#[error(
+    "clickhouse refuses {what}: {source}; run `creditstream init` if the schema is not there or older, else mend what it says and start the sink again"
+)]
 pub struct Refused {
     /// The request.
     pub what: String,
@@ -77,7 +79,13 @@ pub struct FrozenInsert {
 
 impl fmt::Debug for FrozenInsert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows for {} in {} bytes", self.rows, self.schema.table, self.body.len())
+        write!(
+            f,
+            "{} rows for {} in {} bytes",
+            self.rows,
+            self.schema.table,
+            self.body.len()
+        )
     }
 }
 
@@ -107,14 +115,15 @@ impl ErrorKind {
     pub const fn of_code(code: u32) -> ErrorKind {
         match code {
             // Columns, tables, databases and types that do not fit the statement.
-            10 | 16 | 20 | 36 | 44 | 47 | 48 | 50 | 53 | 60 | 62 | 70 | 81 | 115 | 117 | 128 => ErrorKind::Permanent,
+            10 | 16 | 20 | 36 | 44 | 47 | 48 | 50 | 53 | 60 | 62 | 70 | 81 | 115 | 117 | 128 => {
+                ErrorKind::Permanent
+            }
             // Rights, users, passwords; a user who may only read.
             164 | 192 | 193 | 194 | 195 | 291 | 452 | 492 | 497 | 516 => ErrorKind::Permanent,
             // Too many queries, parts, bytes of memory, no room, a replica that is not ready, a table that is
             // locked, a query that was cancelled or took too long, ZooKeeper.
-            159 | 160 | 202 | 203 | 225 | 236 | 241 | 242 | 243 | 252 | 285 | 319 | 373 | 394 | 473 | 722 | 999 => {
-                ErrorKind::Transient
-            }
+            159 | 160 | 202 | 203 | 225 | 236 | 241 | 242 | 243 | 252 | 285 | 319 | 373 | 394 | 473 | 722
+            | 999 => ErrorKind::Transient,
             // Sockets of the server's own.
             209 | 210 => ErrorKind::Transient,
             _ => ErrorKind::Other,
@@ -125,9 +134,15 @@ impl ErrorKind {
 impl ClickHouseError {
     /// ClickHouse's own code: a bad answer begins with `Code: 60. DB::Exception: …`.
     pub fn code(&self) -> Option<u32> {
-        let ClickHouseError::Client(clickhouse::error::Error::BadResponse(text)) = self else { return None };
+        let ClickHouseError::Client(clickhouse::error::Error::BadResponse(text)) = self else {
+            return None;
+        };
         let digits = text.split_once("Code: ")?.1;
-        digits.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+        digits
+            .split(|letter: char| !letter.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
     }
 
     /// What it calls for.
@@ -181,7 +196,11 @@ impl FrozenInsert {
         let columns: Vec<&str> = schema.columns.iter().map(|(name, _)| *name).collect();
         FrozenInsert {
             schema,
-            sql: format!("INSERT INTO {} ({}) FORMAT Native", schema.table, columns.join(", ")),
+            sql: format!(
+                "INSERT INTO {} ({}) FORMAT Native",
+                schema.table,
+                columns.join(", ")
+            ),
             body: Bytes::from(block.to_bytes()),
             rows: block.rows(),
         }
@@ -223,7 +242,8 @@ impl ClickHouse {
     /// # Errors
     /// Only where trying again is no use.
     pub async fn insert(&self, insert: &FrozenInsert) -> Result<(), Refused> {
-        self.until_done(|| insert.table(), || self.try_insert(insert)).await
+        self.until_done(|| insert.table(), || self.try_insert(insert))
+            .await
     }
 
     /// One try.
@@ -243,8 +263,14 @@ impl ClickHouse {
         })
         .await?;
         let table = &[insert.table()];
-        self.metrics.clickhouse_insert_duration_seconds.with_label_values(table).observe(begun.elapsed().as_secs_f64());
-        self.metrics.clickhouse_rows.with_label_values(table).inc_by(insert.rows);
+        self.metrics
+            .clickhouse_insert_duration_seconds
+            .with_label_values(table)
+            .observe(begun.elapsed().as_secs_f64());
+        self.metrics
+            .clickhouse_rows
+            .with_label_values(table)
+            .inc_by(insert.rows);
         Ok(())
     }
 
@@ -273,7 +299,15 @@ impl ClickHouse {
              FROM ledger_entries WHERE wallet_id IN ? GROUP BY wallet_id",
         );
         let rows: Vec<LastEntry> = bounded(self.request_timeout, query.bind(wallets).fetch_all()).await?;
-        let stored = |row: LastEntry| (row.wallet_id, Stored { seq: row.last_seq, ledger_offset: row.last_offset });
+        let stored = |row: LastEntry| {
+            (
+                row.wallet_id,
+                Stored {
+                    seq: row.last_seq,
+                    ledger_offset: row.last_offset,
+                },
+            )
+        };
         Ok(rows.into_iter().map(stored).collect())
     }
 
@@ -296,9 +330,15 @@ impl ClickHouse {
                 Err(error) => error,
             };
             let kind = error.kind();
-            self.metrics.clickhouse_errors.with_label_values(&[kind.as_str()]).inc();
+            self.metrics
+                .clickhouse_errors
+                .with_label_values(&[kind.as_str()])
+                .inc();
             if kind == ErrorKind::Permanent {
-                return Err(Refused { what: what().to_owned(), source: error });
+                return Err(Refused {
+                    what: what().to_owned(),
+                    source: error,
+                });
             }
             let pause = pauses.next().unwrap_or(self.retry_max);
             tracing::warn!(

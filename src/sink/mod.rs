@@ -52,7 +52,9 @@ pub enum SinkError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The Kafka consumer cannot go on.
-    #[error("the sink's kafka consumer cannot go on: {0}; check kafka.brokers, kafka.properties and the rights on the topics and on group sink.group")]
+    #[error(
+        "the sink's kafka consumer cannot go on: {0}; check kafka.brokers, kafka.properties and the rights on the topics and on group sink.group"
+    )]
     Kafka(#[from] KafkaError),
     /// Our bug.
     #[error("the sink failed while turning records into rows: {0}; please report this")]
@@ -71,8 +73,16 @@ pub async fn run(
     let reader = Reader::start(&config, metrics.clone())?;
     let clickhouse = ClickHouse::new(&config.clickhouse, &config.sink, metrics.clone());
     let epoch = reader.epoch();
-    let mut stage =
-        Stage { config, metrics, reader, clickhouse, epoch, guard: FoldGuard::default(), stopped: HashSet::new(), read_epoch: 0 };
+    let mut stage = Stage {
+        config,
+        metrics,
+        reader,
+        clickhouse,
+        epoch,
+        guard: FoldGuard::default(),
+        stopped: HashSet::new(),
+        read_epoch: 0,
+    };
     tracing::info!(group = stage.config.sink.group, "the sink begins");
     let mut shutdown = pin!(shutdown);
     let result = tokio::select! {
@@ -139,7 +149,10 @@ impl Stage {
         self.meet_wallets(&records).await?;
         let (inserts, rows) = self.freeze(records).await?;
         if rows.doubles > 0 {
-            tracing::warn!(entries = rows.doubles, "entries that the ledger holds twice were passed over");
+            tracing::warn!(
+                entries = rows.doubles,
+                "entries that the ledger holds twice were passed over"
+            );
         }
         for stop in &rows.stops {
             self.stop_partition(stop);
@@ -206,7 +219,10 @@ impl Stage {
     fn clear_stopped(&mut self) {
         for of in self.stopped.drain() {
             // An error says that there is none.
-            let _ = self.metrics.shard_stopped.remove_label_values(&[&of.partition.to_string(), STOPPED_REASON]);
+            let _ = self
+                .metrics
+                .shard_stopped
+                .remove_label_values(&[&of.partition.to_string(), STOPPED_REASON]);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! read again from the committed offset by whoever owns the partition then. Hence the `range` assignor, which
 //! revokes everything at each rebalance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -49,29 +49,42 @@ pub struct Batch {
     begun: Option<Instant>,
 }
 
-/// What the thread, the client's callbacks and the stage share.
+/// What the threads, the client's callbacks and the stage share.
 struct Context {
     epoch: watch::Sender<u64>,
-    /// Who waits for the commit that is under way.
-    committing: Mutex<Option<oneshot::Sender<KafkaResult<()>>>>,
+    progress: Mutex<HashMap<SourcePartition, Progress>>,
     topics: TopicsConfig,
     metrics: Metrics,
 }
 
-/// The stage's handle on the thread.
+/// How far a partition has come since it was assigned: the offset after the last record …
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// … that was read,
+    read: i64,
+    /// … that ClickHouse has acknowledged; 0: none yet.
+    acknowledged: i64,
+}
+
+/// Offsets, and who waits for the broker's answer.
+type Commit = (TopicPartitionList, oneshot::Sender<KafkaResult<()>>);
+
+/// The stage's handle on the threads.
 pub struct Reader {
     /// Batches, then the error that ended the thread.
     batches: mpsc::Receiver<Result<Batch, KafkaError>>,
     context: Arc<Context>,
-    /// The thread owns the consumer, so that closing it never holds up the stage.
-    consumer: Weak<BaseConsumer<Context>>,
+    commits: std::sync::mpsc::Sender<Commit>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Batch {
     fn new(epoch: u64) -> Batch {
-        Batch { epoch, ..Batch::default() }
+        Batch {
+            epoch,
+            ..Batch::default()
+        }
     }
 
     fn push(&mut self, record: Record) {
@@ -98,14 +111,17 @@ impl Reader {
     pub fn start(config: &Config, metrics: Metrics) -> Result<Reader, KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
-            committing: Mutex::new(None),
+            progress: Mutex::new(HashMap::new()),
             topics: config.topics.clone(),
             metrics,
         };
         let consumer: BaseConsumer<Context> = client_config(config).create_with_context(context)?;
         let context = Arc::clone(consumer.context());
         let consumer = Arc::new(consumer);
-        let topics: Vec<&str> = Source::ALL.iter().map(|source| source.topic(&config.topics)).collect();
+        let topics: Vec<&str> = Source::ALL
+            .iter()
+            .map(|source| source.topic(&config.topics))
+            .collect();
         consumer.subscribe(&topics)?;
 
         let (sender, batches) = mpsc::channel(1);
@@ -118,11 +134,18 @@ impl Reader {
             stop: Arc::clone(&stop),
             is_paused: false,
         };
-        let weak = Arc::downgrade(&consumer);
+        let (commits, requests) = std::sync::mpsc::channel();
+        let committed_by = Arc::downgrade(&consumer);
         drop(consumer);
-        let thread = std::thread::Builder::new().name("sink-reader".to_owned()).spawn(move || collector.run());
-        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("no thread for the reader: {error}")))?;
-        Ok(Reader { batches, context, consumer: weak, stop, thread: Some(thread) })
+        spawn("sink-committer", move || commit_each(&committed_by, &requests))?;
+        let thread = spawn("sink-reader", move || collector.run())?;
+        Ok(Reader {
+            batches,
+            context,
+            commits,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The next batch.
@@ -154,14 +177,19 @@ impl Reader {
             offsets.add_partition_offset(topic, of.partition, Offset::Offset(*next_offset))?;
         }
         let (sender, answer) = oneshot::channel();
-        *lock(&self.context.committing) = Some(sender);
-        {
-            let consumer = self.consumer.upgrade().ok_or(KafkaError::Canceled)?;
-            consumer.commit(&offsets, CommitMode::Async)?;
-        }
+        self.commits
+            .send((offsets, sender))
+            .map_err(|_| KafkaError::Canceled)?;
         let answer = tokio::time::timeout(COMMIT_WAIT_MAX, answer).await;
         let timed_out = KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut);
-        answer.map_err(|_| timed_out)?.map_err(|_| KafkaError::Canceled)?
+        answer
+            .map_err(|_| timed_out)?
+            .map_err(|_| KafkaError::Canceled)??;
+        for (of, next_offset) in positions {
+            self.context
+                .note(*of, |progress| progress.acknowledged = *next_offset);
+        }
+        Ok(())
     }
 
     /// Leaves the group. Waits at most `patience` for the thread: it may hang on a broker that is away.
@@ -174,7 +202,9 @@ impl Reader {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         if !thread.is_finished() {
-            tracing::warn!("the sink's consumer did not leave its group in time; the group notices by itself");
+            tracing::warn!(
+                "the sink's consumer did not leave its group in time; the group notices by itself"
+            );
         }
     }
 }
@@ -208,7 +238,23 @@ fn client_config(config: &Config) -> ClientConfig {
     client
 }
 
-/// The thread.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> KafkaResult<JoinHandle<()>> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| KafkaError::ClientCreation(format!("no thread {name}: {error}")))
+}
+
+/// Commits as asked, until nobody can ask any more. On a thread of its own: a commit blocks while the broker
+/// is away, and an asynchronous one never reports back (rdkafka 0.39 leaves librdkafka's callback unset). It
+/// does not keep the consumer alive: closing it is the reader's.
+fn commit_each(consumer: &Weak<BaseConsumer<Context>>, requests: &std::sync::mpsc::Receiver<Commit>) {
+    for (offsets, answer) in requests {
+        let consumer = consumer.upgrade().ok_or(KafkaError::Canceled);
+        // An error says that the stage has given up waiting.
+        let _ = answer.send(consumer.and_then(|consumer| consumer.commit(&offsets, CommitMode::Sync)));
+    }
+}
+
+/// The thread that reads.
 struct Collector {
     consumer: Arc<BaseConsumer<Context>>,
     context: Arc<Context>,
@@ -228,7 +274,10 @@ impl Collector {
             }
             batch = self.hand_over(batch);
             self.pause_or_resume(batch.is_full(&self.config));
-            let poll = batch.wait_left(&self.config).unwrap_or(POLL_MAX).clamp(POLL_MIN, POLL_MAX);
+            let poll = batch
+                .wait_left(&self.config)
+                .unwrap_or(POLL_MAX)
+                .clamp(POLL_MIN, POLL_MAX);
             match self.consumer.poll(poll) {
                 // Also while paused: what comes then was on its way, and must not be lost.
                 Some(Ok(message)) => self.push(&mut batch, epoch, &message),
@@ -251,7 +300,9 @@ impl Collector {
         let epoch = batch.epoch;
         match self.sender.try_send(Ok(batch)) {
             Ok(()) => Batch::new(epoch),
-            Err(mpsc::error::TrySendError::Full(Ok(batch)) | mpsc::error::TrySendError::Closed(Ok(batch))) => batch,
+            Err(
+                mpsc::error::TrySendError::Full(Ok(batch)) | mpsc::error::TrySendError::Closed(Ok(batch)),
+            ) => batch,
             Err(_) => Batch::new(epoch),
         }
     }
@@ -262,8 +313,17 @@ impl Collector {
             *batch = Batch::new(*self.context.epoch.borrow());
         }
         match Source::of(message.topic(), &self.context.topics) {
-            Some(source) => batch.push(detach(source, message)),
-            None => tracing::warn!(topic = message.topic(), "a record of a topic that was not asked for"),
+            Some(source) => {
+                let record = detach(source, message);
+                self.context.note(record.from, |progress| {
+                    progress.read = record.offset.saturating_add(1)
+                });
+                batch.push(record);
+            }
+            None => tracing::warn!(
+                topic = message.topic(),
+                "a record of a topic that was not asked for"
+            ),
         }
     }
 
@@ -278,7 +338,9 @@ impl Collector {
         });
         match done {
             Ok(()) => self.is_paused = is_full,
-            Err(error) => tracing::warn!(%error, is_full, "the sink's partitions could not be paused or resumed"),
+            Err(error) => {
+                tracing::warn!(%error, is_full, "the sink's partitions could not be paused or resumed")
+            }
         }
     }
 }
@@ -286,8 +348,8 @@ impl Collector {
 /// Errors after which polling is no use.
 fn is_fatal(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
-        Authentication, ClusterAuthorizationFailed, Fatal, GroupAuthorizationFailed, SaslAuthenticationFailed,
-        TopicAuthorizationFailed,
+        Authentication, ClusterAuthorizationFailed, Fatal, GroupAuthorizationFailed,
+        SaslAuthenticationFailed, TopicAuthorizationFailed,
     };
     let is_refusal = |code: RDKafkaErrorCode| {
         matches!(
@@ -300,18 +362,23 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | TopicAuthorizationFailed
         )
     };
-    matches!(error, KafkaError::MessageConsumptionFatal(_)) || error.rdkafka_error_code().is_some_and(is_refusal)
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || error.rdkafka_error_code().is_some_and(is_refusal)
 }
 
 fn detach(source: Source, message: &BorrowedMessage<'_>) -> Record {
     let headers = match (source, message.headers()) {
-        (Source::Quarantine, Some(headers)) => {
-            headers.iter().map(|header| (header.key.into(), header.value.unwrap_or_default().into())).collect()
-        }
+        (Source::Quarantine, Some(headers)) => headers
+            .iter()
+            .map(|header| (header.key.into(), header.value.unwrap_or_default().into()))
+            .collect(),
         _ => Vec::new(),
     };
     Record {
-        from: SourcePartition { source, partition: message.partition() },
+        from: SourcePartition {
+            source,
+            partition: message.partition(),
+        },
         offset: message.offset(),
         timestamp: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0).max(0)),
         key: message.key().unwrap_or_default().into(),
@@ -320,13 +387,21 @@ fn detach(source: Source, message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
+impl Context {
+    fn note(&self, of: SourcePartition, change: impl FnOnce(&mut Progress)) {
+        change(lock(&self.progress).entry(of).or_default());
+    }
+}
+
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 self.epoch.send_modify(|epoch| *epoch += 1);
+                lock(&self.progress).clear();
                 for element in partitions.elements() {
-                    self.metrics.clear_lag(STAGE, element.topic(), &element.partition().to_string());
+                    self.metrics
+                        .clear_lag(STAGE, element.topic(), &element.partition().to_string());
                 }
                 tracing::info!(partitions = partitions.count(), "the sink lets partitions go");
             }
@@ -336,22 +411,25 @@ impl ConsumerContext for Context {
             Rebalance::Error(error) => tracing::warn!(%error, "the sink's group cannot be balanced"),
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Some(waiting) = lock(&self.committing).take() {
-            let _ = waiting.send(result);
-        }
-    }
 }
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         for (topic, statistics) in &statistics.topics {
-            if Source::of(topic, &self.topics).is_none() {
+            let Some(source) = Source::of(topic, &self.topics) else {
                 continue;
-            }
-            for partition in statistics.partitions.values().filter(|partition| partition.fetch_state == "active") {
-                let lag = lag_records(partition);
+            };
+            for partition in statistics
+                .partitions
+                .values()
+                .filter(|partition| partition.fetch_state == "active")
+            {
+                let of = SourcePartition {
+                    source,
+                    partition: partition.partition,
+                };
+                let progress = lock(&self.progress).get(&of).copied().unwrap_or_default();
+                let lag = lag_records(partition, progress);
                 let labels = [STAGE, topic, &partition.partition.to_string()];
                 self.metrics.lag_records.with_label_values(&labels).set(lag);
             }
@@ -361,16 +439,19 @@ impl ClientContext for Context {
 
 /// Records that are not in ClickHouse yet. Where all that was read is there, only what is still to be read
 /// counts: transaction markers take up offsets at the end of a partition, and are never read.
-fn lag_records(partition: &Partition) -> i64 {
-    let begin = if partition.committed_offset >= 0 { partition.committed_offset } else { partition.lo_offset };
-    if begin < partition.app_offset {
+fn lag_records(partition: &Partition, progress: Progress) -> i64 {
+    if progress.acknowledged < progress.read {
+        let begin = progress
+            .acknowledged
+            .max(partition.committed_offset)
+            .max(partition.lo_offset);
         return partition.ls_offset.saturating_sub(begin).max(0);
     }
     let to_fetch = partition.ls_offset.saturating_sub(partition.next_offset).max(0);
     to_fetch.saturating_add(partition.fetchq_cnt)
 }
 
-/// A poisoned lock guards plain values here: a panic elsewhere leaves none half written.
+/// A poisoned lock guards plain numbers here: a panic elsewhere leaves none half written.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

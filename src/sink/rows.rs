@@ -54,7 +54,9 @@ pub enum RecordError {
     #[error("the record has no value, but ledger entries are never deleted; find out who wrote it")]
     NoValue,
     /// Written by a newer version.
-    #[error("the record has format {found}, this sink reads up to {known}: start a newer version of creditstream")]
+    #[error(
+        "the record has format {found}, this sink reads up to {known}: start a newer version of creditstream"
+    )]
     NewerFormat {
         /// The format of the record.
         found: u32,
@@ -115,10 +117,15 @@ pub fn build(
         }
         if let Err(reason) = builder.add(record, topics, guard) {
             stopped.insert(record.from);
-            rows.stops.push(Stop { of: record.from, offset: record.offset, reason });
+            rows.stops.push(Stop {
+                of: record.from,
+                offset: record.offset,
+                reason,
+            });
             continue;
         }
-        rows.positions.insert(record.from, record.offset.saturating_add(1));
+        rows.positions
+            .insert(record.from, record.offset.saturating_add(1));
     }
     builder.finish(&mut rows);
     rows
@@ -126,7 +133,9 @@ pub fn build(
 
 /// The wallets of these records that the guard has not met. The key of a ledger record is its wallet's id.
 pub fn wallets_to_meet<'r>(records: &'r [Record], guard: &FoldGuard) -> HashSet<&'r str> {
-    let ledger = records.iter().filter(|record| record.from.source == Source::Ledger);
+    let ledger = records
+        .iter()
+        .filter(|record| record.from.source == Source::Ledger);
     let keys = ledger.filter_map(|record| std::str::from_utf8(&record.key).ok());
     keys.filter(|wallet_id| !guard.has_met(wallet_id)).collect()
 }
@@ -142,7 +151,12 @@ impl<'r> Builder<'r> {
         }
     }
 
-    fn add(&mut self, record: &'r Record, topics: &TopicsConfig, guard: &mut FoldGuard) -> Result<(), RecordError> {
+    fn add(
+        &mut self,
+        record: &'r Record,
+        topics: &TopicsConfig,
+        guard: &mut FoldGuard,
+    ) -> Result<(), RecordError> {
         match record.from.source {
             Source::Ledger => self.add_entries(record, guard),
             Source::Wallets => {
@@ -180,7 +194,8 @@ impl<'r> Builder<'r> {
         let hour = totals.hour.millis().div_euclid(1000);
         let hour = u32::try_from(hour).map_err(|_| does_not_fit("hour", hour))?;
         let video_seconds = totals.video_seconds.0;
-        let video_seconds = i64::try_from(video_seconds).map_err(|_| does_not_fit("video_seconds", video_seconds))?;
+        let video_seconds =
+            i64::try_from(video_seconds).map_err(|_| does_not_fit("video_seconds", video_seconds))?;
         let key = UsageKey {
             wallet_id: record.wallet_id.clone(),
             hour,
@@ -189,7 +204,14 @@ impl<'r> Builder<'r> {
             plan: entry.plan.clone(),
             part: totals.part,
         };
-        self.usage.insert(key, Usage { totals, video_seconds, seq: entry.seq });
+        self.usage.insert(
+            key,
+            Usage {
+                totals,
+                video_seconds,
+                seq: entry.seq,
+            },
+        );
         Ok(())
     }
 
@@ -202,7 +224,11 @@ impl<'r> Builder<'r> {
         for record in snapshots {
             if let Err(reason) = append_snapshot(&mut wallets, &mut grants, record) {
                 rows.positions.remove(&record.from);
-                rows.stops.push(Stop { of: record.from, offset: record.offset, reason });
+                rows.stops.push(Stop {
+                    of: record.from,
+                    offset: record.offset,
+                    reason,
+                });
             }
         }
         let usage = usage_block(self.usage);
@@ -230,10 +256,18 @@ fn parse<'r, T: Deserialize<'r>>(value: &'r [u8], known: u32) -> Result<T, Recor
 }
 
 fn does_not_fit(column: &'static str, value: impl Into<i128>) -> RecordError {
-    RecordError::DoesNotFit { column, value: value.into() }
+    RecordError::DoesNotFit {
+        column,
+        value: value.into(),
+    }
 }
 
-fn append_entry(block: &mut Block, wallet_id: &str, entry: &Entry<'_>, record: &Record) -> Result<(), RecordError> {
+fn append_entry(
+    block: &mut Block,
+    wallet_id: &str,
+    entry: &Entry<'_>,
+    record: &Record,
+) -> Result<(), RecordError> {
     let video_seconds = i32::try_from(entry.video_seconds.0)
         .ok()
         .filter(|thousandths| *thousandths < 1_000_000_000)
@@ -297,7 +331,15 @@ fn usage_block(usage: HashMap<UsageKey<'_>, Usage>) -> Block {
     let mut buckets: Vec<_> = usage.into_iter().collect();
     // In the order of the table's key but for the last columns, and always the same: seq is unique per wallet.
     buckets.sort_unstable_by(|(a, one), (b, other)| (&a.wallet_id, one.seq).cmp(&(&b.wallet_id, other.seq)));
-    for (key, Usage { totals, video_seconds, seq }) in &buckets {
+    for (
+        key,
+        Usage {
+            totals,
+            video_seconds,
+            seq,
+        },
+    ) in &buckets
+    {
         let mut row = block.row();
         row.text("wallet_id", &key.wallet_id);
         row.seconds("hour", key.hour);

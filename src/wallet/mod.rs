@@ -8,6 +8,7 @@
 //! randomness.
 
 mod apply;
+mod encode;
 mod entry;
 mod fold;
 mod level;
@@ -15,6 +16,7 @@ mod snapshot;
 mod state;
 
 pub use apply::{Cause, Command, JobCharge, JobHistory, Moment, Policy, Refusal, apply};
+pub use encode::encode_snapshot;
 pub use entry::{
     BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT, LedgerRecord, Origin,
 };

@@ -131,7 +131,6 @@ impl<'a> WalletSnapshot<'a> {
     /// The snapshot of a wallet, as the shard clock sees its contracts.
     pub fn of(wallet_id: &'a str, wallet: &'a Wallet, clock: ShardClock) -> WalletSnapshot<'a> {
         let contract = wallet.contract_at(clock.0);
-        let next_allocation_at = wallet.contracts.iter().filter_map(Contract::next_allocation_at).min();
         WalletSnapshot {
             v: SNAPSHOT_FORMAT,
             wallet_id: Cow::Borrowed(wallet_id),
@@ -147,7 +146,7 @@ impl<'a> WalletSnapshot<'a> {
             adjustment_credits: wallet.credits_of(GrantKind::Adjustment),
             allocation: contract.map_or(0, |contract| contract.allocation),
             level: wallet.level,
-            next_allocation_at,
+            next_allocation_at: wallet.next_allocation_at(),
             term_started_at: contract.map(|contract| contract.starts_at),
             term_ends_at: contract.map(|contract| contract.ends_at),
             first_seen_at: wallet.first_seen_at,

@@ -212,6 +212,11 @@ impl Wallet {
         self.contracts.iter().find(|contract| contract.covers(at))
     }
 
+    /// When the next month of any contract is granted.
+    pub fn next_allocation_at(&self) -> Option<Timestamp> {
+        self.contracts.iter().filter_map(Contract::next_allocation_at).min()
+    }
+
     /// What its level is measured against: its plan's allocation in force, without one its last top-up.
     pub fn level_base(&self, clock: ShardClock) -> i64 {
         self.contract_at(clock.0).map_or(self.last_topup, |contract| contract.allocation)

@@ -1,0 +1,136 @@
+//! Writes JSON objects into a buffer: what the ledger stage writes for every event goes through here.
+//!
+//! Several times faster than a generic serializer, because names need no escaping and most texts do not either.
+//! Everything that is written here can also be written by serde, and a test holds the two equal to the byte.
+
+use crate::time::Timestamp;
+
+/// An object under construction. What is absent, empty or 0 is the caller's to leave out.
+pub struct ObjectWriter<'o> {
+    out: &'o mut Vec<u8>,
+    is_first: bool,
+}
+
+impl<'o> ObjectWriter<'o> {
+    /// Opens an object.
+    pub fn new(out: &'o mut Vec<u8>) -> ObjectWriter<'o> {
+        out.push(b'{');
+        ObjectWriter { out, is_first: true }
+    }
+
+    /// Closes it.
+    pub fn end(self) {
+        self.out.push(b'}');
+    }
+
+    fn name(&mut self, name: &'static str) {
+        if self.is_first {
+            self.is_first = false;
+            self.out.push(b'"');
+        } else {
+            self.out.extend_from_slice(b",\"");
+        }
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A text.
+    pub fn text(&mut self, name: &'static str, value: &str) {
+        self.name(name);
+        write_text(self.out, value);
+    }
+
+    /// A text, unless it is empty.
+    pub fn text_if_any(&mut self, name: &'static str, value: &str) {
+        if !value.is_empty() {
+            self.text(name, value);
+        }
+    }
+
+    /// A word of ours, which needs no escaping.
+    pub fn word(&mut self, name: &'static str, value: &str) {
+        self.name(name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, name: &'static str, value: impl itoa::Integer) {
+        self.name(name);
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// An integer, unless it is 0.
+    pub fn integer_if_any(&mut self, name: &'static str, value: i64) {
+        if value != 0 {
+            self.integer(name, value);
+        }
+    }
+
+    /// A time as RFC 3339 text.
+    pub fn time(&mut self, name: &'static str, value: Timestamp) {
+        self.name(name);
+        self.out.push(b'"');
+        value.write_to(self.out);
+        self.out.push(b'"');
+    }
+
+    /// A time, if there is one.
+    pub fn time_if_any(&mut self, name: &'static str, value: Option<Timestamp>) {
+        if let Some(value) = value {
+            self.time(name, value);
+        }
+    }
+
+    /// Something that spells itself without need of escaping, in quotes.
+    pub fn shown(&mut self, name: &'static str, value: &impl std::fmt::Display) {
+        use std::io::Write;
+        self.name(name);
+        // Writing into a Vec cannot fail.
+        let _ = write!(self.out, "\"{value}\"");
+    }
+
+    /// An object inside.
+    pub fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
+        self.name(name);
+        let mut inner = ObjectWriter::new(self.out);
+        fill(&mut inner);
+        inner.end();
+    }
+
+    /// A list of objects.
+    pub fn objects<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut fill: impl FnMut(&mut ObjectWriter<'_>, T)) {
+        self.list(name, items, |out, item| {
+            let mut inner = ObjectWriter::new(out);
+            fill(&mut inner, item);
+            inner.end();
+        });
+    }
+
+    /// A list of anything.
+    pub fn list<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+        self.name(name);
+        self.out.push(b'[');
+        for (number, item) in items.enumerate() {
+            if number > 0 {
+                self.out.push(b',');
+            }
+            write(self.out, item);
+        }
+        self.out.push(b']');
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    // Without early exit, so that the compiler can look at many bytes at a time.
+    let needs_escape = text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    if needs_escape {
+        // A string always has a JSON form, and writing into a Vec cannot fail.
+        let _ = serde_json::to_writer(out, text);
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
