@@ -83,6 +83,27 @@ impl<'o> ObjectWriter<'o> {
         }
     }
 
+    /// A decimal of `units` of 10^-`scale` as text: `spelt` is only asked where it is no whole number.
+    pub fn decimal(&mut self, name: &'static str, units: u64, scale: u32, spelt: &impl std::fmt::Display) {
+        let one = 10_u64.pow(scale);
+        if !units.is_multiple_of(one) {
+            return self.shown(name, spelt);
+        }
+        self.word(name, itoa::Buffer::new().format(units / one));
+    }
+
+    /// 64 bits as 16 hex digits.
+    pub fn hex(&mut self, name: &'static str, value: u64) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.name(name);
+        self.out.push(b'"');
+        for shift in (0..16).rev() {
+            let digit = (value >> (shift * 4)) & 0xf;
+            self.out.push(DIGITS.get(digit as usize).copied().unwrap_or(b'0'));
+        }
+        self.out.push(b'"');
+    }
+
     /// Something that spells itself without need of escaping, in quotes.
     pub fn shown(&mut self, name: &'static str, value: &impl std::fmt::Display) {
         use std::io::Write;

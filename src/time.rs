@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds in a day.
@@ -68,8 +68,14 @@ impl Timestamp {
 
     /// `months` calendar months later, clipped to the month's length: 31 Jan + 1 = 28 or 29 Feb.
     pub fn plus_months(self, months: u32) -> Option<Timestamp> {
-        let later = self.date_time()?.checked_add_months(Months::new(months))?;
-        Some(Timestamp(later.timestamp_millis()))
+        let (year, month, day) = civil_from_days(self.day_number());
+        let months_since_zero = year * 12 + (month - 1) + i64::from(months);
+        let (year, month) = (months_since_zero.div_euclid(12), months_since_zero.rem_euclid(12) + 1);
+        let first = days_from_civil(year, month, 1);
+        let first_of_next = days_from_civil(year + month / 12, month % 12 + 1, 1);
+        let days = (first + day - 1).min(first_of_next - 1);
+        let later = Timestamp(days * DAY_MS + self.0.rem_euclid(DAY_MS));
+        (0..=9999).contains(&year).then_some(later)
     }
 
     /// The UTC day.
@@ -258,5 +264,9 @@ mod tests {
         assert_eq!(month(1), "2027-02-28T08:00:00.000Z");
         assert_eq!(month(2), "2027-03-31T08:00:00.000Z");
         assert_eq!(month(13), "2028-02-29T08:00:00.000Z");
+        for months in 0..200 {
+            let expected = anchor.date_time().unwrap().checked_add_months(chrono::Months::new(months)).unwrap();
+            assert_eq!(anchor.plus_months(months).unwrap().millis(), expected.timestamp_millis());
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Worker {
         for (shard, state) in restored.shards {
             match state {
                 Ok(state) => {
-                    levels.shard(state.wallets.values(), 1);
+                    levels.shard(state.wallets.values().map(|wallet| &**wallet), 1);
                     self.shards.insert(shard, ShardSlot::new(state));
                 }
                 Err(contradiction) => self.mark_stopped(shard, &contradiction),
@@ -256,7 +256,7 @@ impl Worker {
         }
         let mut levels = LevelChanges::default();
         for (shard, slot) in std::mem::take(&mut self.shards) {
-            levels.shard(slot.state.wallets.values(), -1);
+            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
             self.parked.insert(shard, slot.state);
         }
         levels.publish(&self.setup.metrics);
@@ -275,7 +275,7 @@ impl Worker {
     pub(super) fn stop_shard(&mut self, shard: i32, why: &str) -> Result<(), LedgerError> {
         if let Some(slot) = self.shards.remove(&shard) {
             let mut levels = LevelChanges::default();
-            levels.shard(slot.state.wallets.values(), -1);
+            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
             levels.publish(&self.setup.metrics);
             self.setup.metrics.shards_owned.dec();
         } else {

@@ -204,7 +204,7 @@ impl<'r> Restorer<'r> {
             let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else { return };
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
-                    begun.state.wallets.insert(snapshot.wallet_id.as_ref().into(), snapshot.into_wallet());
+                    begun.state.wallets.insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
                 }
                 Err(error) => fault = Some(format!("wallet snapshot {}/{} cannot be read: {error}", record.partition, record.offset)),
             }
@@ -333,6 +333,7 @@ fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded
     let Some(value) = record.value else { return Err(format!("{}: a tombstone in the ledger", place())) };
     let entries: LedgerRecord<'_> = serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
     let mut folded = Folded { entries: 0, doubles: 0 };
+    let mut is_beyond_snapshot = false;
     if !state.wallets.contains_key(entries.wallet_id.as_ref()) {
         state.wallets.insert(entries.wallet_id.as_ref().into(), Default::default());
     }
@@ -340,11 +341,14 @@ fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded
     for entry in &entries.entries {
         folded.entries += 1;
         match wallet.fold(entry) {
-            Ok(()) => {}
+            Ok(()) => is_beyond_snapshot = true,
             Err(FoldError::Double { .. }) => folded.doubles += 1,
             Err(error) => return Err(format!("{}: wallet {}: {error}", place(), entries.wallet_id)),
         }
         state.identities.remember_entry(&entries.wallet_id, entry);
+    }
+    if is_beyond_snapshot {
+        state.unsaved.insert(entries.wallet_id.as_ref().into());
     }
     Ok(folded)
 }

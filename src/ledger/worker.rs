@@ -37,6 +37,8 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// A batch that aborts this often in a row is halved.
 const ABORTS_BEFORE_HALVING: u32 = 5;
+/// Latest states of wallets are written this often. A wallet that many events touch is written once for all of them.
+const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 /// What is in flight when partitions are revoked is given this long to end.
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -80,6 +82,8 @@ pub struct Worker {
     spare: Vec<Outbox>,
     events_max: usize,
     aborts: u32,
+    /// When unsaved wallets were last sent to be written.
+    saved_at: Instant,
 }
 
 /// The batch that is being committed.
@@ -163,6 +167,7 @@ impl Worker {
             spare: vec![Outbox::default(), Outbox::default()],
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
+            saved_at: Instant::now(),
             setup: Arc::clone(setup),
         })
     }
@@ -187,7 +192,7 @@ impl Worker {
                     readiness.set_not_ready("partitions were revoked");
                     self.let_go();
                 }
-                Turn::Batch(Some(group)) if !batch.is_empty() => self.work(&batch, group)?,
+                Turn::Batch(Some(group)) if !batch.is_empty() || self.must_save() => self.work(&batch, group)?,
                 Turn::Batch(_) => self.idle()?,
             }
             self.checkpoints.step(&mut self.shards, &self.board);
@@ -250,6 +255,7 @@ impl Worker {
         let setup = Arc::clone(&self.setup);
         let mut outbox = self.spare.pop().unwrap_or_default();
         let mut tally = Tally::default();
+        let with_snapshots = self.snapshots_due();
         let result = Computation {
             routes: &setup.routes,
             context: Context {
@@ -264,6 +270,7 @@ impl Worker {
             sources: &mut self.sources,
             outbox: &mut outbox,
             tally: &mut tally,
+            with_snapshots,
         }
         .run(batch);
         let flight = self.settle()?;
@@ -283,12 +290,24 @@ impl Worker {
         for source in self.sources.values_mut() {
             source.pending = source.current.take();
         }
+        if with_snapshots {
+            self.saved_at = Instant::now();
+        }
         self.in_flight = Some(InFlight { tally, events: batch.len() });
         let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { outbox, offsets, group }));
         match sent {
             Some(Ok(())) => Ok(()),
             _ => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
         }
+    }
+
+    fn snapshots_due(&self) -> bool {
+        self.saved_at.elapsed() >= SNAPSHOTS_EVERY
+    }
+
+    /// Without any record, wallets that are not saved yet are a batch of their own.
+    fn must_save(&self) -> bool {
+        self.snapshots_due() && self.in_flight.is_none() && self.shards.values().any(ShardSlot::has_unsaved)
     }
 
     /// With nothing to do: ends and silence still move the clocks.

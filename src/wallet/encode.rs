@@ -30,7 +30,7 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("event_type", &entry.event_type);
     json.text_if_any("source", &entry.source);
     json.text_if_any("event_id", &entry.event_id);
-    json.shown("fingerprint", &entry.fingerprint);
+    json.hex("fingerprint", entry.fingerprint.0);
     json.text_if_any("job_id", &entry.job_id);
     json.text_if_any("asset_id", &entry.asset_id);
     if let Some(asset_type) = entry.asset_type {
@@ -41,11 +41,11 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("project_id", &entry.project_id);
     json.integer_if_any("images", i64::from(entry.images));
     if entry.video_seconds.0 > 0 {
-        json.shown("video_seconds", &entry.video_seconds);
+        json.decimal("video_seconds", entry.video_seconds.0, 3, &entry.video_seconds);
     }
     json.text_if_any("rate_card", &entry.rate_card);
     if let Some(rate) = entry.rate {
-        json.shown("rate", &rate);
+        json.decimal("rate", rate.0, 6, &rate);
     }
     if !entry.grant_effects.is_empty() {
         json.objects("grant_effects", entry.grant_effects.iter(), grant_effect);
@@ -114,7 +114,7 @@ fn bucket(json: &mut ObjectWriter<'_>, totals: &BucketTotals) {
         json.integer("images", totals.images);
     }
     if totals.video_seconds.0 > 0 {
-        json.shown("video_seconds", &totals.video_seconds);
+        json.decimal("video_seconds", totals.video_seconds.0, 3, &totals.video_seconds);
     }
     json.integer_if_any("credits_charged", totals.credits_charged);
     json.integer_if_any("credits_reversed", totals.credits_reversed);
