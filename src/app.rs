@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::http::{self, Health, HttpState};
@@ -17,6 +17,9 @@ use crate::kafka::{Clients, init_topics};
 use crate::metrics::Metrics;
 use crate::rate::Pricing;
 use crate::{ledger, sink};
+
+/// A sink that stopped beside a ledger stage is tried again after this.
+const SINK_RETRY: Duration = Duration::from_secs(30);
 
 /// A stage of the product. They share nothing but Kafka, and run together or apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,14 +87,8 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
         });
     }
     if roles.contains(&Role::Sink) {
-        let (config, metrics, stopped) = (Arc::clone(&config), metrics.clone(), stopped.clone());
-        let readiness = health.register_component("sink");
-        readiness.set_ready();
-        stages.spawn(async move {
-            let result = sink::run(config, metrics, until_stopped(stopped)).await.context("sink");
-            readiness.finish();
-            result
-        });
+        let is_alone = !roles.contains(&Role::Ledger);
+        stages.spawn(run_sink(Arc::clone(&config), metrics.clone(), health.clone(), stopped.clone(), is_alone));
     }
     if stages.is_empty() {
         bail!("no role given: nothing to run");
@@ -112,6 +109,32 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(Duration::from_secs(3), server).await;
     }
     outcome
+}
+
+/// Runs the sink. A fault that somebody has to mend ends a sink that runs alone; beside the ledger stage it must not
+/// take the debits down with it, so there it is said again and again until it is mended.
+async fn run_sink(
+    config: Arc<Config>,
+    metrics: Metrics,
+    health: Health,
+    stopped: watch::Receiver<bool>,
+    is_alone: bool,
+) -> anyhow::Result<()> {
+    let readiness = health.register_component("sink");
+    // ClickHouse away does not make the instance unready: debits do not wait for it.
+    readiness.set_ready();
+    let result = loop {
+        let result = sink::run(Arc::clone(&config), metrics.clone(), until_stopped(stopped.clone())).await;
+        match result {
+            Err(error) if !is_alone && !*stopped.borrow() => {
+                error!(%error, retry_after_seconds = SINK_RETRY.as_secs(), "the sink stopped; debits go on");
+                let _ = tokio::time::timeout(SINK_RETRY, until_stopped(stopped.clone())).await;
+            }
+            result => break result.context("sink"),
+        }
+    };
+    readiness.finish();
+    result
 }
 
 async fn serve(
