@@ -1,0 +1,110 @@
+//! The ledger topic, added up by itself: plain JSON and sums, none of the product's types.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use creditstream::config::Config;
+use serde_json::Value;
+
+use super::kafka::{self, Record};
+
+/// Sums of a wallet's entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    pub seq: u64,
+    pub granted: i64,
+    pub adjusted: i64,
+    pub charged: i64,
+    pub balance: i64,
+    pub charges: u64,
+    pub images: u64,
+    pub video_millis: i64,
+    pub jobs: BTreeSet<String>,
+}
+
+/// What the topic holds.
+#[derive(Default)]
+pub struct Ledger {
+    pub wallets: BTreeMap<String, Sums>,
+    pub entries: u64,
+    pub quarantine: Vec<Record>,
+    /// Balance and seq of the latest snapshot of each wallet.
+    pub snapshots: BTreeMap<String, (i64, u64)>,
+}
+
+impl Ledger {
+    /// Reads the topics of a deployment, and checks what must hold whatever was sent: every entry follows its
+    /// wallet's last one, sums close, no event and no record is there twice.
+    #[track_caller]
+    pub fn read(config: &Config) -> Ledger {
+        let mut ledger = Ledger::default();
+        let (mut origins, mut events) = (HashSet::new(), HashSet::new());
+        let mut homes: HashMap<String, i32> = HashMap::new();
+        for record in kafka::read_all(config, &config.topics.ledger) {
+            let value = record.json();
+            let wallet_id = record.key_text().to_owned();
+            assert_eq!(value["wallet_id"], wallet_id.as_str(), "key and value name one wallet");
+            let home = *homes.entry(wallet_id.clone()).or_insert(record.partition);
+            assert_eq!(home, record.partition, "{wallet_id} is in two partitions");
+            let entries = value["entries"].as_array().unwrap();
+            let first = &entries[0];
+            let origin = format!("{}/{}/{}", first["origin_topic"], first["origin_partition"], first["origin_offset"]);
+            assert!(origins.insert(origin.clone()), "record {origin} was posted twice");
+            let event = format!("{wallet_id} {} {}", first["source"], first["event_id"]);
+            assert!(events.insert(event.clone()), "event {event} was posted twice");
+            let sums = ledger.wallets.entry(wallet_id.clone()).or_default();
+            for entry in entries {
+                ledger.entries += 1;
+                sums.add(&wallet_id, entry);
+            }
+        }
+        for record in kafka::read_all(config, &config.topics.wallets) {
+            let value = record.json();
+            let latest = (number(&value, "balance"), value["seq"].as_u64().unwrap());
+            ledger.snapshots.insert(record.key_text().to_owned(), latest);
+        }
+        ledger.quarantine = kafka::read_all(config, &config.topics.quarantine);
+        ledger
+    }
+
+    /// Quarantined records by reason.
+    pub fn reasons(&self) -> BTreeMap<String, u64> {
+        let mut reasons = BTreeMap::new();
+        for record in &self.quarantine {
+            *reasons.entry(record.header("cs_reason").unwrap()).or_default() += 1;
+        }
+        reasons
+    }
+}
+
+impl Sums {
+    fn add(&mut self, wallet_id: &str, entry: &Value) {
+        let seq = entry["seq"].as_u64().unwrap();
+        assert_eq!(seq, self.seq + 1, "{wallet_id}: every entry follows the last one");
+        self.seq = seq;
+        let credits = number(entry, "credits");
+        self.balance += credits;
+        assert_eq!(number(entry, "balance_after"), self.balance, "{wallet_id} seq {seq}: the sum of credits is the balance");
+        match entry["entry_type"].as_str().unwrap() {
+            "granted" => self.granted += credits,
+            "adjusted" => self.adjusted += credits,
+            "charged" => {
+                self.charged -= credits;
+                self.charges += 1;
+                self.images += entry["images"].as_u64().unwrap_or_default();
+                self.video_millis += entry["video_seconds"].as_str().map_or(0, thousandths);
+                self.jobs.insert(entry["job_id"].as_str().unwrap().to_owned());
+            }
+            _ => assert_eq!(credits, 0, "{wallet_id} seq {seq}"),
+        }
+    }
+}
+
+fn number(value: &Value, name: &str) -> i64 {
+    value.get(name).map_or(0, |number| number.as_i64().unwrap())
+}
+
+/// A decimal with at most three places, in thousandths.
+pub fn thousandths(text: &str) -> i64 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    whole.parse::<i64>().unwrap() * 1_000 + format!("{part:0<3}").parse::<i64>().unwrap()
+}

@@ -1,0 +1,241 @@
+//! The whole pipeline on the real components: whatever is sent is accounted for exactly once.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::deployment::{SHARDS, everything};
+use common::kafka::{self, Sent};
+use common::progress::Progress;
+use common::proof::{PATIENCE, expected_outcomes};
+use common::{Deployment, random_name, usage, wait_for};
+use creditstream::kafka::partition_for;
+
+#[test]
+fn everything_sent_is_accounted_for_exactly_once_and_the_metrics_say_so() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(15_000, 300));
+    deployment.assert_proof_with_clickhouse(&books);
+
+    instance.wait_until_ready();
+    for (outcome, count) in expected_outcomes(&books) {
+        let counted = instance.metric("creditstream_events_total", &[("outcome", &outcome)]);
+        assert_eq!(counted as u64, count, "events_total{{outcome={outcome:?}}}");
+    }
+    let intake = deployment.config.topics.intake.as_str();
+    let handed_over = instance.metric("creditstream_events_total", &[("outcome", "handed_over")]);
+    let at_intake = instance.metric("creditstream_events_total", &[("topic", intake)]);
+    assert!(handed_over > 0.0, "wrongly keyed records are handed over");
+    assert_eq!(handed_over, at_intake);
+    for (reason, count) in &books.reasons {
+        assert_eq!(instance.metric("creditstream_quarantined_events_total", &[("reason", reason)]) as u64, *count, "{reason}");
+    }
+    let flows = [
+        ("granted", books.credits.granted),
+        ("charged", books.credits.charged),
+        ("adjusted_up", books.credits.adjusted_up),
+        ("adjusted_down", books.credits.adjusted_down),
+    ];
+    for (flow, credits) in flows {
+        assert_eq!(instance.metric("creditstream_credits_total", &[("flow", flow)]) as i64, credits, "{flow}");
+    }
+    assert_eq!(instance.metric("creditstream_wallets", &[]) as usize, books.wallets.len());
+    assert_eq!(instance.metric("creditstream_shards_owned", &[]), f64::from(SHARDS));
+    wait_for("no lag", PATIENCE, || (instance.metric("creditstream_lag_records", &[]) == 0.0).then_some(()));
+    instance.terminate();
+}
+
+#[test]
+fn roles_work_apart_in_processes_of_their_own() {
+    let deployment = Deployment::new();
+    let mut ledger = deployment.start(&["ledger"]);
+    let books = deployment.generate(&everything(5_000, 100));
+    deployment.wait_until_processed(&books);
+    assert_eq!(deployment.clickhouse().number("SELECT count() FROM ledger_entries"), 0, "no sink runs yet");
+    ledger.terminate();
+
+    let mut sink = deployment.start(&["sink"]);
+    deployment.assert_proof_with_clickhouse(&books);
+    assert_eq!(sink.metric("creditstream_events_total", &[]), 0.0, "the sink decides nothing");
+    sink.terminate();
+}
+
+#[test]
+fn three_workers_share_the_shards_of_one_instance() {
+    let deployment = Deployment::with(&[("ledger.workers", "3")]);
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(10_000, 200));
+    deployment.assert_proof_with_clickhouse(&books);
+    instance.wait_until_ready();
+    assert_eq!(instance.metric("creditstream_shards_owned", &[]), f64::from(SHARDS));
+    instance.terminate();
+}
+
+#[test]
+fn a_source_split_otherwise_than_the_shards_is_handed_over_whole() {
+    let deployment = Deployment::without_init(&[]);
+    let topics = &deployment.config.topics;
+    kafka::create_topic(&deployment.config, &topics.generation, SHARDS - 1, &[]);
+    deployment.run(&["init"]).expect(0);
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(5_000, 100));
+    deployment.assert_proof_with_clickhouse(&books);
+
+    let progress = deployment.wait_until_processed(&books);
+    let at_source = progress.outcomes_of(&topics.generation);
+    let kinds: Vec<&str> = at_source.keys().map(String::as_str).collect();
+    assert_eq!(kinds, ["handed_over", "quarantined"], "nothing else is decided where it was read");
+    let first = progress.latest(&format!("{}/0", topics.generation)).unwrap();
+    assert_eq!((&first["at_home"], &first["partitions"]), (&false.into(), &(SHARDS - 1).into()));
+    instance.terminate();
+}
+
+#[test]
+fn with_nothing_to_read_it_becomes_ready_and_ends_when_told() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    instance.wait_until_ready();
+    assert_eq!(instance.get("/livez").unwrap().0, 200);
+    let outcome = [("outcome", "charged"), ("topic", deployment.config.topics.generation.as_str())];
+    let is_there = |sample: &common::instance::Sample| {
+        sample.name == "creditstream_events_total" && outcome.iter().all(|(label, value)| sample.labels[*label] == *value)
+    };
+    assert!(instance.metrics().iter().any(is_there), "closed label sets are there from the start, at 0");
+    instance.terminate();
+    assert!(kafka::read_all(&deployment.config, &deployment.config.topics.ledger).is_empty());
+}
+
+#[test]
+fn a_stop_signal_under_load_ends_it_cleanly_and_loses_nothing() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let load = deployment.generate_slowly(&everything(9_000, 100), 3_000);
+    let mut progress = Progress::follow(&deployment.config);
+    progress.wait_until_decided(2_000, PATIENCE);
+    let took = instance.terminate();
+    assert!(!load.is_finished(), "load was on");
+    println!("ended in {took:?}");
+
+    let mut second = deployment.start(&[]);
+    deployment.assert_proof_with_clickhouse(&load.join().unwrap());
+    second.terminate();
+}
+
+#[test]
+fn a_second_stop_signal_exits_at_once() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    instance.wait_until_ready();
+    let load = deployment.generate_slowly(&everything(2_000, 100), 2_000);
+    instance.signal("INT");
+    instance.signal("TERM");
+    let (code, took) = instance.wait_for_exit(Duration::from_secs(3));
+    // The first may have been enough already: then it ended as it should.
+    assert!(code == 130 || code == 0, "exit code {code}");
+    println!("ended with {code} in {took:?}");
+    load.join().unwrap();
+}
+
+/// A value, key or header that came must be there again, byte for byte, with the place it came from.
+#[test]
+fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {
+    let source_bytes_max = 2_000_000;
+    let deployment = Deployment::without_init(&[]);
+    let config = &deployment.config;
+    let topic = config.topics.generation.as_str();
+    kafka::create_topic(config, topic, SHARDS, &[("max.message.bytes", &source_bytes_max.to_string())]);
+    deployment.run(&["init"]).expect(0);
+
+    let megabyte = vec![b'x'; 1_000_000];
+    let largest = largest_accepted(&deployment, source_bytes_max);
+    let wallet = random_name();
+    let no_data = format!(
+        r#"{{"specversion":"1.0","id":"1","source":"/e2e","type":"generation.completed","subject":"{wallet}","time":"{}","data":{{}}}}"#,
+        creditstream::time::Timestamp::now()
+    );
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        vec![("trace", Some(b"\x00\xff\xfe")), ("trace", Some(b"again")), ("empty", Some(b""))];
+    let elsewhere = (partition_for(wallet.as_bytes(), SHARDS) + 1) % SHARDS;
+    let cases = [
+        ("too_large", Sent { partition: Some(0), key: Some(b"large"), value: Some(&megabyte), headers: headers.clone() }),
+        ("not_json", Sent { partition: Some(1), key: None, value: Some(b"\x00\x01\xff"), headers: headers.clone() }),
+        ("not_json", Sent { partition: Some(1), key: Some(b"\xff\x00"), value: None, headers: vec![] }),
+        ("not_json", Sent { partition: Some(2), key: Some(b""), value: Some(b""), headers: vec![] }),
+        // Decided at home, after a way through intake: the key and headers are those of its producer all the same.
+        ("missing_field", Sent { partition: Some(elsewhere), key: Some(b"not the wallet"), value: Some(no_data.as_bytes()), headers: headers.clone() }),
+        ("missing_field", Sent { partition: Some(elsewhere), key: None, value: Some(no_data.as_bytes()), headers }),
+    ];
+    for (_, sent) in &cases {
+        kafka::send(config, topic, sent).unwrap();
+    }
+    let mut instance = deployment.start(&[]);
+    let expected = cases.len() + 1;
+    let mut progress = Progress::follow(config);
+    progress.wait_until_decided(expected as u64, PATIENCE);
+
+    let sources = kafka::read_all(config, topic);
+    let kept = kafka::read_all(config, &config.topics.quarantine);
+    assert_eq!((sources.len(), kept.len()), (expected, expected));
+    for source in &sources {
+        let is_it = |record: &&kafka::Record| {
+            record.header("cs_partition") == Some(source.partition.to_string())
+                && record.header("cs_offset") == Some(source.offset.to_string())
+        };
+        let found = kept.iter().find(is_it).expect("every record is in the quarantine");
+        assert_eq!(found.key, source.key, "key of {source:?}");
+        assert!(found.value == source.value, "value of the record at {}/{}", source.partition, source.offset);
+        let own: Vec<_> = found.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).cloned().collect();
+        assert_eq!(own, source.headers, "headers");
+        assert_eq!(found.header("cs_topic").as_deref(), Some(topic));
+        assert!(!found.header("cs_topic_id").unwrap().is_empty() && !found.header("cs_detail").unwrap().is_empty());
+        let time = creditstream::time::Timestamp::parse(&found.header("cs_time").unwrap()).unwrap();
+        assert_eq!(time.millis(), source.timestamp, "its Kafka timestamp");
+        let reason = match &source.value {
+            Some(value) if value.len() == largest => "too_large",
+            value => cases.iter().find(|(_, sent)| sent.value == value.as_deref() && sent.key == source.key.as_deref()).unwrap().0,
+        };
+        assert_eq!(found.header("cs_reason").as_deref(), Some(reason));
+    }
+    let largest_kept = "SELECT max(value_bytes) FROM quarantined_events FINAL";
+    wait_for("all of them in ClickHouse", PATIENCE, || {
+        let clickhouse = deployment.clickhouse();
+        let count = clickhouse.number("SELECT count() FROM quarantined_events FINAL");
+        (count == expected as i64 && clickhouse.number(largest_kept) == largest as i64).then_some(())
+    });
+    instance.terminate();
+}
+
+/// Sends the largest record that the source topic takes, and says how long its value is.
+fn largest_accepted(deployment: &Deployment, message_bytes_max: usize) -> usize {
+    let send = |length: usize| {
+        let value = vec![b'y'; length];
+        let sent = Sent { partition: Some(3), key: None, value: Some(&value), headers: vec![] };
+        kafka::send(&deployment.config, &deployment.config.topics.generation, &sent)
+    };
+    // A batch's header has 61 bytes, a record's own at least 7.
+    for length in (message_bytes_max - 90..message_bytes_max - 60).rev() {
+        if send(length).is_ok() {
+            assert!(send(length + 1).is_err());
+            return length;
+        }
+    }
+    panic!("the topic takes no record near max.message.bytes");
+}
+
+/// Sent twice in full, with other options in between: what was accepted is a duplicate, the rest as before.
+#[test]
+fn the_same_records_sent_again_change_nothing() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&["ledger"]);
+    let options = everything(4_000, 100);
+    let mut books = deployment.generate(&options);
+    deployment.assert_proof(&books);
+    let again = common::proof::sent_again(&deployment.generate(&options));
+    books.add(&again);
+    deployment.assert_proof(&books);
+    books.add(&deployment.generate(&usage(2, 2_000, 100)));
+    deployment.assert_proof(&books);
+    instance.terminate();
+}
