@@ -44,7 +44,8 @@ pub fn pricing(config: &Config) -> anyhow::Result<Pricing> {
 /// # Errors
 /// The file cannot be read, or has faults: all of them are listed.
 pub fn pricing_file(path: &Path) -> anyhow::Result<Pricing> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("pricing.file = {:?} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("pricing.file = {:?} cannot be read", path.display()))?;
     Pricing::parse(&text).with_context(|| format!("pricing.file = {:?} has faults", path.display()))
 }
 
@@ -54,8 +55,11 @@ pub fn pricing_file(path: &Path) -> anyhow::Result<Pricing> {
 /// A component cannot be reached, or what exists does not fit.
 pub async fn init(config: &Arc<Config>) -> anyhow::Result<Vec<String>> {
     let clients = Clients::new(Arc::clone(config));
-    let mut done: Vec<String> =
-        init_topics(config, &clients).await?.into_iter().map(|topic| format!("topic {topic} created")).collect();
+    let mut done: Vec<String> = init_topics(config, &clients)
+        .await?
+        .into_iter()
+        .map(|topic| format!("topic {topic} created"))
+        .collect();
     let report = sink::migrate(&config.clickhouse).await?;
     done.extend(report.applied.iter().map(|migration| format!("migration {migration} applied")));
     Ok(done)
@@ -79,16 +83,29 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
     };
     let mut stages = tokio::task::JoinSet::new();
     if roles.contains(&Role::Ledger) {
-        let (config, pricing, metrics, health, stopping) =
-            (Arc::clone(&config), Arc::clone(&pricing), metrics.clone(), health.clone(), Arc::clone(&stopping));
+        let (config, pricing, metrics, health, stopping) = (
+            Arc::clone(&config),
+            Arc::clone(&pricing),
+            metrics.clone(),
+            health.clone(),
+            Arc::clone(&stopping),
+        );
         stages.spawn(async move {
-            let ledger = tokio::task::spawn_blocking(move || ledger::run(&config, pricing, &metrics, &health, &stopping));
+            let ledger = tokio::task::spawn_blocking(move || {
+                ledger::run(&config, pricing, &metrics, &health, &stopping)
+            });
             ledger.await.context("the ledger stage panicked")?.context("ledger stage")
         });
     }
     if roles.contains(&Role::Sink) {
         let is_alone = !roles.contains(&Role::Ledger);
-        stages.spawn(run_sink(Arc::clone(&config), metrics.clone(), health.clone(), stopped.clone(), is_alone));
+        stages.spawn(run_sink(
+            Arc::clone(&config),
+            metrics.clone(),
+            health.clone(),
+            stopped.clone(),
+            is_alone,
+        ));
     }
     if stages.is_empty() {
         bail!("no role given: nothing to run");
@@ -143,7 +160,9 @@ async fn serve(
     health: &Health,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("http.listen = {address:?} cannot be bound"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("http.listen = {address:?} cannot be bound"))?;
     let state = HttpState { health: health.clone(), metrics: metrics.clone() };
     info!(address = %listener.local_addr()?, "serving /metrics, /livez, /readyz");
     Ok(tokio::spawn(http::serve(listener, state, until_stopped(stopped))))

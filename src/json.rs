@@ -121,7 +121,12 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A list of objects.
-    pub fn objects<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut fill: impl FnMut(&mut ObjectWriter<'_>, T)) {
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        items: impl Iterator<Item = T>,
+        mut fill: impl FnMut(&mut ObjectWriter<'_>, T),
+    ) {
         self.list(name, items, |out, item| {
             let mut inner = ObjectWriter::new(out);
             fill(&mut inner, item);
@@ -130,7 +135,12 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A list of anything.
-    pub fn list<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        items: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Vec<u8>, T),
+    ) {
         self.name(name);
         self.out.push(b'[');
         for (number, item) in items.enumerate() {
@@ -145,7 +155,8 @@ impl<'o> ObjectWriter<'o> {
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
     // Without early exit, so that the compiler can look at many bytes at a time.
-    let needs_escape = text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    let needs_escape =
+        text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
     if needs_escape {
         // A string always has a JSON form, and writing into a Vec cannot fail.
         let _ = serde_json::to_writer(out, text);

@@ -166,7 +166,8 @@ fn parse_usual(text: &str) -> Option<Timestamp> {
             byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
         })
     };
-    let is_punctuated = matches!(date_time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _]);
+    let is_punctuated =
+        matches!(date_time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _]);
     let fraction = rest.strip_suffix(b"Z")?;
     let millis = match fraction {
         [] => 0,
@@ -214,7 +215,8 @@ impl<'de> Deserialize<'de> for Timestamp {
                 f.write_str("an RFC 3339 date-time with an offset")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
-                Timestamp::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                Timestamp::parse(text)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(Rfc3339)
@@ -243,7 +245,13 @@ mod tests {
 
     #[test]
     fn our_own_calendar_agrees_with_chronos() {
-        for text in ["2026-02-29T00:00:00Z", "2026-04-31T00:00:00Z", "2026-00-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z"] {
+        for text in [
+            "2026-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+        ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
         // Every day of the years 1600 to 2400, and the ends of what can be spelt.
@@ -254,7 +262,11 @@ mod tests {
             assert_eq!(at.to_string(), expected);
             assert_eq!(parse_usual(&expected), Some(at), "{expected}");
         }
-        assert_eq!(Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000, 100, "chrono reads what is unusual");
+        assert_eq!(
+            Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000,
+            100,
+            "chrono reads what is unusual"
+        );
     }
 
     #[test]
@@ -265,7 +277,8 @@ mod tests {
         assert_eq!(month(2), "2027-03-31T08:00:00.000Z");
         assert_eq!(month(13), "2028-02-29T08:00:00.000Z");
         for months in 0..200 {
-            let expected = anchor.date_time().unwrap().checked_add_months(chrono::Months::new(months)).unwrap();
+            let expected =
+                anchor.date_time().unwrap().checked_add_months(chrono::Months::new(months)).unwrap();
             assert_eq!(anchor.plus_months(months).unwrap().millis(), expected.timestamp_millis());
         }
     }

@@ -20,14 +20,8 @@ const VALID: &str = r#"{"specversion":"1.0","id":"e1","source":"/s","type":"gene
 const USAGE: &str = r#"{"job_id":"j1","asset":"video","seconds":8}"#;
 
 fn topic_of(kind: &str) -> SourceKind {
-    let is_wallet = ["contract.", "topup.", "wallet."]
-        .iter()
-        .any(|prefix| kind.starts_with(prefix));
-    if is_wallet {
-        SourceKind::Wallet
-    } else {
-        SourceKind::Generation
-    }
+    let is_wallet = ["contract.", "topup.", "wallet."].iter().any(|prefix| kind.starts_with(prefix));
+    if is_wallet { SourceKind::Wallet } else { SourceKind::Generation }
 }
 
 /// A structured event of that type with that data.
@@ -46,14 +40,7 @@ fn read<'a>(
     value: Option<&'a [u8]>,
     headers: &[(&'a str, &'a [u8])],
 ) -> Result<Event<'a>, Rejection> {
-    decode(
-        &IncomingRecord {
-            source_kind,
-            value,
-            headers,
-        },
-        &RULES,
-    )
+    decode(&IncomingRecord { source_kind, value, headers }, &RULES)
 }
 
 fn read_text(source_kind: SourceKind, value: &str) -> Result<Event<'_>, Rejection> {
@@ -66,15 +53,8 @@ fn verdict(answer: &Result<Event<'_>, Rejection>) -> String {
     match answer {
         Err(rejection) => rejection.reason.as_str().to_owned(),
         Ok(Event { data: None, kind, .. }) => kind.as_str().to_owned(),
-        Ok(Event {
-            data: Some(Ok(_)),
-            kind,
-            ..
-        }) => kind.as_str().to_owned(),
-        Ok(Event {
-            data: Some(Err(rejection)),
-            ..
-        }) => format!("data {}", rejection.reason.as_str()),
+        Ok(Event { data: Some(Ok(_)), kind, .. }) => kind.as_str().to_owned(),
+        Ok(Event { data: Some(Err(rejection)), .. }) => format!("data {}", rejection.reason.as_str()),
     }
 }
 
@@ -88,11 +68,7 @@ fn data_of(value: &str) -> Data<'_> {
     let kind = ["contract.started", "topup.purchased", "wallet.adjusted"]
         .into_iter()
         .find(|kind| value.contains(kind));
-    read_text(topic_of(kind.unwrap_or_default()), value)
-        .unwrap()
-        .data
-        .unwrap()
-        .unwrap()
+    read_text(topic_of(kind.unwrap_or_default()), value).unwrap().data.unwrap().unwrap()
 }
 
 fn shown(value: &str) -> &str {
@@ -103,23 +79,12 @@ fn shown(value: &str) -> &str {
 fn a_valid_event_is_read_as_it_stands() {
     let event = read_text(SourceKind::Generation, VALID).unwrap();
     assert_eq!(event.kind, EventKind::GenerationCompleted);
-    assert_eq!(
-        (&*event.wallet_id, &*event.source, &*event.id),
-        ("w1", "/s", "e1")
-    );
+    assert_eq!((&*event.wallet_id, &*event.source, &*event.id), ("w1", "/s", "e1"));
     assert_eq!(event.time.0.to_string(), "2026-11-03T10:15:30.123Z");
-    let Some(Ok(Data::Completed(data))) = event.data else {
-        panic!("{event:?}")
-    };
+    let Some(Ok(Data::Completed(data))) = event.data else { panic!("{event:?}") };
     assert_eq!(&*data.job_id, "j1");
-    assert_eq!(
-        data.quantity,
-        crate::rate::Quantity::Video(crate::rate::VideoMillis(8_000))
-    );
-    assert_eq!(
-        [&*data.asset_id, &*data.model, &*data.user_id, &*data.project_id],
-        [""; 4]
-    );
+    assert_eq!(data.quantity, crate::rate::Quantity::Video(crate::rate::VideoMillis(8_000)));
+    assert_eq!([&*data.asset_id, &*data.model, &*data.user_id, &*data.project_id], [""; 4]);
 }
 
 #[test]
@@ -151,16 +116,8 @@ fn what_is_no_json_in_utf8_is_not_json() {
     assert_verdict(&format!("{VALID}x"), "not_json");
     let tombstone = read(SourceKind::Generation, None, &[]);
     assert_eq!(verdict(&tombstone), "not_json");
-    for bytes in [
-        &b"\xff\xfe"[..],
-        b"{\"id\":\"\xc3\x28\"}",
-        b"{\"id\":\"\xed\xa0\x80\"}",
-    ] {
-        assert_eq!(
-            verdict(&read(SourceKind::Generation, Some(bytes), &[])),
-            "not_json",
-            "{bytes:?}"
-        );
+    for bytes in [&b"\xff\xfe"[..], b"{\"id\":\"\xc3\x28\"}", b"{\"id\":\"\xed\xa0\x80\"}"] {
+        assert_eq!(verdict(&read(SourceKind::Generation, Some(bytes), &[])), "not_json", "{bytes:?}");
     }
 }
 
@@ -175,40 +132,23 @@ fn json_that_is_no_event_is_not_cloudevent() {
         "not_cloudevent",
     );
     assert_verdict(&format!("[{VALID}]"), "not_cloudevent");
-    for attribute in [
-        "\"specversion\":\"1.0\"",
-        "\"id\":\"e1\"",
-        "\"source\":\"/s\"",
-        "\"type\":\"generation.completed\"",
-    ] {
+    for attribute in
+        ["\"specversion\":\"1.0\"", "\"id\":\"e1\"", "\"source\":\"/s\"", "\"type\":\"generation.completed\""]
+    {
         let name = attribute.split(':').next().unwrap();
-        for instead in [
-            "\"x\":1",
-            &format!("{name}:null"),
-            &format!("{name}:\"\""),
-            &format!("{name}:7"),
-        ] {
+        for instead in ["\"x\":1", &format!("{name}:null"), &format!("{name}:\"\""), &format!("{name}:7")] {
             assert_verdict(&changed(attribute, instead), "not_cloudevent");
         }
         for instead in ["{}", "[]", "true", "\"\\ud800\""] {
-            assert_verdict(
-                &changed(attribute, &format!("{name}:{instead}")),
-                "not_cloudevent",
-            );
+            assert_verdict(&changed(attribute, &format!("{name}:{instead}")), "not_cloudevent");
         }
-        assert_verdict(
-            &changed(attribute, &format!("{attribute},{attribute}")),
-            "not_cloudevent",
-        );
+        assert_verdict(&changed(attribute, &format!("{attribute},{attribute}")), "not_cloudevent");
     }
     for version in ["0.3", "1", "1.0.0", "2.0", " 1.0"] {
         assert_verdict(&changed("\"1.0\"", &format!("\"{version}\"")), "not_cloudevent");
     }
     for attribute in ["\"subject\":\"w1\"", "\"time\":\"2026-11-03T10:15:30.123Z\""] {
-        assert_verdict(
-            &changed(attribute, &format!("{attribute},{attribute}")),
-            "not_cloudevent",
-        );
+        assert_verdict(&changed(attribute, &format!("{attribute},{attribute}")), "not_cloudevent");
     }
 }
 
@@ -240,10 +180,8 @@ fn types_are_known_by_their_whole_name_on_their_own_topic() {
             "{kind} on the wallet topic"
         );
     }
-    let minted = event_with(
-        "wallet.adjusted",
-        r#"{"adjustment_id":"a","credits":5,"reason":"r","actor":"a"}"#,
-    );
+    let minted =
+        event_with("wallet.adjusted", r#"{"adjustment_id":"a","credits":5,"reason":"r","actor":"a"}"#);
     let rejection = read_text(SourceKind::Generation, &minted).unwrap_err();
     assert!(rejection.detail.contains("wallet topic"), "{}", rejection.detail);
 }
@@ -264,11 +202,7 @@ fn types_of_later_releases_say_that_they_are_not_yet_supported() {
         let value = event_with(kind, USAGE);
         let rejection = read_text(topic_of(kind), &value).unwrap_err();
         assert_eq!(rejection.reason, Reason::UnknownType);
-        assert!(
-            rejection.detail.contains("not yet supported"),
-            "{}",
-            rejection.detail
-        );
+        assert!(rejection.detail.contains("not yet supported"), "{}", rejection.detail);
     }
 }
 
@@ -302,11 +236,7 @@ fn context_attributes_are_first_missing_and_then_bad() {
     for (from, to, expected) in [
         ("\"subject\":\"w1\"", "\"x\":1", "missing_field"),
         ("\"subject\":\"w1\"", "\"subject\":null", "missing_field"),
-        (
-            "\"time\":\"2026-11-03T10:15:30.123Z\"",
-            "\"time\":null",
-            "missing_field",
-        ),
+        ("\"time\":\"2026-11-03T10:15:30.123Z\"", "\"time\":null", "missing_field"),
         ("\"w1\"", "\"\"", "bad_value"),
         ("\"w1\"", "7", "bad_value"),
         ("\"w1\"", "{}", "bad_value"),
@@ -318,29 +248,13 @@ fn context_attributes_are_first_missing_and_then_bad() {
         ("\"w1\"", "\"\\u007f\"", "bad_value"),
         ("\"e1\"", "\"\u{e4}\"", "bad_value"),
         ("\"/s\"", "\"\u{e4}\"", "bad_value"),
-        (
-            "\"2026-11-03T10:15:30.123Z\"",
-            "\"2026-11-03T10:15:30\"",
-            "bad_value",
-        ),
+        ("\"2026-11-03T10:15:30.123Z\"", "\"2026-11-03T10:15:30\"", "bad_value"),
         ("\"2026-11-03T10:15:30.123Z\"", "\"2026-11-03\"", "bad_value"),
-        (
-            "\"2026-11-03T10:15:30.123Z\"",
-            "\"2026-02-30T10:15:30Z\"",
-            "bad_value",
-        ),
+        ("\"2026-11-03T10:15:30.123Z\"", "\"2026-02-30T10:15:30Z\"", "bad_value"),
         ("\"2026-11-03T10:15:30.123Z\"", "\"\"", "bad_value"),
         ("\"2026-11-03T10:15:30.123Z\"", "1793700930123", "bad_value"),
-        (
-            "\"2026-11-03T10:15:30.123Z\"",
-            "\"2026-11-03T11:15:30.123999+01:00\"",
-            "generation.completed",
-        ),
-        (
-            "\"2026-11-03T10:15:30.123Z\"",
-            "\"9999-12-31T23:59:59-14:00\"",
-            "bad_value",
-        ),
+        ("\"2026-11-03T10:15:30.123Z\"", "\"2026-11-03T11:15:30.123999+01:00\"", "generation.completed"),
+        ("\"2026-11-03T10:15:30.123Z\"", "\"9999-12-31T23:59:59-14:00\"", "bad_value"),
     ] {
         assert_verdict(&changed(from, to), expected);
     }
@@ -423,31 +337,21 @@ fn a_value_of_the_limit_is_read_and_one_byte_more_is_too_large() {
     assert_verdict(&filled(65_537), "too_large");
     assert_verdict(&filled(1 << 20), "too_large");
     let rejection = read_text(SourceKind::Generation, &filled(65_537)).unwrap_err();
-    assert!(
-        rejection.detail.contains("65537") && rejection.detail.contains("65536"),
-        "{}",
-        rejection.detail
-    );
+    assert!(rejection.detail.contains("65537") && rejection.detail.contains("65536"), "{}", rejection.detail);
 }
 
 #[test]
 fn what_is_not_read_may_be_nested_as_deep_as_it_likes() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let deep_object = format!("{}0{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
-    assert_verdict(
-        &changed("\"time\"", &format!("\"x\":{deep},\"time\"")),
-        "generation.completed",
-    );
+    assert_verdict(&changed("\"time\"", &format!("\"x\":{deep},\"time\"")), "generation.completed");
     assert_verdict(
         &changed("\"job_id\"", &format!("\"x\":{deep_object},\"job_id\"")),
         "generation.completed",
     );
     assert_verdict(&event_with("ad.created", &deep), "free");
     assert_verdict(&event_with("generation.completed", &deep), "bad_value");
-    assert_verdict(
-        &event_with("generation.completed", &deep_object),
-        "data missing_field",
-    );
+    assert_verdict(&event_with("generation.completed", &deep_object), "data missing_field");
     assert_verdict(&changed("\"j1\"", &deep), "data bad_value");
     assert_verdict(&changed("\"e1\"", &deep), "not_cloudevent");
     assert_verdict(&deep, "not_cloudevent");
@@ -460,30 +364,20 @@ fn unknown_members_are_ignored_even_twice_and_names_may_be_escaped() {
         &changed("\"time\"", "\"traceparent\":\"00\",\"x\":1,\"x\":null,\"time\""),
         "generation.completed",
     );
-    assert_verdict(
-        &changed("\"job_id\"", "\"note\":{},\"note\":[],\"job_id\""),
-        "generation.completed",
-    );
+    assert_verdict(&changed("\"job_id\"", "\"note\":{},\"note\":[],\"job_id\""), "generation.completed");
     assert_verdict(&changed("\"id\"", "\"\\u0069d\""), "generation.completed");
     assert_verdict(&changed("\"job_id\"", "\"job\\u005fid\""), "generation.completed");
-    assert_verdict(
-        &changed("\"job_id\"", "\"job_id\":\"j0\",\"job_id\""),
-        "data bad_value",
-    );
+    assert_verdict(&changed("\"job_id\"", "\"job_id\":\"j0\",\"job_id\""), "data bad_value");
     assert_verdict(&format!(" \r\n\t{VALID} \r\n\t"), "generation.completed");
     assert_verdict(&changed(",\"data\":", " , \"data\" :\n "), "generation.completed");
 }
 
 #[test]
 fn escapes_in_strings_are_read_as_what_they_stand_for() {
-    let value = VALID
-        .replace("\"e1\"", r#""\u0065\/1\"\\""#)
-        .replace("\"j1\"", r#""j\u0031""#);
+    let value = VALID.replace("\"e1\"", r#""\u0065\/1\"\\""#).replace("\"j1\"", r#""j\u0031""#);
     let event = read_text(SourceKind::Generation, &value).unwrap();
     assert_eq!(&*event.id, "e/1\"\\");
-    let Some(Ok(Data::Completed(data))) = event.data else {
-        panic!("{event:?}")
-    };
+    let Some(Ok(Data::Completed(data))) = event.data else { panic!("{event:?}") };
     assert_eq!(&*data.job_id, "j1");
 }
 

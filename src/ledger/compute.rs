@@ -12,7 +12,9 @@ use super::books::{Books, Outcome};
 use super::decoding::{Incoming, decode_record};
 use super::outbox::{OutTopic, Outbox};
 use super::process::{Context, Tally, hand_over, passes_origin_guard, process, quarantine};
-use super::progress::{OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key};
+use super::progress::{
+    OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
+};
 use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
 use crate::event::{Reason, Rejection, SourceKind};
@@ -115,9 +117,11 @@ impl<'c> Computation<'c> {
         }
         let shard_numbers: Vec<i32> = self.shards.keys().copied().collect();
         for shard in shard_numbers {
-            let is_of_shard = |id: &SourceId| id.1 == shard && self.sources.get(id).is_some_and(|source| source.at_home);
+            let is_of_shard =
+                |id: &SourceId| id.1 == shard && self.sources.get(id).is_some_and(|source| source.at_home);
             let ids: Vec<SourceId> = by_source.keys().copied().filter(is_of_shard).collect();
-            let streams = ids.into_iter().filter_map(|id| by_source.remove(&id).map(|records| (id, records))).collect();
+            let streams =
+                ids.into_iter().filter_map(|id| by_source.remove(&id).map(|records| (id, records))).collect();
             self.merge(batch, streams).map_err(|breach| ShardBreach { shard, breach })?;
         }
         // What is left is read here but at home nowhere: it is only handed over.
@@ -131,12 +135,18 @@ impl<'c> Computation<'c> {
     }
 
     /// Processes partitions of one shard by the event time of their heads.
-    fn merge<'b>(&mut self, batch: &'b Batch, partitions: Vec<(SourceId, Vec<&'b RawRecord>)>) -> Result<(), Breach>
+    fn merge<'b>(
+        &mut self,
+        batch: &'b Batch,
+        partitions: Vec<(SourceId, Vec<&'b RawRecord>)>,
+    ) -> Result<(), Breach>
     where
         'c: 'b,
     {
         let (routes, rules) = (self.routes, self.context.rules);
-        let decode = |rest: &mut std::vec::IntoIter<&'b RawRecord>| rest.find_map(|record| decode_record(batch, record, routes, rules));
+        let decode = |rest: &mut std::vec::IntoIter<&'b RawRecord>| {
+            rest.find_map(|record| decode_record(batch, record, routes, rules))
+        };
         let is_wallet_topic = |topic: usize| {
             routes.topic(topic).is_some_and(|topic| topic.role == TopicRole::Source(SourceKind::Wallet))
         };
@@ -147,7 +157,9 @@ impl<'c> Computation<'c> {
                 Stream { id, is_wallet_topic: is_wallet_topic(id.0), head: decode(&mut rest), rest }
             })
             .collect();
-        while let Some(earliest) = streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key()) {
+        while let Some(earliest) =
+            streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
+        {
             let next = decode(&mut earliest.rest);
             let Some(record) = std::mem::replace(&mut earliest.head, next) else { break };
             let id = earliest.id;
@@ -182,12 +194,17 @@ impl<'c> Computation<'c> {
         if !at_home {
             return Ok(match (&incoming.event, incoming.home) {
                 (Ok(event), Some(home)) => hand_over(incoming, event, home, self.outbox),
-                (Err(rejection), _) => quarantine(incoming, rejection, &self.context, self.outbox, self.tally),
+                (Err(rejection), _) => {
+                    quarantine(incoming, rejection, &self.context, self.outbox, self.tally)
+                }
                 (Ok(_), None) => Outcome::Skipped,
             });
         }
         let Some(slot) = self.shards.get_mut(&partition) else {
-            return Err(Breach { seq: 0, what: format!("a record of shard {partition}, which does not run here") });
+            return Err(Breach {
+                seq: 0,
+                what: format!("a record of shard {partition}, which does not run here"),
+            });
         };
         let mut view = slot.view();
         view.current.head.clock.record_read(topic);
@@ -196,9 +213,12 @@ impl<'c> Computation<'c> {
             return Ok(Outcome::Skipped);
         }
         match (&incoming.event, incoming.home) {
-            (Ok(event), Some(home)) if home != partition && !is_intake => Ok(hand_over(incoming, event, home, self.outbox)),
+            (Ok(event), Some(home)) if home != partition && !is_intake => {
+                Ok(hand_over(incoming, event, home, self.outbox))
+            }
             (Ok(_), Some(home)) if home != partition => {
-                let detail = format!("came through intake to shard {partition}, but its wallet lives in shard {home}");
+                let detail =
+                    format!("came through intake to shard {partition}, but its wallet lives in shard {home}");
                 let rejection = Rejection::new(Reason::BadValue, detail);
                 Ok(quarantine(incoming, &rejection, &self.context, self.outbox, self.tally))
             }
@@ -234,7 +254,9 @@ impl<'c> Computation<'c> {
             let clock = overlay.head.clock.now();
             if overlay.saves_wallets {
                 slot.for_each_unsaved(|wallet_id, wallet| {
-                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| encode_snapshot(wallet_id, wallet, clock, out));
+                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| {
+                        encode_snapshot(wallet_id, wallet, clock, out)
+                    });
                 });
             }
             let progress = ShardProgress {
@@ -260,10 +282,15 @@ impl<'c> Computation<'c> {
                 by_origin: head.by_origin.clone(),
             };
             let place = partition.rem_euclid(self.context.shards.max(1));
-            self.outbox.push_json(OutTopic::Progress, place, &partition_key(&topic.name, *partition), &progress)?;
-            offsets
-                .add_partition_offset(&topic.name, *partition, Offset::Offset(head.next))
-                .map_err(|error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) })?;
+            self.outbox.push_json(
+                OutTopic::Progress,
+                place,
+                &partition_key(&topic.name, *partition),
+                &progress,
+            )?;
+            offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(head.next)).map_err(
+                |error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) },
+            )?;
         }
         Ok(offsets)
     }

@@ -41,7 +41,12 @@ pub struct Source<'b> {
 }
 
 /// Decodes a record. `None`: of a topic that is not read.
-pub fn decode_record<'b>(batch: &'b Batch, record: &'b RawRecord, routes: &'b Routes, rules: &EventRules) -> Option<Incoming<'b>> {
+pub fn decode_record<'b>(
+    batch: &'b Batch,
+    record: &'b RawRecord,
+    routes: &'b Routes,
+    rules: &EventRules,
+) -> Option<Incoming<'b>> {
     let topic = routes.topic(record.topic)?;
     let mut headers = batch.headers(record);
     let mut key = batch.key(record);
@@ -65,7 +70,10 @@ pub fn decode_record<'b>(batch: &'b Batch, record: &'b RawRecord, routes: &'b Ro
     };
     let event = match origin {
         Ok(_) => decode(&IncomingRecord { source_kind, value, headers: &headers }, rules),
-        Err(()) => Err(Rejection::new(Reason::NotCloudevent, "a record of intake without the headers that say where it came from")),
+        Err(()) => Err(Rejection::new(
+            Reason::NotCloudevent,
+            "a record of intake without the headers that say where it came from",
+        )),
     };
     let home = event.as_ref().ok().map(|event| partition_for(event.wallet_id.as_bytes(), routes.shards));
     Some(Incoming { record, key, value, headers, origin: origin.unwrap_or(here), event, home })

@@ -6,10 +6,10 @@
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
+use super::TimeRules;
 use super::clock::ClockState;
 use super::identities::{Identities, Memo, first_day};
 use super::progress::OriginProgress;
-use super::TimeRules;
 use crate::event::IdentityKey;
 use crate::time::ShardClock;
 use crate::wallet::Wallet;
@@ -146,7 +146,8 @@ impl ShardSlot {
     pub fn has_unsaved(&self) -> bool {
         let pending = self.pending.as_ref();
         let saved_by_pending = pending.is_some_and(|pending| pending.saves_wallets);
-        let before = !saved_by_pending && (!self.state.unsaved.is_empty() || pending.is_some_and(|pending| !pending.wallets.is_empty()));
+        let before = !saved_by_pending
+            && (!self.state.unsaved.is_empty() || pending.is_some_and(|pending| !pending.wallets.is_empty()));
         before || self.current.as_ref().is_some_and(|current| !current.wallets.is_empty())
     }
 
@@ -162,7 +163,9 @@ impl ShardSlot {
         for (id, wallet) in pending.iter().filter(|(id, _)| !current.contains_key(*id)) {
             each(id, wallet);
         }
-        for id in self.state.unsaved.iter().filter(|id| !current.contains_key(*id) && !pending.contains_key(*id)) {
+        for id in
+            self.state.unsaved.iter().filter(|id| !current.contains_key(*id) && !pending.contains_key(*id))
+        {
             if let Some(wallet) = self.state.wallets.get(id) {
                 each(id, wallet);
             }

@@ -42,7 +42,8 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
         identities: state.identities.len(),
         unsaved: state.unsaved.iter().map(|id| id.to_string()).collect(),
     };
-    let mut bytes = Vec::with_capacity(64 + state.wallets.len() * 512 + state.identities.len() * IDENTITY_BYTES);
+    let mut bytes =
+        Vec::with_capacity(64 + state.wallets.len() * 512 + state.identities.len() * IDENTITY_BYTES);
     bytes.extend_from_slice(MAGIC);
     let header = serde_json::to_vec(&header)?;
     put(&mut bytes, |bytes| bytes.extend_from_slice(&header));
@@ -129,7 +130,8 @@ fn decode(bytes: &[u8], ledger_id: &str, shard: i32) -> Result<ShardState, &'sta
     state.unsaved = header.unsaved.into_iter().map(String::into_boxed_str).collect();
     state.wallets.reserve(header.wallets);
     for _ in 0..header.wallets {
-        let snapshot: WalletSnapshot<'_> = serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another wallet format")?;
+        let snapshot: WalletSnapshot<'_> =
+            serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another wallet format")?;
         state.wallets.insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
     }
     if rest.len() != header.identities * IDENTITY_BYTES {

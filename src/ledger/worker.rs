@@ -28,7 +28,7 @@ use super::watch::{Board, Position};
 use crate::config::Config;
 use crate::event::EventRules;
 use crate::http::{Heartbeat, Readiness};
-use crate::kafka::{Clients, KafkaConsumer, GroupMetadata, Polled, poll_events};
+use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, poll_events};
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 use crate::wallet::Policy;
@@ -129,7 +129,12 @@ impl Worker {
     ///
     /// # Errors
     /// A client cannot be made, or the brokers refuse.
-    pub fn start(setup: &Arc<Setup>, number: usize, board: &Arc<Board>, stopping: &Arc<AtomicBool>) -> Result<Worker, LedgerError> {
+    pub fn start(
+        setup: &Arc<Setup>,
+        number: usize,
+        board: &Arc<Board>,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<Worker, LedgerError> {
         let consumer = setup.clients.ledger_consumer(number)?;
         let (jobs, job_receiver) = sync_channel(1);
         let (done_sender, done) = sync_channel(1);
@@ -192,7 +197,9 @@ impl Worker {
                     readiness.set_not_ready("partitions were revoked");
                     self.let_go();
                 }
-                Turn::Batch(Some(group)) if !batch.is_empty() || self.must_save() => self.work(&batch, group)?,
+                Turn::Batch(Some(group)) if !batch.is_empty() || self.must_save() => {
+                    self.work(&batch, group)?
+                }
                 Turn::Batch(_) => self.idle()?,
             }
             self.checkpoints.step(&mut self.shards, &self.board);
@@ -228,7 +235,9 @@ impl Worker {
                 Polled::Record(()) => {
                     is_full = batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
                 }
-                Polled::EndOfPartition { topic, partition, offset } => self.end_of_partition(&topic, partition, offset),
+                Polled::EndOfPartition { topic, partition, offset } => {
+                    self.end_of_partition(&topic, partition, offset)
+                }
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
@@ -283,7 +292,11 @@ impl Worker {
             return Ok(());
         }
         if group.generation() < 0 || group.generation() != self.generation {
-            debug!(found = group.generation(), expected = self.generation, "the group has moved on: batch dropped");
+            debug!(
+                found = group.generation(),
+                expected = self.generation,
+                "the group has moved on: batch dropped"
+            );
             return self.rewind();
         }
         self.shards.values_mut().for_each(ShardSlot::send);
@@ -340,7 +353,9 @@ impl Worker {
                 self.react(settled)
             }
             Err(TryRecvError::Empty) => Ok(Flight::Flying),
-            Err(TryRecvError::Disconnected) => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
+            Err(TryRecvError::Disconnected) => {
+                Err(LedgerError::Stopped("the commit thread ended".to_owned()))
+            }
         }
     }
 
@@ -349,7 +364,8 @@ impl Worker {
         if self.in_flight.is_none() {
             return Ok(Flight::Landed);
         }
-        let done = self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let done =
+            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
         let settled = self.note_result(done);
         self.react(settled)
     }
@@ -403,10 +419,16 @@ impl Worker {
                 .iter()
                 .filter_map(|((topic, partition), source)| {
                     let next = source.pending.as_ref()?.next;
-                    Some(format!("{}/{partition} before offset {next}", self.setup.routes.topic(*topic)?.name))
+                    Some(format!(
+                        "{}/{partition} before offset {next}",
+                        self.setup.routes.topic(*topic)?.name
+                    ))
                 })
                 .collect();
-            return Err(LedgerError::Stopped(format!("a single record cannot be committed: {}", places.join(", "))));
+            return Err(LedgerError::Stopped(format!(
+                "a single record cannot be committed: {}",
+                places.join(", ")
+            )));
         }
         self.events_max = (self.events_max / 2).max(1);
         Ok(())

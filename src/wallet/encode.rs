@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn records_are_encoded_as_serde_would() {
         let record: LedgerRecord<'_> = serde_json::from_str(RECORD).unwrap();
-        assert_eq!(record.entries.iter().map(|entry| entry.entry_type).max_by_key(|kind| *kind as u8), Some(EntryType::Charged));
+        assert_eq!(
+            record.entries.iter().map(|entry| entry.entry_type).max_by_key(|kind| *kind as u8),
+            Some(EntryType::Charged)
+        );
         let mut encoded = Vec::new();
         record.encode(&mut encoded);
         assert_eq!(String::from_utf8(encoded).unwrap(), serde_json::to_string(&record).unwrap());
@@ -228,7 +231,8 @@ mod tests {
         for clock in [Timestamp::from_millis(0), Timestamp::parse("2026-11-04T00:00:00Z").unwrap()] {
             let mut encoded = Vec::new();
             encode_snapshot("ws\"1", &wallet, ShardClock(clock), &mut encoded);
-            let expected = serde_json::to_string(&WalletSnapshot::of("ws\"1", &wallet, ShardClock(clock))).unwrap();
+            let expected =
+                serde_json::to_string(&WalletSnapshot::of("ws\"1", &wallet, ShardClock(clock))).unwrap();
             assert_eq!(String::from_utf8(encoded).unwrap(), expected);
             for entry in record.entries.iter().take(2) {
                 let _ = wallet.fold(entry);

@@ -22,10 +22,7 @@ fn with<'a>(name: &str, value: &'a [u8]) -> Headers<'a> {
 }
 
 fn without(name: &str) -> Headers<'static> {
-    headers()
-        .into_iter()
-        .filter(|(header, _)| *header != name)
-        .collect()
+    headers().into_iter().filter(|(header, _)| *header != name).collect()
 }
 
 fn and<'a>(name: &'a str, value: &'a [u8]) -> Headers<'a> {
@@ -36,12 +33,7 @@ fn and<'a>(name: &'a str, value: &'a [u8]) -> Headers<'a> {
 
 fn assert_binary(headers: &Headers<'_>, value: &str, expected: &str) {
     let answer = read(SourceKind::Generation, Some(value.as_bytes()), headers);
-    assert_eq!(
-        verdict(&answer),
-        expected,
-        "{headers:?} {}\n{answer:?}",
-        shown(value)
-    );
+    assert_eq!(verdict(&answer), expected, "{headers:?} {}\n{answer:?}", shown(value));
 }
 
 #[test]
@@ -59,58 +51,22 @@ fn the_mode_is_told_by_the_content_type_and_then_by_any_attribute() {
         (vec![], USAGE, "not_cloudevent"),
         (headers(), USAGE, "generation.completed"),
         (headers(), VALID, "data missing_field"),
-        (
-            and("content-type", b"application/json"),
-            USAGE,
-            "generation.completed",
-        ),
-        (
-            and("content-type", b"application/cloudevents+json"),
-            VALID,
-            "generation.completed",
-        ),
-        (
-            and("content-type", b"application/cloudevents+json"),
-            USAGE,
-            "not_cloudevent",
-        ),
-        (
-            and("content-type", b"Application/CloudEvents+JSON; charset=utf-8"),
-            VALID,
-            "generation.completed",
-        ),
-        (
-            vec![("content-type", b"application/json" as &[u8])],
-            VALID,
-            "generation.completed",
-        ),
-        (
-            vec![("content-type", b"application/cloudevents-batch+json" as &[u8])],
-            VALID,
-            "not_cloudevent",
-        ),
-        (
-            and("content-type", b"application/cloudevents-batch+json"),
-            USAGE,
-            "not_cloudevent",
-        ),
+        (and("content-type", b"application/json"), USAGE, "generation.completed"),
+        (and("content-type", b"application/cloudevents+json"), VALID, "generation.completed"),
+        (and("content-type", b"application/cloudevents+json"), USAGE, "not_cloudevent"),
+        (and("content-type", b"Application/CloudEvents+JSON; charset=utf-8"), VALID, "generation.completed"),
+        (vec![("content-type", b"application/json" as &[u8])], VALID, "generation.completed"),
+        (vec![("content-type", b"application/cloudevents-batch+json" as &[u8])], VALID, "not_cloudevent"),
+        (and("content-type", b"application/cloudevents-batch+json"), USAGE, "not_cloudevent"),
         (vec![("ce_x", b"1" as &[u8])], VALID, "not_cloudevent"),
-        (
-            vec![("traceparent", b"\xff\xfe" as &[u8])],
-            VALID,
-            "generation.completed",
-        ),
+        (vec![("traceparent", b"\xff\xfe" as &[u8])], VALID, "generation.completed"),
         (vec![("id", b"e1" as &[u8])], VALID, "generation.completed"),
     ] {
         assert_binary(&headers, value, expected);
     }
     let batch = and("content-type", b"application/cloudevents-batch+json");
     let rejection = read(SourceKind::Generation, Some(b"[]"), &batch).unwrap_err();
-    assert!(
-        rejection.detail.contains("one event per record"),
-        "{}",
-        rejection.detail
-    );
+    assert!(rejection.detail.contains("one event per record"), "{}", rejection.detail);
 }
 
 #[test]
@@ -161,26 +117,13 @@ fn the_value_is_the_data_alone() {
         ("[]", "bad_value"),
         ("7", "bad_value"),
         ("{}", "data missing_field"),
-        (
-            " {\"job_id\":\"j1\",\"asset\":\"video\",\"seconds\":8.0}\n",
-            "generation.completed",
-        ),
-        (
-            r#"{"job_id":"j1","asset":"video","seconds":8,"seconds":8}"#,
-            "data bad_value",
-        ),
+        (" {\"job_id\":\"j1\",\"asset\":\"video\",\"seconds\":8.0}\n", "generation.completed"),
+        (r#"{"job_id":"j1","asset":"video","seconds":8,"seconds":8}"#, "data bad_value"),
     ] {
         assert_binary(&headers(), value, expected);
     }
-    assert_eq!(
-        verdict(&read(SourceKind::Generation, None, &headers())),
-        "missing_field",
-        "a tombstone"
-    );
-    assert_eq!(
-        verdict(&read(SourceKind::Generation, Some(b"\xff"), &headers())),
-        "not_json"
-    );
+    assert_eq!(verdict(&read(SourceKind::Generation, None, &headers())), "missing_field", "a tombstone");
+    assert_eq!(verdict(&read(SourceKind::Generation, Some(b"\xff"), &headers())), "not_json");
     assert_binary(&without("ce_id"), "{", "not_json");
     assert_binary(&headers(), &format!("{USAGE}{}", " ".repeat(65_536)), "too_large");
     assert_binary(&with("ce_type", b"ad.created"), "[1]", "free");
@@ -194,10 +137,6 @@ fn a_header_of_a_megabyte_makes_no_sentence_of_a_megabyte() {
     for name in ["ce_type", "ce_specversion", "ce_id", "ce_time"] {
         let headers = with(name, long.as_bytes());
         let rejection = read(SourceKind::Generation, Some(USAGE.as_bytes()), &headers).unwrap_err();
-        assert!(
-            rejection.detail.len() <= 1_010,
-            "{name}: {} bytes",
-            rejection.detail.len()
-        );
+        assert!(rejection.detail.len() <= 1_010, "{name}: {} bytes", rejection.detail.len());
     }
 }

@@ -7,9 +7,7 @@ use crate::rate::{Quantity, UsdCents, VideoMillis};
 fn assert_data(kind: &str, data: &str, expected: &str) {
     let value = event_with(kind, data);
     let answer = read_text(topic_of(kind), &value).unwrap().data.unwrap();
-    let verdict = answer
-        .as_ref()
-        .map_or_else(|rejection| rejection.reason.as_str(), |_| "ok");
+    let verdict = answer.as_ref().map_or_else(|rejection| rejection.reason.as_str(), |_| "ok");
     assert_eq!(verdict, expected, "{kind} {}\n{answer:?}", shown(data));
 }
 
@@ -42,25 +40,14 @@ fn usage_needs_its_job_its_asset_and_a_quantity() {
         ("user_id", "\"u\"", false),
         ("project_id", "\"p\"", false),
     ];
-    let video = [
-        ("job_id", "\"j1\"", true),
-        ("asset", "\"video\"", true),
-        ("seconds", "8", true),
-    ];
-    let image = [
-        ("job_id", "\"j1\"", true),
-        ("asset", "\"image\"", true),
-        ("images", "4", true),
-    ];
+    let video = [("job_id", "\"j1\"", true), ("asset", "\"video\"", true), ("seconds", "8", true)];
+    let image = [("job_id", "\"j1\"", true), ("asset", "\"image\"", true), ("images", "4", true)];
     assert_fields("generation.completed", &[&video[..], &ids].concat());
     assert_fields("generation.completed", &[&image[..], &ids].concat());
     for (data, expected) in [
         (r#"{"job_id":"j","asset":"image","seconds":8}"#, "missing_field"),
         (r#"{"job_id":"j","asset":"video","images":8}"#, "missing_field"),
-        (
-            r#"{"job_id":"j","asset":"video","seconds":8,"images":"nonsense"}"#,
-            "ok",
-        ),
+        (r#"{"job_id":"j","asset":"video","seconds":8,"images":"nonsense"}"#, "ok"),
         (r#"{"job_id":"j","asset":"audio","seconds":8}"#, "bad_value"),
         (r#"{"job_id":"j","asset":"Video","seconds":8}"#, "bad_value"),
         (r#"{"job_id":"j","asset":"vide\u006f","seconds":8}"#, "ok"),
@@ -109,10 +96,7 @@ fn images_are_whole_numbers_from_1_to_10_000() {
         );
         let data = read_text(SourceKind::Generation, &value).unwrap().data.unwrap();
         let images = data.as_ref().ok().map(|data| match data {
-            Data::Completed(Completed {
-                quantity: Quantity::Images(images),
-                ..
-            }) => *images,
+            Data::Completed(Completed { quantity: Quantity::Images(images), .. }) => *images,
             other => panic!("{other:?}"),
         });
         assert_eq!(images, read_as, "{spelt}");
@@ -154,10 +138,7 @@ fn seconds_are_above_0_and_have_at_most_3_decimals() {
             continue;
         };
         let seconds = event.data.unwrap().ok().map(|data| match data {
-            Data::Completed(Completed {
-                quantity: Quantity::Video(VideoMillis(millis)),
-                ..
-            }) => millis,
+            Data::Completed(Completed { quantity: Quantity::Video(VideoMillis(millis)), .. }) => millis,
             other => panic!("{other:?}"),
         });
         assert_eq!(seconds, read_as, "{spelt}");
@@ -168,42 +149,14 @@ fn seconds_are_above_0_and_have_at_most_3_decimals() {
 fn every_id_of_the_data_is_1_to_128_bytes_of_printable_ascii() {
     let cases = [
         ("generation.completed", "job_id", r#""asset":"video","seconds":8"#),
-        (
-            "generation.completed",
-            "asset_id",
-            r#""job_id":"j","asset":"video","seconds":8"#,
-        ),
-        (
-            "generation.completed",
-            "model",
-            r#""job_id":"j","asset":"video","seconds":8"#,
-        ),
-        (
-            "generation.completed",
-            "user_id",
-            r#""job_id":"j","asset":"video","seconds":8"#,
-        ),
-        (
-            "generation.completed",
-            "project_id",
-            r#""job_id":"j","asset":"video","seconds":8"#,
-        ),
-        (
-            "contract.started",
-            "contract_id",
-            r#""plan":"lite","starts_at":"2026-11-03T00:00:00Z""#,
-        ),
-        (
-            "contract.started",
-            "plan",
-            r#""contract_id":"c","starts_at":"2026-11-03T00:00:00Z""#,
-        ),
+        ("generation.completed", "asset_id", r#""job_id":"j","asset":"video","seconds":8"#),
+        ("generation.completed", "model", r#""job_id":"j","asset":"video","seconds":8"#),
+        ("generation.completed", "user_id", r#""job_id":"j","asset":"video","seconds":8"#),
+        ("generation.completed", "project_id", r#""job_id":"j","asset":"video","seconds":8"#),
+        ("contract.started", "contract_id", r#""plan":"lite","starts_at":"2026-11-03T00:00:00Z""#),
+        ("contract.started", "plan", r#""contract_id":"c","starts_at":"2026-11-03T00:00:00Z""#),
         ("topup.purchased", "topup_id", r#""amount_usd":100"#),
-        (
-            "wallet.adjusted",
-            "adjustment_id",
-            r#""credits":5,"reason":"r","actor":"a""#,
-        ),
+        ("wallet.adjusted", "adjustment_id", r#""credits":5,"reason":"r","actor":"a""#),
     ];
     for (kind, field, rest) in cases {
         let longest = "x".repeat(128);
@@ -254,12 +207,9 @@ fn texts_for_people_are_any_utf8_of_1_to_1_024_bytes_that_is_not_blank() {
     }
     for field in ["reason", "actor"] {
         let other = if field == "reason" { "actor" } else { "reason" };
-        for (text, expected) in [
-            ("\"\u{e4}\"", "ok"),
-            ("\" \"", "bad_value"),
-            ("null", "missing_field"),
-            ("5", "bad_value"),
-        ] {
+        for (text, expected) in
+            [("\"\u{e4}\"", "ok"), ("\" \"", "bad_value"), ("null", "missing_field"), ("5", "bad_value")]
+        {
             let data = format!(r#"{{"adjustment_id":"a","credits":5,"{other}":"x","{field}":{text}}}"#);
             assert_data("wallet.adjusted", &data, expected);
         }
@@ -276,11 +226,7 @@ fn a_contract_needs_its_id_its_plan_and_its_start() {
         ("reference", "\"invoice\"", false),
     ];
     assert_fields("contract.started", &fields);
-    assert_data(
-        "contract.started",
-        r#"{"plan":7,"starts_at":"never"}"#,
-        "missing_field",
-    );
+    assert_data("contract.started", r#"{"plan":7,"starts_at":"never"}"#, "missing_field");
     // Whether the plan exists is asked of the pricing file, later.
     assert_data(
         "contract.started",
@@ -325,23 +271,13 @@ fn a_contract_starts_at_most_366_days_ahead_and_is_not_over() {
 #[test]
 fn a_term_is_counted_in_months_from_its_first_day_and_clipped() {
     for (starts_at, term, ends_at) in [
-        (
-            "2026-10-31T08:00:00Z",
-            r#","term_months":4"#,
-            "2027-02-28T08:00:00.000Z",
-        ),
+        ("2026-10-31T08:00:00Z", r#","term_months":4"#, "2027-02-28T08:00:00.000Z"),
         ("2026-11-01T00:00:00+02:00", "", "2027-10-31T22:00:00.000Z"),
-        (
-            "2026-11-01T00:00:00Z",
-            r#","term_months":null"#,
-            "2027-11-01T00:00:00.000Z",
-        ),
+        ("2026-11-01T00:00:00Z", r#","term_months":null"#, "2027-11-01T00:00:00.000Z"),
     ] {
         let data = format!(r#"{{"contract_id":"c","plan":"lite","starts_at":"{starts_at}"{term}}}"#);
         let value = event_with("contract.started", &data);
-        let Data::ContractStarted(data) = data_of(&value) else {
-            panic!()
-        };
+        let Data::ContractStarted(data) = data_of(&value) else { panic!() };
         assert_eq!(data.ends_at.to_string(), ends_at);
     }
 }
@@ -350,11 +286,7 @@ fn a_term_is_counted_in_months_from_its_first_day_and_clipped() {
 fn a_price_is_any_number_above_0() {
     assert_fields(
         "topup.purchased",
-        &[
-            ("topup_id", "\"t1\"", true),
-            ("amount_usd", "250", true),
-            ("reference", "\"invoice\"", false),
-        ],
+        &[("topup_id", "\"t1\"", true), ("amount_usd", "250", true), ("reference", "\"invoice\"", false)],
     );
     for (spelt, read_as) in [
         ("250", Ok(Some(25_000))),
@@ -369,20 +301,13 @@ fn a_price_is_any_number_above_0() {
         ("\"250\"", Err("bad_value")),
         ("1e400", Err("bad_value")),
     ] {
-        let value = event_with(
-            "topup.purchased",
-            &format!(r#"{{"topup_id":"t","amount_usd":{spelt}}}"#),
-        );
+        let value = event_with("topup.purchased", &format!(r#"{{"topup_id":"t","amount_usd":{spelt}}}"#));
         let data = read_text(SourceKind::Wallet, &value).unwrap().data.unwrap();
         let amount = data.as_ref().map(|data| match data {
             Data::TopupPurchased(data) => data.amount_usd.map(|UsdCents(cents)| cents),
             other => panic!("{other:?}"),
         });
-        assert_eq!(
-            amount.map_err(|rejection| rejection.reason.as_str()),
-            read_as,
-            "{spelt}"
-        );
+        assert_eq!(amount.map_err(|rejection| rejection.reason.as_str()), read_as, "{spelt}");
     }
 }
 
@@ -433,36 +358,12 @@ fn limits_are_those_of_the_configuration() {
     (config.adjustment_credits_max, config.term_months_max) = (9, 2);
     let rules = EventRules::new(&config);
     for (kind, data, is_ok) in [
-        (
-            "generation.completed",
-            r#"{"job_id":"j","asset":"image","images":5}"#,
-            true,
-        ),
-        (
-            "generation.completed",
-            r#"{"job_id":"j","asset":"image","images":6}"#,
-            false,
-        ),
-        (
-            "generation.completed",
-            r#"{"job_id":"j","asset":"video","seconds":7}"#,
-            true,
-        ),
-        (
-            "generation.completed",
-            r#"{"job_id":"j","asset":"video","seconds":7.001}"#,
-            false,
-        ),
-        (
-            "wallet.adjusted",
-            r#"{"adjustment_id":"a","credits":-9,"reason":"r","actor":"k"}"#,
-            true,
-        ),
-        (
-            "wallet.adjusted",
-            r#"{"adjustment_id":"a","credits":10,"reason":"r","actor":"k"}"#,
-            false,
-        ),
+        ("generation.completed", r#"{"job_id":"j","asset":"image","images":5}"#, true),
+        ("generation.completed", r#"{"job_id":"j","asset":"image","images":6}"#, false),
+        ("generation.completed", r#"{"job_id":"j","asset":"video","seconds":7}"#, true),
+        ("generation.completed", r#"{"job_id":"j","asset":"video","seconds":7.001}"#, false),
+        ("wallet.adjusted", r#"{"adjustment_id":"a","credits":-9,"reason":"r","actor":"k"}"#, true),
+        ("wallet.adjusted", r#"{"adjustment_id":"a","credits":10,"reason":"r","actor":"k"}"#, false),
         (
             "contract.started",
             r#"{"contract_id":"c","plan":"p","starts_at":"2026-11-03T00:00:00Z","term_months":2}"#,
@@ -475,11 +376,8 @@ fn limits_are_those_of_the_configuration() {
         ),
     ] {
         let value = event_with(kind, data);
-        let record = IncomingRecord {
-            source_kind: topic_of(kind),
-            value: Some(value.as_bytes()),
-            headers: &[],
-        };
+        let record =
+            IncomingRecord { source_kind: topic_of(kind), value: Some(value.as_bytes()), headers: &[] };
         let data_read = decode(&record, &rules).unwrap().data.unwrap();
         assert_eq!(data_read.is_ok(), is_ok, "{data}");
     }

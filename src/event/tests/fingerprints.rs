@@ -23,33 +23,21 @@ const FULL: [(&str, &[(&str, &str, &str)]); 5] = [
     ),
     (
         "generation.completed",
-        &[
-            ("job_id", "\"j1\"", "\"j2\""),
-            ("asset", "\"image\"", "\"image\""),
-            ("images", "8", "9"),
-        ],
+        &[("job_id", "\"j1\"", "\"j2\""), ("asset", "\"image\"", "\"image\""), ("images", "8", "9")],
     ),
     (
         "contract.started",
         &[
             ("contract_id", "\"c1\"", "\"c2\""),
             ("plan", "\"lite\"", "\"scale\""),
-            (
-                "starts_at",
-                "\"2026-11-03T00:00:00Z\"",
-                "\"2026-11-03T00:00:00.001Z\"",
-            ),
+            ("starts_at", "\"2026-11-03T00:00:00Z\"", "\"2026-11-03T00:00:00.001Z\""),
             ("term_months", "12", "11"),
             ("reference", "\"r1\"", "\"r2\""),
         ],
     ),
     (
         "topup.purchased",
-        &[
-            ("topup_id", "\"t1\"", "\"t2\""),
-            ("amount_usd", "100", "250"),
-            ("reference", "\"r1\"", "\"r2\""),
-        ],
+        &[("topup_id", "\"t1\"", "\"t2\""), ("amount_usd", "100", "250"), ("reference", "\"r1\"", "\"r2\"")],
     ),
     (
         "wallet.adjusted",
@@ -58,33 +46,22 @@ const FULL: [(&str, &[(&str, &str, &str)]); 5] = [
             ("credits", "50", "51"),
             ("reason", "\"r1\"", "\"r2\""),
             ("actor", "\"k1\"", "\"k2\""),
-            (
-                "expires_at",
-                "\"2027-01-01T00:00:00Z\"",
-                "\"2027-01-01T00:00:00.001Z\"",
-            ),
+            ("expires_at", "\"2027-01-01T00:00:00Z\"", "\"2027-01-01T00:00:00.001Z\""),
             ("reference", "\"r1\"", "\"r2\""),
         ],
     ),
 ];
 
 fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let fields: Vec<String> = fields
-        .map(|(name, value)| format!("\"{name}\":{value}"))
-        .collect();
+    let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", fields.join(","))
 }
 
 #[test]
 fn every_field_that_is_read_counts() {
     for (kind, fields) in FULL {
-        let base = print(
-            kind,
-            &event_with(
-                kind,
-                &object(fields.iter().map(|(name, value, _)| (*name, *value))),
-            ),
-        );
+        let base =
+            print(kind, &event_with(kind, &object(fields.iter().map(|(name, value, _)| (*name, *value)))));
         let mut prints = vec![base];
         for (changed, value, other) in fields.iter().filter(|(_, value, other)| value != other) {
             let data = object(
@@ -95,15 +72,8 @@ fn every_field_that_is_read_counts() {
             prints.push(print(kind, &event_with(kind, &data)));
             let is_optional = !["job_id", "images", "seconds", "contract_id", "plan", "starts_at"]
                 .contains(changed)
-                && ![
-                    "topup_id",
-                    "amount_usd",
-                    "adjustment_id",
-                    "credits",
-                    "reason",
-                    "actor",
-                ]
-                .contains(changed);
+                && !["topup_id", "amount_usd", "adjustment_id", "credits", "reason", "actor"]
+                    .contains(changed);
             // A term of 12 months is what an absent one means.
             if is_optional && *changed != "term_months" {
                 let data = object(
@@ -116,10 +86,7 @@ fn every_field_that_is_read_counts() {
             }
             assert_ne!(value, other);
         }
-        let other_time = event_with(
-            kind,
-            &object(fields.iter().map(|(name, value, _)| (*name, *value))),
-        );
+        let other_time = event_with(kind, &object(fields.iter().map(|(name, value, _)| (*name, *value))));
         prints.push(print(kind, &other_time.replace("30.123Z", "30.124Z")));
         let count = prints.len();
         prints.sort_by_key(|print| print.0);
@@ -153,23 +120,11 @@ fn spelling_order_unknown_members_and_trace_attributes_do_not_count() {
         VALID.replace("10:15:30.123Z", "11:15:30.123+01:00"),
         VALID.replace("\"j1\"", "\"\\u006a1\""),
         VALID.replace(USAGE, r#"{"seconds":8,"asset":"video","job_id":"j1"}"#),
-        VALID.replace(
-            USAGE,
-            r#"{"job_id":"j1","asset":"video","seconds":8,"note":"a retry","images":7}"#,
-        ),
-        VALID.replace(
-            USAGE,
-            r#"{"job_id":"j1","asset":"video","seconds":8,"model":null,"asset_id":null}"#,
-        ),
+        VALID.replace(USAGE, r#"{"job_id":"j1","asset":"video","seconds":8,"note":"a retry","images":7}"#),
+        VALID.replace(USAGE, r#"{"job_id":"j1","asset":"video","seconds":8,"model":null,"asset_id":null}"#),
         VALID.replace("\"id\"", "\"traceparent\":\"00-1\",\"tracestate\":\"x\",\"id\""),
-        VALID.replace(
-            "\"time\"",
-            "\"dataschema\":\"s\",\"datacontenttype\":\"text/plain\",\"time\"",
-        ),
-        VALID
-            .replace("\"e1\"", "\"e2\"")
-            .replace("\"/s\"", "\"/t\"")
-            .replace("\"w1\"", "\"w2\""),
+        VALID.replace("\"time\"", "\"dataschema\":\"s\",\"datacontenttype\":\"text/plain\",\"time\""),
+        VALID.replace("\"e1\"", "\"e2\"").replace("\"/s\"", "\"/t\"").replace("\"w1\"", "\"w2\""),
     ] {
         assert_ne!(same, VALID);
         assert_eq!(print("generation.completed", &same), base, "{same}");
@@ -182,10 +137,7 @@ fn spelling_order_unknown_members_and_trace_attributes_do_not_count() {
     let topup = |amount: &str| {
         print(
             "topup.purchased",
-            &event_with(
-                "topup.purchased",
-                &format!(r#"{{"topup_id":"t","amount_usd":{amount}}}"#),
-            ),
+            &event_with("topup.purchased", &format!(r#"{{"topup_id":"t","amount_usd":{amount}}}"#)),
         )
     };
     assert_eq!(topup("100"), topup("100.00"));
@@ -241,36 +193,16 @@ fn keys_and_fingerprints_are_what_they_have_always_been() {
     let prints: Vec<String> = FULL
         .iter()
         .map(|(kind, fields)| {
-            print(
-                kind,
-                &event_with(
-                    kind,
-                    &object(fields.iter().map(|(name, value, _)| (*name, *value))),
-                ),
-            )
-            .to_string()
+            print(kind, &event_with(kind, &object(fields.iter().map(|(name, value, _)| (*name, *value)))))
+                .to_string()
         })
         .collect();
-    let always = [
-        "3538a8d7472f00f6",
-        "c7308b6fb058cb71",
-        "f7b25fdb3d3adbbe",
-        "802229cca0ea5771",
-        "5b47f869d05d6e5a",
-    ];
+    let always =
+        ["3538a8d7472f00f6", "c7308b6fb058cb71", "f7b25fdb3d3adbbe", "802229cca0ea5771", "5b47f869d05d6e5a"];
     assert_eq!(prints, always);
-    assert_eq!(
-        shown(event_key("w1", "/s", "e1")),
-        "\"231faf3619578536dde147c95e11a943\""
-    );
-    assert_eq!(
-        shown(job_key("w1", "j1", "a1")),
-        "\"669981c4ba3ebe8e5cec44f911e655c4\""
-    );
-    assert_eq!(
-        shown(business_key("topup:t1")),
-        "\"99ba4f5771a244940e5d1d84dab9800c\""
-    );
+    assert_eq!(shown(event_key("w1", "/s", "e1")), "\"231faf3619578536dde147c95e11a943\"");
+    assert_eq!(shown(job_key("w1", "j1", "a1")), "\"669981c4ba3ebe8e5cec44f911e655c4\"");
+    assert_eq!(shown(business_key("topup:t1")), "\"99ba4f5771a244940e5d1d84dab9800c\"");
 }
 
 #[test]
@@ -281,8 +213,5 @@ fn a_fingerprint_is_spelt_as_16_hex_digits_and_read_back() {
     assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), print);
     assert!(serde_json::from_str::<Fingerprint>("\"xyz\"").is_err());
     let key = business_key("topup:1");
-    assert_eq!(
-        serde_json::from_str::<IdentityKey>(&serde_json::to_string(&key).unwrap()).unwrap(),
-        key
-    );
+    assert_eq!(serde_json::from_str::<IdentityKey>(&serde_json::to_string(&key).unwrap()).unwrap(), key);
 }

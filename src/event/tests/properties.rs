@@ -12,14 +12,8 @@ const VALIDS: [(&str, &str); 5] = [
         "contract.started",
         r#"{"contract_id":"c","plan":"lite","starts_at":"2026-11-03T00:00:00Z","term_months":12}"#,
     ),
-    (
-        "topup.purchased",
-        r#"{"topup_id":"t","amount_usd":100.00,"reference":"\u00e4"}"#,
-    ),
-    (
-        "wallet.adjusted",
-        r#"{"adjustment_id":"a","credits":-5e1,"reason":"r","actor":"k"}"#,
-    ),
+    ("topup.purchased", r#"{"topup_id":"t","amount_usd":100.00,"reference":"\u00e4"}"#),
+    ("wallet.adjusted", r#"{"adjustment_id":"a","credits":-5e1,"reason":"r","actor":"k"}"#),
 ];
 
 /// One change of a record's bytes.
@@ -34,12 +28,8 @@ enum Mutation {
 
 fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     // Bytes that mean something to JSON are as likely as all others together.
-    let byte = || {
-        prop_oneof![
-            any::<u8>(),
-            proptest::sample::select(b"{}[]\",:\\-0eE.tfnu \x00\xff".to_vec())
-        ]
-    };
+    let byte =
+        || prop_oneof![any::<u8>(), proptest::sample::select(b"{}[]\",:\\-0eE.tfnu \x00\xff".to_vec())];
     let one = prop_oneof![
         (any::<Index>(), byte()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
         (any::<Index>(), byte()).prop_map(|(at, byte)| Mutation::Insert(at, byte)),
@@ -55,11 +45,9 @@ fn mutated(value: &str, mutations: &[Mutation]) -> Vec<u8> {
     for mutation in mutations {
         let length = bytes.len().max(1);
         match mutation {
-            Mutation::Replace(at, byte) => bytes
-                .iter_mut()
-                .skip(at.index(length))
-                .take(1)
-                .for_each(|old| *old = *byte),
+            Mutation::Replace(at, byte) => {
+                bytes.iter_mut().skip(at.index(length)).take(1).for_each(|old| *old = *byte)
+            }
             Mutation::Insert(at, byte) => bytes.insert(at.index(bytes.len() + 1), *byte),
             Mutation::Remove(at) if !bytes.is_empty() => drop(bytes.remove(at.index(length))),
             Mutation::Remove(_) => {}
@@ -78,10 +66,9 @@ fn mutated(value: &str, mutations: &[Mutation]) -> Vec<u8> {
 fn check(value: &[u8], headers: &[(&str, &[u8])]) {
     for source_kind in [SourceKind::Generation, SourceKind::Wallet] {
         match read(source_kind, Some(value), headers) {
-            Err(rejection) => assert!(
-                !rejection.detail.is_empty() && rejection.detail.len() <= 1_010,
-                "{rejection:?}"
-            ),
+            Err(rejection) => {
+                assert!(!rejection.detail.is_empty() && rejection.detail.len() <= 1_010, "{rejection:?}")
+            }
             Ok(event) => {
                 assert!(is_id(&event.wallet_id) && is_id(&event.id), "{event:?}");
                 assert_eq!(event.data.is_none(), event.kind == EventKind::Free);
