@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::http::{self, Health, HttpState};
@@ -17,6 +17,9 @@ use crate::kafka::{Clients, init_topics};
 use crate::metrics::Metrics;
 use crate::rate::Pricing;
 use crate::{ledger, sink};
+
+/// A sink that stopped beside a ledger stage is tried again after this.
+const SINK_RETRY: Duration = Duration::from_secs(30);
 
 /// A stage of the product. They share nothing but Kafka, and run together or apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +44,8 @@ pub fn pricing(config: &Config) -> anyhow::Result<Pricing> {
 /// # Errors
 /// The file cannot be read, or has faults: all of them are listed.
 pub fn pricing_file(path: &Path) -> anyhow::Result<Pricing> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("pricing.file = {:?} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("pricing.file = {:?} cannot be read", path.display()))?;
     Pricing::parse(&text).with_context(|| format!("pricing.file = {:?} has faults", path.display()))
 }
 
@@ -51,8 +55,11 @@ pub fn pricing_file(path: &Path) -> anyhow::Result<Pricing> {
 /// A component cannot be reached, or what exists does not fit.
 pub async fn init(config: &Arc<Config>) -> anyhow::Result<Vec<String>> {
     let clients = Clients::new(Arc::clone(config));
-    let mut done: Vec<String> =
-        init_topics(config, &clients).await?.into_iter().map(|topic| format!("topic {topic} created")).collect();
+    let mut done: Vec<String> = init_topics(config, &clients)
+        .await?
+        .into_iter()
+        .map(|topic| format!("topic {topic} created"))
+        .collect();
     let report = sink::migrate(&config.clickhouse).await?;
     done.extend(report.applied.iter().map(|migration| format!("migration {migration} applied")));
     Ok(done)
@@ -76,22 +83,29 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
     };
     let mut stages = tokio::task::JoinSet::new();
     if roles.contains(&Role::Ledger) {
-        let (config, pricing, metrics, health, stopping) =
-            (Arc::clone(&config), Arc::clone(&pricing), metrics.clone(), health.clone(), Arc::clone(&stopping));
+        let (config, pricing, metrics, health, stopping) = (
+            Arc::clone(&config),
+            Arc::clone(&pricing),
+            metrics.clone(),
+            health.clone(),
+            Arc::clone(&stopping),
+        );
         stages.spawn(async move {
-            let ledger = tokio::task::spawn_blocking(move || ledger::run(&config, pricing, &metrics, &health, &stopping));
+            let ledger = tokio::task::spawn_blocking(move || {
+                ledger::run(&config, pricing, &metrics, &health, &stopping)
+            });
             ledger.await.context("the ledger stage panicked")?.context("ledger stage")
         });
     }
     if roles.contains(&Role::Sink) {
-        let (config, metrics, stopped) = (Arc::clone(&config), metrics.clone(), stopped.clone());
-        let readiness = health.register_component("sink");
-        readiness.set_ready();
-        stages.spawn(async move {
-            let result = sink::run(config, metrics, until_stopped(stopped)).await.context("sink");
-            readiness.finish();
-            result
-        });
+        let is_alone = !roles.contains(&Role::Ledger);
+        stages.spawn(run_sink(
+            Arc::clone(&config),
+            metrics.clone(),
+            health.clone(),
+            stopped.clone(),
+            is_alone,
+        ));
     }
     if stages.is_empty() {
         bail!("no role given: nothing to run");
@@ -114,13 +128,41 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
     outcome
 }
 
+/// Runs the sink. A fault that somebody has to mend ends a sink that runs alone; beside the ledger stage it must not
+/// take the debits down with it, so there it is said again and again until it is mended.
+async fn run_sink(
+    config: Arc<Config>,
+    metrics: Metrics,
+    health: Health,
+    stopped: watch::Receiver<bool>,
+    is_alone: bool,
+) -> anyhow::Result<()> {
+    let readiness = health.register_component("sink");
+    // ClickHouse away does not make the instance unready: debits do not wait for it.
+    readiness.set_ready();
+    let result = loop {
+        let result = sink::run(Arc::clone(&config), metrics.clone(), until_stopped(stopped.clone())).await;
+        match result {
+            Err(error) if !is_alone && !*stopped.borrow() => {
+                error!(%error, retry_after_seconds = SINK_RETRY.as_secs(), "the sink stopped; debits go on");
+                let _ = tokio::time::timeout(SINK_RETRY, until_stopped(stopped.clone())).await;
+            }
+            result => break result.context("sink"),
+        }
+    };
+    readiness.finish();
+    result
+}
+
 async fn serve(
     address: &str,
     metrics: &Metrics,
     health: &Health,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("http.listen = {address:?} cannot be bound"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("http.listen = {address:?} cannot be bound"))?;
     let state = HttpState { health: health.clone(), metrics: metrics.clone() };
     info!(address = %listener.local_addr()?, "serving /metrics, /livez, /readyz");
     Ok(tokio::spawn(http::serve(listener, state, until_stopped(stopped))))

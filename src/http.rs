@@ -79,25 +79,15 @@ impl Health {
     pub fn register_loop(&self, name: impl Into<String>, silence_max: Duration) -> Heartbeat {
         let silence_ms_max = i64::try_from(silence_max.as_millis()).unwrap_or(i64::MAX);
         let turned_at_ms = AtomicI64::new(self.0.now_ms());
-        let state = Arc::new(LoopState {
-            turned_at_ms,
-            silence_ms_max,
-        });
+        let state = Arc::new(LoopState { turned_at_ms, silence_ms_max });
         let name = name.into();
         lock(&self.0.loops).insert(name.clone(), Arc::clone(&state));
-        Heartbeat {
-            health: Arc::clone(&self.0),
-            name,
-            state,
-        }
+        Heartbeat { health: Arc::clone(&self.0), name, state }
     }
 
     /// Registers a component under a name of its own. It is not ready until it says so.
     pub fn register_component(&self, name: impl Into<String>) -> Readiness {
-        let readiness = Readiness {
-            health: Arc::clone(&self.0),
-            name: name.into(),
-        };
+        let readiness = Readiness { health: Arc::clone(&self.0), name: name.into() };
         readiness.set_not_ready("starting");
         readiness
     }
@@ -107,17 +97,11 @@ impl Health {
     pub fn live(&self) -> Result<(), String> {
         let now_ms = self.0.now_ms();
         let loops = lock(&self.0.loops);
-        let silences = loops
-            .iter()
-            .filter_map(|(name, state)| Some((name, state.silence_beyond_ms(now_ms)?)));
-        let standing: Vec<String> = silences
-            .map(|(name, silent_ms)| format!("{name} stands still for {silent_ms} ms"))
-            .collect();
-        if standing.is_empty() {
-            Ok(())
-        } else {
-            Err(standing.join("\n"))
-        }
+        let silences =
+            loops.iter().filter_map(|(name, state)| Some((name, state.silence_beyond_ms(now_ms)?)));
+        let standing: Vec<String> =
+            silences.map(|(name, silent_ms)| format!("{name} stands still for {silent_ms} ms")).collect();
+        if standing.is_empty() { Ok(()) } else { Err(standing.join("\n")) }
     }
 
     /// # Errors
@@ -127,17 +111,9 @@ impl Health {
         if components.is_empty() {
             return Err("no stage has started".to_owned());
         }
-        let reasons = components
-            .iter()
-            .filter_map(|(name, reason)| Some((name, reason.as_ref()?)));
-        let unready: Vec<String> = reasons
-            .map(|(name, reason)| format!("{name}: {reason}"))
-            .collect();
-        if unready.is_empty() {
-            Ok(())
-        } else {
-            Err(unready.join("\n"))
-        }
+        let reasons = components.iter().filter_map(|(name, reason)| Some((name, reason.as_ref()?)));
+        let unready: Vec<String> = reasons.map(|(name, reason)| format!("{name}: {reason}")).collect();
+        if unready.is_empty() { Ok(()) } else { Err(unready.join("\n")) }
     }
 }
 
@@ -166,9 +142,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// The loop has turned. An atomic store: cheap enough for every turn.
     pub fn beat(&self) {
-        self.state
-            .turned_at_ms
-            .store(self.health.now_ms(), Ordering::Relaxed);
+        self.state.turned_at_ms.store(self.health.now_ms(), Ordering::Relaxed);
     }
 
     /// The loop ends as it should, and is no longer watched.
@@ -284,18 +258,9 @@ async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Re
 
 fn router(state: HttpState) -> Router {
     Router::new()
-        .route(
-            "/livez",
-            get(async |State(state): State<HttpState>| probe(state.health.live())),
-        )
-        .route(
-            "/readyz",
-            get(async |State(state): State<HttpState>| probe(state.health.ready())),
-        )
-        .route(
-            "/metrics",
-            get(async |State(state): State<HttpState>| exposition(&state.metrics)),
-        )
+        .route("/livez", get(async |State(state): State<HttpState>| probe(state.health.live())))
+        .route("/readyz", get(async |State(state): State<HttpState>| probe(state.health.ready())))
+        .route("/metrics", get(async |State(state): State<HttpState>| exposition(&state.metrics)))
         .with_state(state)
 }
 
@@ -333,41 +298,25 @@ mod tests {
     /// A server of its own, on a free port and in a thread, so that tests talk to it as any client does.
     fn server() -> Server {
         let (health, metrics) = (Health::new(), Metrics::new());
-        let state = HttpState {
-            health: health.clone(),
-            metrics: metrics.clone(),
-        };
+        let state = HttpState { health: health.clone(), metrics: metrics.clone() };
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 serve(listener, state, async { stopped.await.unwrap_or(()) }).await;
             });
         });
-        Server {
-            address,
-            health,
-            metrics,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Server { address, health, metrics, stop: Some(stop), thread: Some(thread) }
     }
 
     impl Server {
         fn request(&self, method: &str, path: &str) -> (u16, String) {
             let mut stream = self.connect();
-            write!(
-                stream,
-                "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-            )
-            .unwrap();
+            write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
@@ -401,10 +350,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(60));
         let (status, body) = server.get("/livez");
         assert_eq!(status, 503);
-        assert!(
-            body.starts_with("ledger 0 stands still for ") && !body.contains("sink"),
-            "{body}"
-        );
+        assert!(body.starts_with("ledger 0 stands still for ") && !body.contains("sink"), "{body}");
 
         ledger.beat();
         assert!(server.health.live().is_ok(), "it turns again");
@@ -431,16 +377,10 @@ mod tests {
 
         let ledger = server.health.register_component("ledger");
         let sink = server.health.register_component("sink");
-        assert_eq!(
-            server.get("/readyz"),
-            (503, "ledger: starting\nsink: starting\n".to_owned())
-        );
+        assert_eq!(server.get("/readyz"), (503, "ledger: starting\nsink: starting\n".to_owned()));
         ledger.set_not_ready("restoring shard 3");
         sink.set_ready();
-        assert_eq!(
-            server.get("/readyz"),
-            (503, "ledger: restoring shard 3\n".to_owned())
-        );
+        assert_eq!(server.get("/readyz"), (503, "ledger: restoring shard 3\n".to_owned()));
         ledger.set_ready();
         assert_eq!(server.get("/readyz"), (200, "ok\n".to_owned()));
 
@@ -456,10 +396,7 @@ mod tests {
         server.metrics.shards_owned.set(12);
         let (status, answer) = server.request("GET", "/metrics");
         assert_eq!(status, 200);
-        assert!(
-            answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
         assert!(answer.contains("\ncreditstream_shards_owned 12\n"));
     }
 

@@ -83,6 +83,27 @@ impl<'o> ObjectWriter<'o> {
         }
     }
 
+    /// A decimal of `units` of 10^-`scale` as text: `spelt` is only asked where it is no whole number.
+    pub fn decimal(&mut self, name: &'static str, units: u64, scale: u32, spelt: &impl std::fmt::Display) {
+        let one = 10_u64.pow(scale);
+        if !units.is_multiple_of(one) {
+            return self.shown(name, spelt);
+        }
+        self.word(name, itoa::Buffer::new().format(units / one));
+    }
+
+    /// 64 bits as 16 hex digits.
+    pub fn hex(&mut self, name: &'static str, value: u64) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.name(name);
+        self.out.push(b'"');
+        for shift in (0..16).rev() {
+            let digit = (value >> (shift * 4)) & 0xf;
+            self.out.push(DIGITS.get(digit as usize).copied().unwrap_or(b'0'));
+        }
+        self.out.push(b'"');
+    }
+
     /// Something that spells itself without need of escaping, in quotes.
     pub fn shown(&mut self, name: &'static str, value: &impl std::fmt::Display) {
         use std::io::Write;
@@ -100,7 +121,12 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A list of objects.
-    pub fn objects<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut fill: impl FnMut(&mut ObjectWriter<'_>, T)) {
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        items: impl Iterator<Item = T>,
+        mut fill: impl FnMut(&mut ObjectWriter<'_>, T),
+    ) {
         self.list(name, items, |out, item| {
             let mut inner = ObjectWriter::new(out);
             fill(&mut inner, item);
@@ -109,7 +135,12 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A list of anything.
-    pub fn list<T>(&mut self, name: &'static str, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        items: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Vec<u8>, T),
+    ) {
         self.name(name);
         self.out.push(b'[');
         for (number, item) in items.enumerate() {
@@ -124,7 +155,8 @@ impl<'o> ObjectWriter<'o> {
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
     // Without early exit, so that the compiler can look at many bytes at a time.
-    let needs_escape = text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    let needs_escape =
+        text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
     if needs_escape {
         // A string always has a JSON form, and writing into a Vec cannot fail.
         let _ = serde_json::to_writer(out, text);

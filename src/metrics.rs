@@ -57,15 +57,8 @@ pub const REASONS: [&str; 14] = [
 ];
 
 /// Ways that credits flow.
-pub const FLOWS: [&str; 7] = [
-    "granted",
-    "charged",
-    "reversed",
-    "expired",
-    "refused",
-    "adjusted_up",
-    "adjusted_down",
-];
+pub const FLOWS: [&str; 7] =
+    ["granted", "charged", "reversed", "expired", "refused", "adjusted_up", "adjusted_down"];
 
 /// Levels of a wallet, best first.
 pub const LEVELS: [&str; 5] = ["ok", "low", "critical", "exhausted", "overdrawn"];
@@ -74,15 +67,8 @@ pub const LEVELS: [&str; 5] = ["ok", "low", "critical", "exhausted", "overdrawn"
 pub const TRANSACTION_OUTCOMES: [&str; 3] = ["committed", "aborted", "fenced"];
 
 /// Tables of ClickHouse that the sink writes.
-pub const TABLES: [&str; 7] = [
-    "ledger_entries",
-    "usage_hourly",
-    "wallets",
-    "grants",
-    "alerts",
-    "quarantined_events",
-    "usage_by_day",
-];
+pub const TABLES: [&str; 7] =
+    ["ledger_entries", "usage_hourly", "wallets", "grants", "alerts", "quarantined_events", "usage_by_day"];
 
 /// Why a request to ClickHouse failed: no connection; no answer in time; an error that passes (overload,
 /// memory, a replica that lags); one that does not (a refused statement, missing rights); anything else.
@@ -101,16 +87,13 @@ pub const REVISION: &str = match option_env!("CREDITSTREAM_REVISION") {
 };
 
 /// 5 ms to 60 s: a balance is promised within seconds, and a restart shows in the last ones.
-const EVENT_TO_BALANCE_SECONDS: [f64; 14] = [
-    0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0,
-];
+const EVENT_TO_BALANCE_SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 /// 1 ms to 10 s, which is the transaction timeout.
-const TRANSACTION_SECONDS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
-const BATCH_EVENTS: [f64; 11] = [
-    1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0,
-];
+const TRANSACTION_SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const BATCH_EVENTS: [f64; 11] =
+    [1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0];
 /// 10 ms to 30 s, which is the request timeout.
 const INSERT_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const RESTORE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0];
@@ -215,9 +198,7 @@ impl Metrics {
         for level in LEVELS {
             set.alerts.with_label_values(&["level", level]);
         }
-        set.build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION])
-            .set(1);
+        set.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         register_process(&set.registry);
         Metrics(Arc::new(set))
     }
@@ -255,14 +236,12 @@ impl Metrics {
     /// All metrics in Prometheus' text format 0.0.4.
     pub fn encode(&self) -> String {
         let families = self.registry.gather();
-        TextEncoder::new()
-            .encode_to_string(&families)
-            .unwrap_or_else(|error| {
-                // Only a collector that contradicts its own description gets here; a scrape that fails the
-                // parser is seen, an empty one is not.
-                tracing::error!(%error, "metrics cannot be encoded");
-                format!("metrics cannot be encoded: {error}\n")
-            })
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            // Only a collector that contradicts its own description gets here; a scrape that fails the
+            // parser is seen, an empty one is not.
+            tracing::error!(%error, "metrics cannot be encoded");
+            format!("metrics cannot be encoded: {error}\n")
+        })
     }
 }
 
@@ -280,11 +259,8 @@ where
 {
     for family in metric.collect() {
         for series in family.get_metric() {
-            let found: HashMap<&str, &str> = series
-                .get_label()
-                .iter()
-                .map(|label| (label.name(), label.value()))
-                .collect();
+            let found: HashMap<&str, &str> =
+                series.get_label().iter().map(|label| (label.name(), label.value())).collect();
             if labels.iter().all(|(name, value)| found.get(name) == Some(value)) {
                 // An error says that another thread has removed it in between.
                 let _ = metric.remove(&found);
@@ -296,9 +272,7 @@ where
 #[cfg(target_os = "linux")]
 fn register_process(registry: &Registry) {
     let process = prometheus::process_collector::ProcessCollector::for_self();
-    registry
-        .register(Box::new(process))
-        .expect("nothing else is named process_*");
+    registry.register(Box::new(process)).expect("nothing else is named process_*");
 }
 
 /// Prometheus' crate reads /proc and nothing else.
@@ -319,12 +293,7 @@ impl Declarations {
     fn register<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> C {
         let metric = made.expect(VALID);
         #[cfg(test)]
-        self.declared.extend(
-            metric
-                .desc()
-                .iter()
-                .map(|desc| (desc.fq_name.clone(), desc.help.clone())),
-        );
+        self.declared.extend(metric.desc().iter().map(|desc| (desc.fq_name.clone(), desc.help.clone())));
         self.registry.register(Box::new(metric.clone())).expect(VALID);
         metric
     }
@@ -363,9 +332,7 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(name, help)
-        .namespace(PREFIX)
-        .buckets(buckets.to_vec())
+    HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec())
 }
 
 #[cfg(test)]
@@ -409,10 +376,7 @@ mod tests {
         assert_eq!(names, CONTRACT.map(|name| format!("creditstream_{name}")));
         for (name, help) in &metrics.declared {
             assert!(help.len() > 20 && help.ends_with('.'), "{name}: {help}");
-            assert!(
-                !name.ends_with("_seconds") || help.contains("seconds"),
-                "{name} does not say its unit"
-            );
+            assert!(!name.ends_with("_seconds") || help.contains("seconds"), "{name} does not say its unit");
         }
     }
 
@@ -432,13 +396,7 @@ mod tests {
         assert_eq!(count("creditstream_clickhouse_errors_total{"), 5);
         assert_eq!(count("creditstream_wallets{"), 15);
         assert_eq!(count("creditstream_alerts_total{"), 5);
-        assert!(
-            has_line(
-                &text,
-                r#"creditstream_events_total{outcome="charged",topic="a.b"} 0"#
-            ),
-            "{text}"
-        );
+        assert!(has_line(&text, r#"creditstream_events_total{outcome="charged",topic="a.b"} 0"#), "{text}");
         assert!(has_line(&text, "creditstream_shards_owned 0"));
         assert!(text.contains(r#"creditstream_build_info{revision=""#));
         #[cfg(target_os = "linux")]
@@ -449,14 +407,8 @@ mod tests {
     fn instances_share_nothing_and_clones_everything() {
         let (one, other) = (Metrics::new(), Metrics::new());
         one.clone().credits.with_label_values(&["charged"]).inc_by(8);
-        assert!(has_line(
-            &one.encode(),
-            r#"creditstream_credits_total{flow="charged"} 8"#
-        ));
-        assert!(has_line(
-            &other.encode(),
-            r#"creditstream_credits_total{flow="charged"} 0"#
-        ));
+        assert!(has_line(&one.encode(), r#"creditstream_credits_total{flow="charged"} 8"#));
+        assert!(has_line(&other.encode(), r#"creditstream_credits_total{flow="charged"} 0"#));
     }
 
     #[test]
@@ -465,27 +417,15 @@ mod tests {
         for shard in ["1", "11"] {
             metrics.shard_stopped.with_label_values(&[shard, "gap"]).set(1);
             metrics.shard_stopped.with_label_values(&[shard, "limits"]).set(1);
-            metrics
-                .lag_records
-                .with_label_values(&["ledger", "t", shard])
-                .set(5);
-            metrics
-                .lag_seconds
-                .with_label_values(&["ledger", "t", shard])
-                .set(0.5);
+            metrics.lag_records.with_label_values(&["ledger", "t", shard]).set(5);
+            metrics.lag_seconds.with_label_values(&["ledger", "t", shard]).set(0.5);
         }
         metrics.clear_shard_stopped("1");
         metrics.clear_lag("ledger", "t", "1");
         let text = metrics.encode();
-        let left: Vec<&str> = text
-            .lines()
-            .filter(|line| line.contains("shard=\"") || line.contains("lag_"))
-            .collect();
-        assert!(
-            left.iter()
-                .all(|line| line.starts_with('#') || line.contains("\"11\"")),
-            "{left:#?}"
-        );
+        let left: Vec<&str> =
+            text.lines().filter(|line| line.contains("shard=\"") || line.contains("lag_")).collect();
+        assert!(left.iter().all(|line| line.starts_with('#') || line.contains("\"11\"")), "{left:#?}");
         assert_eq!(left.iter().filter(|line| !line.starts_with('#')).count(), 4);
     }
 
@@ -496,20 +436,8 @@ mod tests {
             metrics.event_to_balance_seconds.observe(seconds);
         }
         let text = metrics.encode();
-        assert!(
-            has_line(
-                &text,
-                r#"creditstream_event_to_balance_seconds_bucket{le="0.005"} 1"#
-            ),
-            "{text}"
-        );
-        assert!(has_line(
-            &text,
-            r#"creditstream_event_to_balance_seconds_bucket{le="60"} 2"#
-        ));
-        assert!(has_line(
-            &text,
-            r#"creditstream_event_to_balance_seconds_bucket{le="+Inf"} 3"#
-        ));
+        assert!(has_line(&text, r#"creditstream_event_to_balance_seconds_bucket{le="0.005"} 1"#), "{text}");
+        assert!(has_line(&text, r#"creditstream_event_to_balance_seconds_bucket{le="60"} 2"#));
+        assert!(has_line(&text, r#"creditstream_event_to_balance_seconds_bucket{le="+Inf"} 3"#));
     }
 }

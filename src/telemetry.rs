@@ -54,9 +54,7 @@ impl Look {
         match format {
             LogFormat::Json => Look::Json,
             LogFormat::Auto if !is_terminal => Look::Json,
-            LogFormat::Auto | LogFormat::Human => Look::Human {
-                colored: is_terminal && !no_color,
-            },
+            LogFormat::Auto | LogFormat::Human => Look::Human { colored: is_terminal && !no_color },
         }
     }
 }
@@ -69,13 +67,9 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        source,
-    })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match look {
         Look::Human { colored } => Box::new(builder.with_ansi(colored).finish()),
         // Fields beside the message, not below it: that is what log stores index.
@@ -132,10 +126,7 @@ mod tests {
     #[test]
     fn human_lines_are_colored_only_if_asked() {
         let plain = logged(Look::Human { colored: false });
-        assert!(
-            plain.contains("WARN") && plain.contains("shard stopped shard=3"),
-            "{plain}"
-        );
+        assert!(plain.contains("WARN") && plain.contains("shard stopped shard=3"), "{plain}");
         assert!(!plain.contains("hidden") && !plain.contains('\x1b'), "{plain}");
         assert!(logged(Look::Human { colored: true }).contains('\x1b'));
     }
@@ -151,11 +142,7 @@ mod tests {
             (LogFormat::Json, true, false, Look::Json),
         ];
         for (format, is_terminal, no_color, look) in table {
-            assert_eq!(
-                Look::of(format, is_terminal, no_color),
-                look,
-                "{format:?} {is_terminal} {no_color}"
-            );
+            assert_eq!(Look::of(format, is_terminal, no_color), look, "{format:?} {is_terminal} {no_color}");
         }
     }
 
@@ -163,9 +150,6 @@ mod tests {
     fn a_bad_filter_is_named() {
         let result = subscriber("creditstream=loud", Look::Json, std::io::stderr);
         let error = result.err().unwrap().to_string();
-        assert!(
-            error.starts_with("log.filter = \"creditstream=loud\" is no filter: "),
-            "{error}"
-        );
+        assert!(error.starts_with("log.filter = \"creditstream=loud\" is no filter: "), "{error}");
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds in a day.
@@ -68,8 +68,14 @@ impl Timestamp {
 
     /// `months` calendar months later, clipped to the month's length: 31 Jan + 1 = 28 or 29 Feb.
     pub fn plus_months(self, months: u32) -> Option<Timestamp> {
-        let later = self.date_time()?.checked_add_months(Months::new(months))?;
-        Some(Timestamp(later.timestamp_millis()))
+        let (year, month, day) = civil_from_days(self.day_number());
+        let months_since_zero = year * 12 + (month - 1) + i64::from(months);
+        let (year, month) = (months_since_zero.div_euclid(12), months_since_zero.rem_euclid(12) + 1);
+        let first = days_from_civil(year, month, 1);
+        let first_of_next = days_from_civil(year + month / 12, month % 12 + 1, 1);
+        let days = (first + day - 1).min(first_of_next - 1);
+        let later = Timestamp(days * DAY_MS + self.0.rem_euclid(DAY_MS));
+        (0..=9999).contains(&year).then_some(later)
     }
 
     /// The UTC day.
@@ -160,7 +166,8 @@ fn parse_usual(text: &str) -> Option<Timestamp> {
             byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
         })
     };
-    let is_punctuated = matches!(date_time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _]);
+    let is_punctuated =
+        matches!(date_time, [_, _, _, _, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _]);
     let fraction = rest.strip_suffix(b"Z")?;
     let millis = match fraction {
         [] => 0,
@@ -208,7 +215,8 @@ impl<'de> Deserialize<'de> for Timestamp {
                 f.write_str("an RFC 3339 date-time with an offset")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
-                Timestamp::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                Timestamp::parse(text)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(Rfc3339)
@@ -237,7 +245,13 @@ mod tests {
 
     #[test]
     fn our_own_calendar_agrees_with_chronos() {
-        for text in ["2026-02-29T00:00:00Z", "2026-04-31T00:00:00Z", "2026-00-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z"] {
+        for text in [
+            "2026-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+        ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
         // Every day of the years 1600 to 2400, and the ends of what can be spelt.
@@ -248,7 +262,11 @@ mod tests {
             assert_eq!(at.to_string(), expected);
             assert_eq!(parse_usual(&expected), Some(at), "{expected}");
         }
-        assert_eq!(Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000, 100, "chrono reads what is unusual");
+        assert_eq!(
+            Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000,
+            100,
+            "chrono reads what is unusual"
+        );
     }
 
     #[test]
@@ -258,5 +276,10 @@ mod tests {
         assert_eq!(month(1), "2027-02-28T08:00:00.000Z");
         assert_eq!(month(2), "2027-03-31T08:00:00.000Z");
         assert_eq!(month(13), "2028-02-29T08:00:00.000Z");
+        for months in 0..200 {
+            let expected =
+                anchor.date_time().unwrap().checked_add_months(chrono::Months::new(months)).unwrap();
+            assert_eq!(anchor.plus_months(months).unwrap().millis(), expected.timestamp_millis());
+        }
     }
 }

@@ -31,7 +31,11 @@ fn everything_sent_is_accounted_for_exactly_once_and_the_metrics_say_so() {
     assert!(handed_over > 0.0, "wrongly keyed records are handed over");
     assert_eq!(handed_over, at_intake);
     for (reason, count) in &books.reasons {
-        assert_eq!(instance.metric("creditstream_quarantined_events_total", &[("reason", reason)]) as u64, *count, "{reason}");
+        assert_eq!(
+            instance.metric("creditstream_quarantined_events_total", &[("reason", reason)]) as u64,
+            *count,
+            "{reason}"
+        );
     }
     let flows = [
         ("granted", books.credits.granted),
@@ -40,7 +44,11 @@ fn everything_sent_is_accounted_for_exactly_once_and_the_metrics_say_so() {
         ("adjusted_down", books.credits.adjusted_down),
     ];
     for (flow, credits) in flows {
-        assert_eq!(instance.metric("creditstream_credits_total", &[("flow", flow)]) as i64, credits, "{flow}");
+        assert_eq!(
+            instance.metric("creditstream_credits_total", &[("flow", flow)]) as i64,
+            credits,
+            "{flow}"
+        );
     }
     assert_eq!(instance.metric("creditstream_wallets", &[]) as usize, books.wallets.len());
     assert_eq!(instance.metric("creditstream_shards_owned", &[]), f64::from(SHARDS));
@@ -101,7 +109,8 @@ fn with_nothing_to_read_it_becomes_ready_and_ends_when_told() {
     assert_eq!(instance.get("/livez").unwrap().0, 200);
     let outcome = [("outcome", "charged"), ("topic", deployment.config.topics.generation.as_str())];
     let is_there = |sample: &common::instance::Sample| {
-        sample.name == "creditstream_events_total" && outcome.iter().all(|(label, value)| sample.labels[*label] == *value)
+        sample.name == "creditstream_events_total"
+            && outcome.iter().all(|(label, value)| sample.labels[*label] == *value)
     };
     assert!(instance.metrics().iter().any(is_there), "closed label sets are there from the start, at 0");
     instance.terminate();
@@ -160,13 +169,35 @@ fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {
         vec![("trace", Some(b"\x00\xff\xfe")), ("trace", Some(b"again")), ("empty", Some(b""))];
     let elsewhere = (partition_for(wallet.as_bytes(), SHARDS) + 1) % SHARDS;
     let cases = [
-        ("too_large", Sent { partition: Some(0), key: Some(b"large"), value: Some(&megabyte), headers: headers.clone() }),
-        ("not_json", Sent { partition: Some(1), key: None, value: Some(b"\x00\x01\xff"), headers: headers.clone() }),
+        (
+            "too_large",
+            Sent {
+                partition: Some(0),
+                key: Some(b"large"),
+                value: Some(&megabyte),
+                headers: headers.clone(),
+            },
+        ),
+        (
+            "not_json",
+            Sent { partition: Some(1), key: None, value: Some(b"\x00\x01\xff"), headers: headers.clone() },
+        ),
         ("not_json", Sent { partition: Some(1), key: Some(b"\xff\x00"), value: None, headers: vec![] }),
         ("not_json", Sent { partition: Some(2), key: Some(b""), value: Some(b""), headers: vec![] }),
         // Decided at home, after a way through intake: the key and headers are those of its producer all the same.
-        ("missing_field", Sent { partition: Some(elsewhere), key: Some(b"not the wallet"), value: Some(no_data.as_bytes()), headers: headers.clone() }),
-        ("missing_field", Sent { partition: Some(elsewhere), key: None, value: Some(no_data.as_bytes()), headers }),
+        (
+            "missing_field",
+            Sent {
+                partition: Some(elsewhere),
+                key: Some(b"not the wallet"),
+                value: Some(no_data.as_bytes()),
+                headers: headers.clone(),
+            },
+        ),
+        (
+            "missing_field",
+            Sent { partition: Some(elsewhere), key: None, value: Some(no_data.as_bytes()), headers },
+        ),
     ];
     for (_, sent) in &cases {
         kafka::send(config, topic, sent).unwrap();
@@ -187,15 +218,25 @@ fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {
         let found = kept.iter().find(is_it).expect("every record is in the quarantine");
         assert_eq!(found.key, source.key, "key of {source:?}");
         assert!(found.value == source.value, "value of the record at {}/{}", source.partition, source.offset);
-        let own: Vec<_> = found.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).cloned().collect();
+        let own: Vec<_> =
+            found.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).cloned().collect();
         assert_eq!(own, source.headers, "headers");
         assert_eq!(found.header("cs_topic").as_deref(), Some(topic));
-        assert!(!found.header("cs_topic_id").unwrap().is_empty() && !found.header("cs_detail").unwrap().is_empty());
+        assert!(
+            !found.header("cs_topic_id").unwrap().is_empty()
+                && !found.header("cs_detail").unwrap().is_empty()
+        );
         let time = creditstream::time::Timestamp::parse(&found.header("cs_time").unwrap()).unwrap();
         assert_eq!(time.millis(), source.timestamp, "its Kafka timestamp");
         let reason = match &source.value {
             Some(value) if value.len() == largest => "too_large",
-            value => cases.iter().find(|(_, sent)| sent.value == value.as_deref() && sent.key == source.key.as_deref()).unwrap().0,
+            value => {
+                cases
+                    .iter()
+                    .find(|(_, sent)| sent.value == value.as_deref() && sent.key == source.key.as_deref())
+                    .unwrap()
+                    .0
+            }
         };
         assert_eq!(found.header("cs_reason").as_deref(), Some(reason));
     }

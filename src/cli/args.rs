@@ -24,7 +24,12 @@ pub struct Arguments {
 }
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    format!("{} (commit {}, librdkafka {})", env!("CARGO_PKG_VERSION"), crate::metrics::REVISION, crate::kafka::librdkafka_version())
+    format!(
+        "{} (commit {}, librdkafka {})",
+        env!("CARGO_PKG_VERSION"),
+        crate::metrics::REVISION,
+        crate::kafka::librdkafka_version()
+    )
 });
 
 /// A command.
@@ -47,7 +52,9 @@ pub enum Command {
     #[command(after_help = "Example: creditstream check-events events.jsonl --topic generation")]
     CheckEvents(CheckEvents),
     /// Make realistic events, seeded.
-    #[command(after_help = "Example: creditstream generate --events 100000 --wallets 1000 --seed 7 --books books.json")]
+    #[command(
+        after_help = "Example: creditstream generate --events 100000 --wallets 1000 --seed 7 --books books.json"
+    )]
     Generate(Generate),
     /// Publish a contract event.
     #[command(subcommand)]
@@ -56,7 +63,9 @@ pub enum Command {
     #[command(after_help = "Example: creditstream topup ws_42 --topup-id inv_981 --amount-usd 250")]
     Topup(Topup),
     /// Publish an adjustment: credits granted or debited by a person.
-    #[command(after_help = "Example: creditstream adjust ws_42 --adjustment-id t_17 --credits=-40 --reason 'double render' --actor jane")]
+    #[command(
+        after_help = "Example: creditstream adjust ws_42 --adjustment-id t_17 --credits=-40 --reason 'double render' --actor jane"
+    )]
     Adjust(Adjust),
     /// Look at quarantined records, and send mended ones again.
     #[command(subcommand)]
@@ -124,7 +133,9 @@ pub struct Generate {
 #[derive(Debug, Subcommand)]
 pub enum Contract {
     /// Begin a contract.
-    #[command(after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance --starts-at 2026-12-01T00:00:00Z")]
+    #[command(
+        after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance --starts-at 2026-12-01T00:00:00Z"
+    )]
     Start(ContractStart),
 }
 

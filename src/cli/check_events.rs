@@ -34,20 +34,28 @@ pub fn run(config: &Config, command: &args::CheckEvents, output: Output) -> Resu
         pricing,
         time: TimeRules::new(&config.clock),
         now: command.now.as_deref().map_or_else(|| Ok(Timestamp::now()), |now| instant("--now", now))?,
-        kind: command.topic.as_deref().map(|kind| if kind == "wallet" { SourceKind::Wallet } else { SourceKind::Generation }),
+        kind: command
+            .topic
+            .as_deref()
+            .map(|kind| if kind == "wallet" { SourceKind::Wallet } else { SourceKind::Generation }),
     };
-    let input: Box<dyn Read> = if command.file.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        let open = std::fs::File::open(&command.file);
-        Box::new(open.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", command.file.display())))?)
-    };
+    let input: Box<dyn Read> =
+        if command.file.as_os_str() == "-" {
+            Box::new(std::io::stdin())
+        } else {
+            let open = std::fs::File::open(&command.file);
+            Box::new(open.map_err(|error| {
+                Failure::usage(format!("{} cannot be read: {error}", command.file.display()))
+            })?)
+        };
     let mut refused = 0_usize;
     let mut reader = BufReader::new(input);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let read = reader.read_until(b'\n', &mut line).map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
+        let read = reader
+            .read_until(b'\n', &mut line)
+            .map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
         if read == 0 {
             break;
         }
@@ -58,7 +66,12 @@ pub fn run(config: &Config, command: &args::CheckEvents, output: Output) -> Resu
         refused += usize::from(verdict.reason.is_some());
         output.object(&verdict, || match verdict.reason {
             Some(reason) => format!("{number}: quarantined, {reason}: {}", verdict.detail),
-            None => format!("{number}: {}{}{}", verdict.outcome, if verdict.detail.is_empty() { "" } else { ": " }, verdict.detail),
+            None => format!(
+                "{number}: {}{}{}",
+                verdict.outcome,
+                if verdict.detail.is_empty() { "" } else { ": " },
+                verdict.detail
+            ),
         })?;
     }
     Ok(if refused > 0 { exit::NO } else { exit::DONE })
@@ -76,36 +89,54 @@ impl Checker {
     fn verdict(&self, line: usize, value: &[u8]) -> Verdict {
         match self.outcome(value) {
             Ok((outcome, detail)) => Verdict { line, outcome, reason: None, detail },
-            Err(rejection) => {
-                Verdict { line, outcome: "quarantined", reason: Some(rejection.reason.as_str()), detail: rejection.detail }
-            }
+            Err(rejection) => Verdict {
+                line,
+                outcome: "quarantined",
+                reason: Some(rejection.reason.as_str()),
+                detail: rejection.detail,
+            },
         }
     }
 
     fn outcome(&self, value: &[u8]) -> Result<(&'static str, String), Rejection> {
         let event = self.decode(value)?;
         if event.time.0 < self.now.plus_millis(-self.time.horizon_ms) {
-            return Err(Rejection::new(Reason::TooOld, format!("time is {}: before the horizon", event.time.0)));
+            return Err(Rejection::new(
+                Reason::TooOld,
+                format!("time is {}: before the horizon", event.time.0),
+            ));
         }
         if event.time.0 > self.now.plus_millis(self.time.max_clock_skew_ms) {
-            return Err(Rejection::new(Reason::TooFarAhead, format!("time is {}: ahead of the clock", event.time.0)));
+            return Err(Rejection::new(
+                Reason::TooFarAhead,
+                format!("time is {}: ahead of the clock", event.time.0),
+            ));
         }
         let Some(data) = &event.data else { return Ok(("free", String::new())) };
         let data = data.as_ref().map_err(Clone::clone)?;
         Ok(match Command::price(data, event.time, JobHistory::default(), &self.pricing)? {
-            Command::Charge { cost, rate, rate_card, .. } => ("charged", format!("{cost} credits at {rate} by rate card {rate_card}")),
+            Command::Charge { cost, rate, rate_card, .. } => {
+                ("charged", format!("{cost} credits at {rate} by rate card {rate_card}"))
+            }
             Command::StartContract { terms, plan } => (
                 "contract",
-                format!("{} credits a month from {} to {}", plan.credits_per_month, terms.starts_at, terms.ends_at),
+                format!(
+                    "{} credits a month from {} to {}",
+                    plan.credits_per_month, terms.starts_at, terms.ends_at
+                ),
             ),
-            Command::TopUp { pack, .. } => ("granted", format!("{} credits for {} US dollars", pack.credits, pack.amount_usd)),
+            Command::TopUp { pack, .. } => {
+                ("granted", format!("{} credits for {} US dollars", pack.credits, pack.amount_usd))
+            }
             Command::Adjust(adjusted) => ("adjusted", format!("{} credits", adjusted.credits)),
         })
     }
 
     /// Without a topic given, a line is decoded as of the topic that its type belongs on.
     fn decode<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Rejection> {
-        let of = |source_kind| decode(&IncomingRecord { source_kind, value: Some(value), headers: &[] }, &self.rules);
+        let of = |source_kind| {
+            decode(&IncomingRecord { source_kind, value: Some(value), headers: &[] }, &self.rules)
+        };
         match self.kind {
             Some(kind) => of(kind),
             None => of(SourceKind::Generation).or_else(|rejection| match rejection.reason {

@@ -85,7 +85,12 @@ impl Failure {
                 return Failure::unavailable(message);
             }
             if let Some(io) = cause.downcast_ref::<std::io::Error>()
-                && matches!(io.kind(), std::io::ErrorKind::AddrInUse | std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::PermissionDenied)
+                && matches!(
+                    io.kind(),
+                    std::io::ErrorKind::AddrInUse
+                        | std::io::ErrorKind::AddrNotAvailable
+                        | std::io::ErrorKind::PermissionDenied
+                )
             {
                 return Failure::config(message);
             }

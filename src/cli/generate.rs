@@ -10,14 +10,19 @@ use super::exit::{self, Failure};
 use super::output::Output;
 use super::publish::instant;
 use crate::config::Config;
-use crate::generate::{GenerateError, GenerateOptions, Generator, KafkaTarget, Pace, Phase, Progress, Topics, to_json_lines, to_kafka};
+use crate::generate::{
+    GenerateError, GenerateOptions, Generator, KafkaTarget, Pace, Phase, Progress, Topics, to_json_lines,
+    to_kafka,
+};
 use crate::time::DAY_MS;
 
 impl From<GenerateError> for Failure {
     fn from(error: GenerateError) -> Failure {
         match error {
             GenerateError::Options(_) => Failure::usage(error),
-            GenerateError::Unreachable { .. } | GenerateError::Undelivered { .. } => Failure::unavailable(error),
+            GenerateError::Unreachable { .. } | GenerateError::Undelivered { .. } => {
+                Failure::unavailable(error)
+            }
             GenerateError::Write(_) => Failure::bug(error),
         }
     }
@@ -43,8 +48,9 @@ pub fn run(config: &Config, command: &args::Generate, output: Output) -> Result<
     bar.finish_and_clear();
     if let Some(path) = &command.books {
         let books = serde_json::to_vec(&generator.books()).map_err(|error| Failure::bug(&error))?;
-        std::fs::write(path, books)
-            .map_err(|error| Failure::usage(format!("--books {:?} cannot be written: {error}", path.display())))?;
+        std::fs::write(path, books).map_err(|error| {
+            Failure::usage(format!("--books {:?} cannot be written: {error}", path.display()))
+        })?;
     }
     if command.stdout {
         return Ok(exit::DONE);
@@ -97,6 +103,7 @@ pub fn progress_bar(total: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)
 }

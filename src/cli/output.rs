@@ -45,7 +45,9 @@ impl Output {
     /// The settings in force.
     pub fn settings(&self, config: &Config) -> Result<u8, Failure> {
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string(config).map_err(|error| Failure::bug(&error))?),
+            Format::Json => {
+                println!("{}", serde_json::to_string(config).map_err(|error| Failure::bug(&error))?)
+            }
             Format::Table => print_text(&config.effective_toml()),
         }
         Ok(exit::DONE)

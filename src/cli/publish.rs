@@ -29,13 +29,23 @@ const IDS: Uuid = Uuid::from_u128(0x6372_6564_6974_7374_7265_616d_2d69_6473);
 /// Reads a time given on the command line.
 pub fn instant(option: &str, text: &str) -> Result<Timestamp, Failure> {
     Timestamp::parse(text).ok_or_else(|| {
-        Failure::usage(format!("{option} {text:?}: expected an RFC 3339 date-time with an offset, like 2026-11-03T10:15:30Z"))
+        Failure::usage(format!(
+            "{option} {text:?}: expected an RFC 3339 date-time with an offset, like 2026-11-03T10:15:30Z"
+        ))
     })
 }
 
 /// `contract start`
 pub fn contract(config: &Config, command: Contract, output: Output) -> Result<u8, Failure> {
-    let Contract::Start(ContractStart { wallet, contract_id, plan, starts_at, term_months, reference, publish }) = command;
+    let Contract::Start(ContractStart {
+        wallet,
+        contract_id,
+        plan,
+        starts_at,
+        term_months,
+        reference,
+        publish,
+    }) = command;
     let time = event_time(&publish)?;
     let starts_at = starts_at.as_deref().map_or(Ok(time), |at| instant("--starts-at", at))?;
     let mut data = json!({ "contract_id": contract_id, "plan": plan, "starts_at": starts_at });
@@ -49,13 +59,23 @@ pub fn contract(config: &Config, command: Contract, output: Output) -> Result<u8
 pub fn topup(config: &Config, command: &Topup, output: Output) -> Result<u8, Failure> {
     let time = event_time(&command.publish)?;
     if exact_scaled(&command.amount_usd, 2).is_none() {
-        return Err(Failure::usage(format!("--amount-usd {:?}: expected a price like 250 or 99.50", command.amount_usd)));
+        return Err(Failure::usage(format!(
+            "--amount-usd {:?}: expected a price like 250 or 99.50",
+            command.amount_usd
+        )));
     }
-    let amount: Value = serde_json::from_str(&command.amount_usd)
-        .map_err(|_| Failure::usage(format!("--amount-usd {:?}: expected a price like 250 or 99.50", command.amount_usd)))?;
+    let amount: Value = serde_json::from_str(&command.amount_usd).map_err(|_| {
+        Failure::usage(format!("--amount-usd {:?}: expected a price like 250 or 99.50", command.amount_usd))
+    })?;
     let mut data = json!({ "topup_id": command.topup_id, "amount_usd": amount });
     put(&mut data, "reference", command.reference.clone().map(Value::from));
-    let event = Draft { kind: "topup.purchased", wallet: &command.wallet, business_id: &command.topup_id, time, data };
+    let event = Draft {
+        kind: "topup.purchased",
+        wallet: &command.wallet,
+        business_id: &command.topup_id,
+        time,
+        data,
+    };
     event.send(config, &command.publish, output)
 }
 
@@ -70,7 +90,13 @@ pub fn adjust(config: &Config, command: &Adjust, output: Output) -> Result<u8, F
     });
     put(&mut data, "expires_at", command.expires_at.clone().map(Value::from));
     put(&mut data, "reference", command.reference.clone().map(Value::from));
-    let event = Draft { kind: "wallet.adjusted", wallet: &command.wallet, business_id: &command.adjustment_id, time, data };
+    let event = Draft {
+        kind: "wallet.adjusted",
+        wallet: &command.wallet,
+        business_id: &command.adjustment_id,
+        time,
+        data,
+    };
     event.send(config, &command.publish, output)
 }
 
@@ -95,7 +121,9 @@ struct Draft<'d> {
 
 impl Draft<'_> {
     fn send(&self, config: &Config, publish: &Publish, output: Output) -> Result<u8, Failure> {
-        let id = Uuid::new_v5(&IDS, format!("{}\n{}\n{}", self.wallet, self.kind, self.business_id).as_bytes()).to_string();
+        let id =
+            Uuid::new_v5(&IDS, format!("{}\n{}\n{}", self.wallet, self.kind, self.business_id).as_bytes())
+                .to_string();
         let event = json!({
             "specversion": "1.0",
             "id": id,
@@ -115,7 +143,10 @@ impl Draft<'_> {
         let place = produce(config, self.wallet, &value)?;
         let said = json!({ "event_id": id, "source": SOURCE, "time": self.time, "topic": place.0, "partition": place.1 });
         output.object(&said, || {
-            format!("{} published for {} as event {id} at {} (topic {}, partition {})", self.kind, self.wallet, self.time, place.0, place.1)
+            format!(
+                "{} published for {} as event {id} at {} (topic {}, partition {})",
+                self.kind, self.wallet, self.time, place.0, place.1
+            )
         })?;
         Ok(exit::DONE)
     }
@@ -126,12 +157,18 @@ fn check(config: &Config, value: &[u8]) -> Result<(), Failure> {
     let pricing = app::pricing(config).map_err(|error| Failure::config(format!("{error:#}")))?;
     let record = IncomingRecord { source_kind: SourceKind::Wallet, value: Some(value), headers: &[] };
     let refused = |rejection: &crate::event::Rejection| {
-        Failure::usage(format!("this would be quarantined as {}: {}", rejection.reason.as_str(), rejection.detail))
+        Failure::usage(format!(
+            "this would be quarantined as {}: {}",
+            rejection.reason.as_str(),
+            rejection.detail
+        ))
     };
-    let event: Event<'_> = decode(&record, &EventRules::new(&config.events)).map_err(|rejection| refused(&rejection))?;
+    let event: Event<'_> =
+        decode(&record, &EventRules::new(&config.events)).map_err(|rejection| refused(&rejection))?;
     if let Some(data) = &event.data {
         let data = data.as_ref().map_err(refused)?;
-        Command::price(data, event.time, JobHistory::default(), &pricing).map_err(|rejection| refused(&rejection))?;
+        Command::price(data, event.time, JobHistory::default(), &pricing)
+            .map_err(|rejection| refused(&rejection))?;
     }
     Ok(())
 }
@@ -151,7 +188,9 @@ fn produce(config: &Config, wallet: &str, value: &[u8]) -> Result<(String, i32),
     producer.send::<[u8], [u8]>(record).map_err(|(error, _)| unreachable(error))?;
     producer.flush(TIMEOUT).map_err(unreachable)?;
     if producer.in_flight_count() > 0 {
-        return Err(Failure::unavailable("the event was not acknowledged in time: repeat the command with the same --time"));
+        return Err(Failure::unavailable(
+            "the event was not acknowledged in time: repeat the command with the same --time",
+        ));
     }
     Ok((topic, partition))
 }

@@ -59,7 +59,10 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
             let found = select(config, &[], &filter)?;
             for record in &found {
                 output.object(record, || {
-                    format!("{:<12} {}  {:<17} {}  {}", record.place, record.quarantined_at, record.reason, record.origin, record.detail)
+                    format!(
+                        "{:<12} {}  {:<17} {}  {}",
+                        record.place, record.quarantined_at, record.reason, record.origin, record.detail
+                    )
                 })?;
             }
             Ok(if found.is_empty() { exit::NO } else { exit::DONE })
@@ -67,7 +70,8 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
         Quarantine::Show { place } => {
             let filter = QuarantineFilter { reason: None, since: None, limit: None };
             let found = select(config, std::slice::from_ref(&place), &filter)?;
-            let record = found.first().ok_or_else(|| Failure::no(format!("no quarantined record at {place}")))?;
+            let record =
+                found.first().ok_or_else(|| Failure::no(format!("no quarantined record at {place}")))?;
             output.object(record, || show(record))?;
             Ok(exit::DONE)
         }
@@ -84,7 +88,11 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
             }
             let said = serde_json::json!({ "replayed": if dry_run { 0 } else { found.len() }, "selected": found.len() });
             output.object(&said, || {
-                if dry_run { format!("{} records would be sent", found.len()) } else { format!("{} records sent again", found.len()) }
+                if dry_run {
+                    format!("{} records would be sent", found.len())
+                } else {
+                    format!("{} records sent again", found.len())
+                }
             })?;
             Ok(exit::DONE)
         }
@@ -106,7 +114,11 @@ fn show(record: &Quarantined) -> String {
 }
 
 /// Reads the quarantine topic up to its end as of now.
-fn select(config: &Config, places: &[String], filter: &QuarantineFilter) -> Result<Vec<Quarantined>, Failure> {
+fn select(
+    config: &Config,
+    places: &[String],
+    filter: &QuarantineFilter,
+) -> Result<Vec<Quarantined>, Failure> {
     if let Some(reason) = filter.reason.as_deref()
         && !Reason::ALL.iter().any(|known| known.as_str() == reason)
     {
@@ -184,7 +196,9 @@ fn quarantined(record: &RecordView<'_>) -> Quarantined {
             raw_headers.push((name.to_owned(), value.to_vec()));
         }
     });
-    let header = |wanted: &str| own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()).unwrap_or_default();
+    let header = |wanted: &str| {
+        own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
     let (origin_topic, partition) = (header(headers::TOPIC), header(headers::PARTITION));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Quarantined {
@@ -209,7 +223,10 @@ fn replay(config: &Config, records: &[Quarantined]) -> Result<(), Failure> {
     let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
     let producer: KafkaProducer = clients.producer().map_err(unreachable)?;
     for record in records {
-        let own = record.raw_headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+        let own = record
+            .raw_headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
         let linked = own.insert(Header { key: REPLAY_HEADER, value: Some(record.place.as_str()) });
         // Back onto its own partition: the order of its wallet's records is kept.
         let mut out: BaseRecord<'_, [u8], [u8]> =
@@ -225,7 +242,9 @@ fn replay(config: &Config, records: &[Quarantined]) -> Result<(), Failure> {
     }
     producer.flush(TIMEOUT).map_err(unreachable)?;
     if producer.in_flight_count() > 0 {
-        return Err(Failure::unavailable("not all records were acknowledged: replay again, twice is harmless"));
+        return Err(Failure::unavailable(
+            "not all records were acknowledged: replay again, twice is harmless",
+        ));
     }
     Ok(())
 }

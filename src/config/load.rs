@@ -36,12 +36,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault {
-            origin,
-            key,
-            value,
-            problem,
-        } = self;
+        let Fault { origin, key, value, problem } = self;
         match (key.as_str(), value) {
             ("", _) => write!(f, "{origin}: {problem}"),
             (key, None) => write!(f, "{origin}: {key}: {problem}"),
@@ -99,9 +94,7 @@ struct Layers {
 
 impl Layers {
     fn of_defaults() -> Layers {
-        let schema: Table = DEFAULT_TOML
-            .parse()
-            .expect("config/default.toml is TOML: a test loads it");
+        let schema: Table = DEFAULT_TOML.parse().expect("config/default.toml is TOML: a test loads it");
         Layers {
             settings: schema.clone(),
             schema,
@@ -177,10 +170,7 @@ impl Layers {
     }
 
     fn properties(&mut self) -> Option<&mut Table> {
-        self.settings
-            .get_mut("kafka")?
-            .get_mut("properties")?
-            .as_table_mut()
+        self.settings.get_mut("kafka")?.get_mut("properties")?.as_table_mut()
     }
 
     fn lay_setting(&mut self, origin: &str, section: &str, name: &str, value: Value) {
@@ -197,30 +187,19 @@ impl Layers {
         if let Some(allowed) = validate::fault_of(&key, &value) {
             return self.refuse(origin, &key, &value, &allowed);
         }
-        if let Some(slot) = self
-            .settings
-            .get_mut(section)
-            .and_then(|entries| entries.get_mut(name))
-        {
+        if let Some(slot) = self.settings.get_mut(section).and_then(|entries| entries.get_mut(name)) {
             *slot = value;
             self.origins.insert(key, origin.to_owned());
         }
     }
 
     fn lay_variable(&mut self, variable: &str, text: &str) {
-        let path = variable
-            .strip_prefix(ENV_PREFIX)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let path = variable.strip_prefix(ENV_PREFIX).unwrap_or_default().to_ascii_lowercase();
         let Some((section, name)) = path.split_once("__") else {
             return self.fault(variable, "", format!("must be {ENV_PREFIX}SECTION__KEY"));
         };
         if section == "kafka" && name == "properties" {
-            return self.fault(
-                variable,
-                "",
-                format!("must be {ENV_PREFIX}KAFKA__PROPERTIES__NAME"),
-            );
+            return self.fault(variable, "", format!("must be {ENV_PREFIX}KAFKA__PROPERTIES__NAME"));
         }
         if let ("kafka", Some(property)) = (section, name.strip_prefix("properties__")) {
             let property = property.replace("__", ".").replace('_', ".");
@@ -256,11 +235,7 @@ impl Layers {
         match Config::deserialize(Value::Table(self.settings.clone())) {
             Ok(config) => {
                 self.report_contradictions(&config);
-                if self.faults.is_empty() {
-                    Ok(config)
-                } else {
-                    Err(ConfigErrors(self.faults))
-                }
+                if self.faults.is_empty() { Ok(config) } else { Err(ConfigErrors(self.faults)) }
             }
             // Out of reach while the schema is checked before; if it is not, a fault is better than a panic.
             Err(error) => {
@@ -280,12 +255,7 @@ impl Layers {
             let origin = found.keys.iter().find_map(|key| self.origins.get(*key));
             let origin = origin.map_or(DEFAULTS, String::as_str).to_owned();
             let value = self.value_of(first).map(|value| shown(first, value));
-            self.faults.push(Fault {
-                origin,
-                key: (*first).to_owned(),
-                value,
-                problem: found.allowed,
-            });
+            self.faults.push(Fault { origin, key: (*first).to_owned(), value, problem: found.allowed });
         }
     }
 
@@ -297,30 +267,17 @@ impl Layers {
     fn refuse(&mut self, origin: &str, key: &str, value: &Value, allowed: &str) {
         self.refused.insert(key.to_owned());
         let (origin, value) = (one_line(origin), Some(shown(key, value)));
-        self.faults.push(Fault {
-            origin,
-            key: one_line(key),
-            value,
-            problem: allowed.to_owned(),
-        });
+        self.faults.push(Fault { origin, key: one_line(key), value, problem: allowed.to_owned() });
     }
 
     fn fault(&mut self, origin: &str, key: &str, problem: String) {
-        self.faults.push(Fault {
-            origin: one_line(origin),
-            key: one_line(key),
-            value: None,
-            problem,
-        });
+        self.faults.push(Fault { origin: one_line(origin), key: one_line(key), value: None, problem });
     }
 
     /// The setting that was meant: one that is exactly so called in another section, else one of the same
     /// section that is nearly so called, else one of any section.
     fn nearest_setting(&self, section: &str, name: &str) -> Option<String> {
-        let mut sections = self
-            .schema
-            .iter()
-            .filter_map(|(other, value)| Some((other, value.as_table()?)));
+        let mut sections = self.schema.iter().filter_map(|(other, value)| Some((other, value.as_table()?)));
         if let Some((other, _)) = sections.find(|(_, entries)| entries.contains_key(name)) {
             return Some(format!("{other}.{name}"));
         }
@@ -346,9 +303,7 @@ pub(super) fn dotted_keys(table: &Table) -> Vec<String> {
 
 /// The known name that differs least, if by no more than a third of its letters.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, best) = known
-        .map(|other| (strsim::damerau_levenshtein(name, other), other))
-        .min()?;
+    let (distance, best) = known.map(|other| (strsim::damerau_levenshtein(name, other), other)).min()?;
     (3 * distance <= best.chars().count()).then_some(best)
 }
 
@@ -399,11 +354,7 @@ fn shown(key: &str, value: &Value) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split(['\n', '\r'])
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Line and column, both from 1, of a byte of a text.

@@ -308,12 +308,8 @@ impl Config {
 /// The process' environment, for [`Config::load`]. What is not UTF-8 comes with replacement characters,
 /// so that an odd variable of somebody else's cannot stop us.
 pub fn process_env() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().map(|(name, value)| {
-        (
-            name.to_string_lossy().into_owned(),
-            value.to_string_lossy().into_owned(),
-        )
-    })
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 impl KafkaConfig {
@@ -433,11 +429,7 @@ impl HttpConfig {
 
 /// The parts of a comma-separated setting, trimmed, without empty ones.
 fn split_list(list: &str) -> Vec<String> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(str::to_owned)
-        .collect()
+    list.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 fn not_empty(value: &str) -> Option<&str> {

@@ -23,11 +23,7 @@ impl KafkaProperties {
 
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| {
-            let shown = if is_secret_property(name) {
-                MASK
-            } else {
-                value.as_str()
-            };
+            let shown = if is_secret_property(name) { MASK } else { value.as_str() };
             (name.as_str(), shown)
         })
     }
@@ -55,60 +51,24 @@ const RESERVED: &[(&str, &str)] = &[
     ("metadata.broker.list", "set kafka.brokers"),
     ("client.id", "set kafka.client_id"),
     ("group.id", "set ledger.group and sink.group"),
-    (
-        "group.instance.id",
-        "set ledger.instance and ledger.static_membership",
-    ),
+    ("group.instance.id", "set ledger.instance and ledger.static_membership"),
     ("session.timeout.ms", "set ledger.session_timeout_ms"),
     ("transaction.timeout.ms", "set ledger.transaction_timeout_ms"),
     ("queued.max.messages.kbytes", "set ledger.fetch_queue_kib"),
-    (
-        "transactional.id",
-        "it is made of the group, the instance and the worker, and fences a zombie",
-    ),
-    (
-        "group.protocol",
-        "shards follow the classic protocol's range assignment",
-    ),
-    (
-        "group.remote.assignor",
-        "shards follow the classic protocol's range assignment",
-    ),
-    (
-        "partition.assignment.strategy",
-        "one member must be given the same partition of every topic",
-    ),
-    (
-        "enable.auto.commit",
-        "offsets are committed with what was made of the records",
-    ),
-    (
-        "auto.commit.enable",
-        "offsets are committed with what was made of the records",
-    ),
-    (
-        "enable.auto.offset.store",
-        "offsets are committed with what was made of the records",
-    ),
-    (
-        "auto.offset.reset",
-        "a position that is lost must stop the shard, never skip records",
-    ),
+    ("transactional.id", "it is made of the group, the instance and the worker, and fences a zombie"),
+    ("group.protocol", "shards follow the classic protocol's range assignment"),
+    ("group.remote.assignor", "shards follow the classic protocol's range assignment"),
+    ("partition.assignment.strategy", "one member must be given the same partition of every topic"),
+    ("enable.auto.commit", "offsets are committed with what was made of the records"),
+    ("auto.commit.enable", "offsets are committed with what was made of the records"),
+    ("enable.auto.offset.store", "offsets are committed with what was made of the records"),
+    ("auto.offset.reset", "a position that is lost must stop the shard, never skip records"),
     ("isolation.level", "aborted batches must never be read"),
     ("enable.partition.eof", "a restore needs it"),
-    (
-        "enable.idempotence",
-        "without it a retry can write a record twice",
-    ),
-    (
-        "enable.gapless.guarantee",
-        "it would make an error that can be retried a fatal one",
-    ),
+    ("enable.idempotence", "without it a retry can write a record twice"),
+    ("enable.gapless.guarantee", "it would make an error that can be retried a fatal one"),
     ("acks", "an entry that a broker can lose is not posted"),
-    (
-        "request.required.acks",
-        "an entry that a broker can lose is not posted",
-    ),
+    ("request.required.acks", "an entry that a broker can lose is not posted"),
     ("max.in.flight", "idempotence sets it"),
     ("max.in.flight.requests.per.connection", "idempotence sets it"),
     ("retries", "idempotence sets it"),
@@ -117,10 +77,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "it follows ledger.transaction_timeout_ms"),
     ("message.max.bytes", "it follows the largest source topic's limit"),
     ("partitioner", "every record is given its partition by name"),
-    (
-        "allow.auto.create.topics",
-        "topics are made by `creditstream init` alone",
-    ),
+    ("allow.auto.create.topics", "topics are made by `creditstream init` alone"),
 ];
 
 /// What is wrong with a property, or `None`. Never shows the value.
@@ -129,9 +86,7 @@ pub(super) fn fault_of(name: &str, value: &str) -> Option<String> {
         return Some(format!("may not be set here: {why}"));
     }
     if is_secret_property(name) && value == MASK {
-        return Some(format!(
-            "must be the secret itself; {MASK} is what check-config shows in its place"
-        ));
+        return Some(format!("must be the secret itself; {MASK} is what check-config shows in its place"));
     }
     refusal_of_librdkafka(name, value)
 }
@@ -165,10 +120,7 @@ mod tests {
     #[test]
     fn a_description_that_repeats_a_secret_is_not_passed_on() {
         let description = "Invalid value \"hidden\"";
-        assert_eq!(
-            refusal("sasl.password", "hidden", description),
-            "librdkafka does not take it"
-        );
+        assert_eq!(refusal("sasl.password", "hidden", description), "librdkafka does not take it");
         assert!(refusal("sasl.username", "hidden", description).ends_with(description));
         assert!(refusal("sasl.password", "other", description).ends_with(description));
     }

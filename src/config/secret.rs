@@ -46,16 +46,8 @@ pub(super) fn is_secret(key: &str) -> bool {
 /// Whether a librdkafka setting holds a secret. By parts of names rather than by a list: a later librdkafka
 /// may bring new ones, and hiding too much costs nothing.
 pub(super) fn is_secret_property(name: &str) -> bool {
-    const PARTS: [&str; 8] = [
-        "password",
-        "passphrase",
-        "secret",
-        "jaas",
-        "token",
-        "key.pem",
-        "private.key",
-        "oauthbearer.config",
-    ];
+    const PARTS: [&str; 8] =
+        ["password", "passphrase", "secret", "jaas", "token", "key.pem", "private.key", "oauthbearer.config"];
     let name = name.to_ascii_lowercase();
     PARTS.iter().any(|part| name.contains(part))
 }

@@ -77,10 +77,9 @@ fn integer_fault(key: &str, value: i64) -> Option<String> {
 
 fn text_fault(key: &str, text: &str) -> Option<&'static str> {
     let (holds, allowed) = match key {
-        "kafka.brokers" => (
-            is_broker_list(text),
-            "must be one or more of host:port (port 1 to 65535), separated by commas",
-        ),
+        "kafka.brokers" => {
+            (is_broker_list(text), "must be one or more of host:port (port 1 to 65535), separated by commas")
+        }
         "kafka.client_id" | "clickhouse.user" | "ledger.group" | "sink.group" => (is_name(text), NAME),
         "ledger.instance" => (text.is_empty() || is_name(text), NAME_OR_EMPTY),
         "topics.generation" | "topics.wallet" => (is_topic_list(text), TOPIC_LIST),
@@ -91,22 +90,19 @@ fn text_fault(key: &str, text: &str) -> Option<&'static str> {
             is_http_url(text),
             "must be http:// or https://, a host, and optionally :port and a path (user and password have settings of their own)",
         ),
-        "clickhouse.database" => (
-            is_identifier(text),
-            "must be letters, digits and _, not beginning with a digit",
-        ),
-        "http.listen" => (
-            text.is_empty() || host_port(text).is_some(),
-            "must be host:port, or empty for no server",
-        ),
+        "clickhouse.database" => {
+            (is_identifier(text), "must be letters, digits and _, not beginning with a digit")
+        }
+        "http.listen" => {
+            (text.is_empty() || host_port(text).is_some(), "must be host:port, or empty for no server")
+        }
         "log.filter" => (
             EnvFilter::try_new(text).is_ok(),
             "must be a filter as RUST_LOG has it, as \"info\" or \"creditstream=debug,warn\"",
         ),
-        "log.format" => (
-            matches!(text, "auto" | "human" | "json"),
-            "must be \"auto\", \"human\" or \"json\"",
-        ),
+        "log.format" => {
+            (matches!(text, "auto" | "human" | "json"), "must be \"auto\", \"human\" or \"json\"")
+        }
         _ => (true, ""),
     };
     (!holds).then_some(allowed)
@@ -126,18 +122,12 @@ fn is_name(text: &str) -> bool {
 
 fn is_identifier(text: &str) -> bool {
     let begins_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    begins_well
-        && text.len() <= 128
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    begins_well && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_topic(text: &str) -> bool {
     let has_good_length = (1..=249).contains(&text.len());
-    let has_good_characters = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let has_good_characters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     has_good_length && has_good_characters && text != "." && text != ".."
 }
 
@@ -147,16 +137,12 @@ fn is_topic_list(text: &str) -> bool {
 }
 
 fn is_free_type_list(text: &str) -> bool {
-    split_list(text)
-        .iter()
-        .all(|name| is_name(name) && !CHARGED_TYPES.contains(&name.as_str()))
+    split_list(text).iter().all(|name| is_name(name) && !CHARGED_TYPES.contains(&name.as_str()))
 }
 
 fn is_broker_list(text: &str) -> bool {
     let brokers = split_list(text);
-    let each_has_port = brokers
-        .iter()
-        .all(|broker| matches!(host_port(broker), Some((_, 1..))));
+    let each_has_port = brokers.iter().all(|broker| matches!(host_port(broker), Some((_, 1..))));
     !brokers.is_empty() && each_has_port
 }
 
@@ -168,9 +154,7 @@ fn host_port(text: &str) -> Option<(&str, u16)> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
         }
     };
     is_host.then_some((host, port))
@@ -178,10 +162,7 @@ fn host_port(text: &str) -> Option<(&str, u16)> {
 
 fn parse_port(text: &str) -> Option<u16> {
     // `u16::from_str` takes a sign.
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn is_http_url(text: &str) -> bool {
@@ -220,36 +201,24 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
     let mut found = Vec::new();
     let mut require = |holds: bool, keys: &[&'static str], allowed: String| {
         if !holds {
-            found.push(Contradiction {
-                keys: keys.to_vec(),
-                allowed,
-            });
+            found.push(Contradiction { keys: keys.to_vec(), allowed });
         }
     };
     let (alerts, ledger, sink) = (&config.alerts, &config.ledger, &config.sink);
     require(
         alerts.low_percent >= alerts.critical_percent,
         &["alerts.low_percent", "alerts.critical_percent"],
-        format!(
-            "must be at least alerts.critical_percent ({})",
-            alerts.critical_percent
-        ),
+        format!("must be at least alerts.critical_percent ({})", alerts.critical_percent),
     );
     require(
         ledger.batch_bytes_max >= config.events.value_bytes_max,
         &["ledger.batch_bytes_max", "events.value_bytes_max"],
-        format!(
-            "must be at least events.value_bytes_max ({})",
-            config.events.value_bytes_max
-        ),
+        format!("must be at least events.value_bytes_max ({})", config.events.value_bytes_max),
     );
     require(
         ledger.batch_wait_ms_max < ledger.transaction_timeout_ms,
         &["ledger.batch_wait_ms_max", "ledger.transaction_timeout_ms"],
-        format!(
-            "must be less than ledger.transaction_timeout_ms ({})",
-            ledger.transaction_timeout_ms
-        ),
+        format!("must be less than ledger.transaction_timeout_ms ({})", ledger.transaction_timeout_ms),
     );
     require(
         sink.retry_ms_min <= sink.retry_ms_max,
@@ -289,14 +258,8 @@ fn topics_named_twice(config: &Config) -> Vec<Contradiction> {
 
 fn topics(config: &Config) -> Vec<(&'static str, String)> {
     let topics = &config.topics;
-    let generation = topics
-        .generation_topics()
-        .into_iter()
-        .map(|topic| ("topics.generation", topic));
-    let wallet = topics
-        .wallet_topics()
-        .into_iter()
-        .map(|topic| ("topics.wallet", topic));
+    let generation = topics.generation_topics().into_iter().map(|topic| ("topics.generation", topic));
+    let wallet = topics.wallet_topics().into_iter().map(|topic| ("topics.wallet", topic));
     let own = [
         ("topics.ledger", &topics.ledger),
         ("topics.wallets", &topics.wallets),
@@ -306,8 +269,5 @@ fn topics(config: &Config) -> Vec<(&'static str, String)> {
         ("topics.quarantine", &topics.quarantine),
         ("topics.intake", &topics.intake),
     ];
-    generation
-        .chain(wallet)
-        .chain(own.map(|(key, topic)| (key, topic.clone())))
-        .collect()
+    generation.chain(wallet).chain(own.map(|(key, topic)| (key, topic.clone()))).collect()
 }

@@ -206,16 +206,25 @@ fn contract_started<'a>(
             .and_then(|months| u32::try_from(months).ok())
             .filter(|months| (1..=limits.term_months).contains(months))
             .ok_or_else(|| {
-                bad(format!("data.term_months is {}: expected a whole number from 1 to {}", shown(months.get()), limits.term_months))
+                bad(format!(
+                    "data.term_months is {}: expected a whole number from 1 to {}",
+                    shown(months.get()),
+                    limits.term_months
+                ))
             })?,
     };
     let ends_at = starts_at.plus_months(term_months);
-    let ends_at = ends_at.ok_or_else(|| bad(format!("data.starts_at is {starts_at}: the term's end cannot be represented")))?;
+    let ends_at = ends_at
+        .ok_or_else(|| bad(format!("data.starts_at is {starts_at}: the term's end cannot be represented")))?;
     if ends_at <= time.0 {
-        return Err(bad(format!("data.starts_at is {starts_at}: the term was over ({ends_at}) at the event's time")));
+        return Err(bad(format!(
+            "data.starts_at is {starts_at}: the term was over ({ends_at}) at the event's time"
+        )));
     }
     if starts_at > time.0.plus_millis(START_AHEAD_DAYS_MAX * DAY_MS) {
-        return Err(bad(format!("data.starts_at is {starts_at}: more than {START_AHEAD_DAYS_MAX} days after the event")));
+        return Err(bad(format!(
+            "data.starts_at is {starts_at}: more than {START_AHEAD_DAYS_MAX} days after the event"
+        )));
     }
     let reference = optional_text("reference", raw.reference)?;
     Ok(ContractStarted { contract_id, plan, starts_at, ends_at, term_months, reference })
@@ -244,9 +253,13 @@ fn adjusted<'a>(raw: &RawData<'a>, time: EventTime, limits: &DataLimits) -> Resu
     let adjustment_id = id("adjustment_id", adjustment_id)?;
     let most = limits.adjustment_credits;
     let credits = number(credits_text, 0).and_then(|credits| i64::try_from(credits).ok());
-    let credits = credits.filter(|credits| *credits != 0 && (-most..=most).contains(credits)).ok_or_else(|| {
-        bad(format!("data.credits is {}: expected a whole number but 0, from -{most} to {most}", shown(credits_text)))
-    })?;
+    let credits =
+        credits.filter(|credits| *credits != 0 && (-most..=most).contains(credits)).ok_or_else(|| {
+            bad(format!(
+                "data.credits is {}: expected a whole number but 0, from -{most} to {most}",
+                shown(credits_text)
+            ))
+        })?;
     let reason = text("reason", reason)?;
     let actor = text("actor", actor)?;
     let expires_at = raw.expires_at.map(|expiry| instant("expires_at", expiry.get())).transpose()?;
@@ -272,7 +285,8 @@ fn shown(raw: &str) -> &str {
 }
 
 fn present<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<&'a str, Rejection> {
-    raw.map(RawValue::get).ok_or_else(|| Rejection::new(Reason::MissingField, format!("data.{name} is absent or null")))
+    raw.map(RawValue::get)
+        .ok_or_else(|| Rejection::new(Reason::MissingField, format!("data.{name} is absent or null")))
 }
 
 /// A JSON number, exactly, as a count of 10^-`scale`.
@@ -292,7 +306,10 @@ fn number(raw: &str, scale: u32) -> Option<i128> {
 
 fn id<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
     json_text(raw).filter(|text| is_id(text)).ok_or_else(|| {
-        bad(format!("data.{name} is {}: expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII", shown(raw)))
+        bad(format!(
+            "data.{name} is {}: expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII",
+            shown(raw)
+        ))
     })
 }
 
@@ -301,10 +318,11 @@ fn optional_id<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>
 }
 
 fn text<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
-    let fits = |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
-    json_text(raw)
-        .filter(fits)
-        .ok_or_else(|| bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw))))
+    let fits =
+        |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
+    json_text(raw).filter(fits).ok_or_else(|| {
+        bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw)))
+    })
 }
 
 fn optional_text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejection> {

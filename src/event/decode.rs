@@ -78,7 +78,9 @@ impl EventKind {
     const fn source_kind(self) -> SourceKind {
         match self {
             EventKind::GenerationCompleted | EventKind::Free => SourceKind::Generation,
-            EventKind::ContractStarted | EventKind::TopupPurchased | EventKind::WalletAdjusted => SourceKind::Wallet,
+            EventKind::ContractStarted | EventKind::TopupPurchased | EventKind::WalletAdjusted => {
+                SourceKind::Wallet
+            }
         }
     }
 }
@@ -119,15 +121,23 @@ impl EventRules {
             "topup.purchased" => EventKind::TopupPurchased,
             "wallet.adjusted" => EventKind::WalletAdjusted,
             free if self.free_types.contains(free) => EventKind::Free,
-            later if NOT_YET_SUPPORTED.contains(&later) => return Err(unknown(format!("type {later}: not yet supported"))),
-            other => return Err(unknown(format!("type {other:?} is not known: see docs/events.md for those that are"))),
+            later if NOT_YET_SUPPORTED.contains(&later) => {
+                return Err(unknown(format!("type {later}: not yet supported")));
+            }
+            other => {
+                return Err(unknown(format!(
+                    "type {other:?} is not known: see docs/events.md for those that are"
+                )));
+            }
         };
         if kind.source_kind() != source_kind {
             let right = match kind.source_kind() {
                 SourceKind::Generation => "generation",
                 SourceKind::Wallet => "wallet",
             };
-            return Err(unknown(format!("type {bare} does not belong on this topic: send it to the {right} topic")));
+            return Err(unknown(format!(
+                "type {bare} does not belong on this topic: send it to the {right} topic"
+            )));
         }
         Ok(kind)
     }
@@ -162,10 +172,15 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
         return Err(Rejection::new(Reason::TooLarge, detail));
     }
     let mut envelope = envelope::read(record)?;
-    let required = |name: &str| Rejection::new(Reason::NotCloudevent, format!("attribute {name} is absent or no text"));
-    let specversion = std::mem::take(&mut envelope.specversion).text().ok_or_else(|| required("specversion"))?;
+    let required =
+        |name: &str| Rejection::new(Reason::NotCloudevent, format!("attribute {name} is absent or no text"));
+    let specversion =
+        std::mem::take(&mut envelope.specversion).text().ok_or_else(|| required("specversion"))?;
     if specversion != "1.0" {
-        return Err(Rejection::new(Reason::NotCloudevent, format!("specversion is {specversion:?}: expected \"1.0\"")));
+        return Err(Rejection::new(
+            Reason::NotCloudevent,
+            format!("specversion is {specversion:?}: expected \"1.0\""),
+        ));
     }
     let take = |attribute: &mut envelope::Attribute<'a>, name| {
         std::mem::take(attribute).text().filter(|text| !text.is_empty()).ok_or_else(|| required(name))
@@ -201,13 +216,17 @@ fn context<'a>(
         return Err(bad(format!("id is no id: expected {an_id}")));
     }
     if source.len() > SOURCE_BYTES_MAX || !source.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        return Err(bad(format!("source is malformed: expected 1 to {SOURCE_BYTES_MAX} bytes of printable ASCII")));
+        return Err(bad(format!(
+            "source is malformed: expected 1 to {SOURCE_BYTES_MAX} bytes of printable ASCII"
+        )));
     }
     let wallet_id = std::mem::take(&mut envelope.subject).text().filter(|subject| is_id(subject));
     let wallet_id = wallet_id.ok_or_else(|| bad(format!("subject is no wallet id: expected {an_id}")))?;
     let time = std::mem::take(&mut envelope.time).text();
     let time = time.as_deref().and_then(Timestamp::parse);
-    let time = time.ok_or_else(|| bad("time is no RFC 3339 date-time with an offset, like 2026-11-03T10:15:30.123Z".to_owned()))?;
+    let time = time.ok_or_else(|| {
+        bad("time is no RFC 3339 date-time with an offset, like 2026-11-03T10:15:30.123Z".to_owned())
+    })?;
     if kind != EventKind::Free && !raw_data.starts_with('{') {
         return Err(bad("data is no JSON object".to_owned()));
     }

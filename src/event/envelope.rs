@@ -75,8 +75,13 @@ pub(super) fn json_text(raw: &str) -> Option<Cow<'_, str>> {
 pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
     let content_type = record.header("content-type").map(<[u8]>::to_ascii_lowercase);
     let is_event = content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents"));
-    if is_event && content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents-batch")) {
-        return Err(Rejection::new(Reason::NotCloudevent, "batches of events are not supported: send one event per record"));
+    if is_event
+        && content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents-batch"))
+    {
+        return Err(Rejection::new(
+            Reason::NotCloudevent,
+            "batches of events are not supported: send one event per record",
+        ));
     }
     let has_attributes = record.headers.iter().any(|(name, _)| name.starts_with("ce_"));
     if has_attributes && !is_event { binary(record) } else { structured(record) }
@@ -104,9 +109,14 @@ fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejec
 /// value is JSON is asked first, for that is the earlier reason.
 fn not_an_event(text: &str, error: &serde_json::Error) -> Rejection {
     match serde_json::from_str::<IgnoredAny>(text) {
-        Err(_) if text.trim().is_empty() => Rejection::new(Reason::NotJson, "the value is empty: expected a CloudEvent as JSON"),
+        Err(_) if text.trim().is_empty() => {
+            Rejection::new(Reason::NotJson, "the value is empty: expected a CloudEvent as JSON")
+        }
         Err(syntax) => Rejection::new(Reason::NotJson, format!("the value is not JSON: {syntax}")),
-        Ok(_) => Rejection::new(Reason::NotCloudevent, format!("the value is JSON but no CloudEvent object: {error}")),
+        Ok(_) => Rejection::new(
+            Reason::NotCloudevent,
+            format!("the value is JSON but no CloudEvent object: {error}"),
+        ),
     }
 }
 
@@ -123,7 +133,10 @@ fn binary<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection
             _ => continue,
         };
         if !matches!(attribute, Attribute::Absent) {
-            return Err(Rejection::new(Reason::NotCloudevent, format!("header {name} stands twice: each attribute may stand once")));
+            return Err(Rejection::new(
+                Reason::NotCloudevent,
+                format!("header {name} stands twice: each attribute may stand once"),
+            ));
         }
         *attribute = match std::str::from_utf8(value) {
             Ok(text) => Attribute::Text(Cow::Borrowed(text)),
@@ -138,13 +151,20 @@ fn binary_data<'a>(record: &IncomingRecord<'a, '_>) -> Result<Option<&'a str>, R
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let raw: &'a RawValue = serde_json::from_str(text)
-        .map_err(|error| Rejection::new(Reason::NotJson, format!("the value (the event's data in binary mode) is not JSON: {error}")))?;
+    let raw: &'a RawValue = serde_json::from_str(text).map_err(|error| {
+        Rejection::new(
+            Reason::NotJson,
+            format!("the value (the event's data in binary mode) is not JSON: {error}"),
+        )
+    })?;
     Ok((raw.get() != "null").then_some(raw.get()))
 }
 
 fn utf8(value: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(value).map_err(|error| {
-        Rejection::new(Reason::NotJson, format!("the value is not UTF-8: the first bad byte is at {}", error.valid_up_to()))
+        Rejection::new(
+            Reason::NotJson,
+            format!("the value is not UTF-8: the first bad byte is at {}", error.valid_up_to()),
+        )
     })
 }

@@ -12,6 +12,8 @@ mod decode;
 mod envelope;
 mod identity;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub use data::{Adjusted, Completed, ContractStarted, Data, TopupPurchased};
 pub use decode::{Event, EventKind, EventRules, IncomingRecord, SourceKind, decode};

@@ -85,9 +85,18 @@ pub struct Rejection {
     pub detail: String,
 }
 
+/// Longest sentence, bytes. It goes into a header beside the record itself, and may quote what its producer wrote
+/// there: longer than this it could make a record that no broker takes.
+const DETAIL_BYTES_MAX: usize = 1_000;
+
 impl Rejection {
-    /// A rejection with its sentence.
+    /// A rejection with its sentence, cut where it is too long.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Rejection {
-        Rejection { reason, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > DETAIL_BYTES_MAX {
+            detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+            detail.push('…');
+        }
+        Rejection { reason, detail }
     }
 }

@@ -165,10 +165,7 @@ impl BookKeeper {
             wallet_count: options.wallets,
             wallets: vec![Sums::default(); options.wallets as usize],
             reasons: [0; Reason::ALL.len()],
-            totals: Books {
-                seed: options.seed,
-                ..Books::default()
-            },
+            totals: Books { seed: options.seed, ..Books::default() },
             granted: [0; Plan::ALL.len()],
             charged: [ChargedByAsset::default(); Plan::ALL.len()],
         }
@@ -180,10 +177,7 @@ impl BookKeeper {
         totals.records += 1;
         totals.usage_records += u64::from(item.source_kind == crate::event::SourceKind::Generation);
         let mut ignored = Sums::default();
-        let place = item
-            .wallet
-            .checked_sub(1)
-            .map_or(usize::MAX, |place| place as usize);
+        let place = item.wallet.checked_sub(1).map_or(usize::MAX, |place| place as usize);
         let sums = self.wallets.get_mut(place).unwrap_or(&mut ignored);
         match item.expected {
             Expected::Charged { credits } => {
@@ -244,24 +238,13 @@ impl BookKeeper {
     /// The books so far.
     pub(super) fn books(&self) -> Books {
         let mut books = self.totals.clone();
-        let counted = Reason::ALL
-            .iter()
-            .zip(self.reasons)
-            .filter(|(_, count)| *count > 0);
-        books.reasons = counted
-            .map(|(reason, count)| (reason.as_str().to_owned(), count))
-            .collect();
+        let counted = Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0);
+        books.reasons = counted.map(|(reason, count)| (reason.as_str().to_owned(), count)).collect();
         for (plan, credits) in Plan::ALL.iter().zip(self.granted) {
-            books
-                .credits
-                .granted_by_plan
-                .insert(plan.as_str().to_owned(), credits);
+            books.credits.granted_by_plan.insert(plan.as_str().to_owned(), credits);
         }
         for (plan, charged) in Plan::ALL.iter().zip(self.charged) {
-            books
-                .credits
-                .charged_by_plan
-                .insert(plan.as_str().to_owned(), charged);
+            books.credits.charged_by_plan.insert(plan.as_str().to_owned(), charged);
         }
         for (number, sums) in (1_u32..).zip(&self.wallets).filter(|(_, sums)| sums.entries > 0) {
             let book = WalletBook {
@@ -274,9 +257,7 @@ impl BookKeeper {
                 images: sums.images,
                 video_seconds: VideoMillis(sums.video_millis),
             };
-            books
-                .wallets
-                .insert(format!("{}{number:06}", self.wallet_prefix), book);
+            books.wallets.insert(format!("{}{number:06}", self.wallet_prefix), book);
         }
         books
     }

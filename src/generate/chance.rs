@@ -16,9 +16,7 @@ pub(super) struct Chance(Xoshiro256PlusPlus);
 impl Chance {
     /// The stream of one purpose under a seed.
     pub(super) fn new(seed: u64, purpose: u64) -> Chance {
-        Chance(Xoshiro256PlusPlus::seed_from_u64(
-            mix(seed) ^ mix(purpose.wrapping_mul(3)),
-        ))
+        Chance(Xoshiro256PlusPlus::seed_from_u64(mix(seed) ^ mix(purpose.wrapping_mul(3))))
     }
 
     /// A number of millionths, to be compared with shares.

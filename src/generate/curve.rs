@@ -3,9 +3,8 @@
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 
 /// How busy each hour of a UTC day is.
-const HOUR_WEIGHTS: [u64; 24] = [
-    3, 2, 2, 2, 2, 3, 5, 8, 12, 15, 16, 16, 15, 15, 16, 16, 15, 13, 11, 9, 8, 6, 5, 4,
-];
+const HOUR_WEIGHTS: [u64; 24] =
+    [3, 2, 2, 2, 2, 3, 5, 8, 12, 15, 16, 16, 15, 15, 16, 16, 15, 13, 11, 9, 8, 6, 5, 4];
 /// Steps between one event and the next that its jitter may take.
 const JITTER_STEPS: u128 = 1 << 16;
 
@@ -28,13 +27,7 @@ impl DayCurve {
             weight_total += weight(at, part_end);
             at = part_end;
         }
-        DayCurve {
-            end,
-            events,
-            part_start: start,
-            weight_before: 0,
-            weight_total,
-        }
+        DayCurve { end, events, part_start: start, weight_before: 0, weight_total }
     }
 
     /// When event number `index` happens; `index` must not fall from call to call.
@@ -47,9 +40,7 @@ impl DayCurve {
             if target < self.weight_before + part_weight {
                 let inside =
                     target.saturating_sub(self.weight_before) / u128::from(hour_weight(self.part_start));
-                return self
-                    .part_start
-                    .plus_millis(i64::try_from(inside).unwrap_or(i64::MAX));
+                return self.part_start.plus_millis(i64::try_from(inside).unwrap_or(i64::MAX));
             }
             self.weight_before += part_weight;
             self.part_start = part_end;
@@ -65,11 +56,7 @@ fn part_end(at: Timestamp, end: Timestamp) -> Timestamp {
 
 fn hour_weight(at: Timestamp) -> u64 {
     let hour = at.millis().rem_euclid(DAY_MS) / HOUR_MS;
-    usize::try_from(hour)
-        .ok()
-        .and_then(|hour| HOUR_WEIGHTS.get(hour))
-        .copied()
-        .unwrap_or(1)
+    usize::try_from(hour).ok().and_then(|hour| HOUR_WEIGHTS.get(hour)).copied().unwrap_or(1)
 }
 
 fn weight(from: Timestamp, to: Timestamp) -> u128 {

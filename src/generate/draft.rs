@@ -47,9 +47,7 @@ impl Fields {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.places
-            .iter()
-            .map(|(name, place)| (*name, self.text.get(place.clone()).unwrap_or_default()))
+        self.places.iter().map(|(name, place)| (*name, self.text.get(place.clone()).unwrap_or_default()))
     }
 
     /// Writes the fields as the inside of a JSON object; `spaced` with white space between the tokens.

@@ -141,10 +141,7 @@ impl Encoder {
         }
         attributes.string("source", format_args!("{source}"));
         attributes.string("type", format_args!("{}{name}", self.type_prefix));
-        attributes.string(
-            "subject",
-            format_args!("{}{:06}", self.wallet_prefix, item.wallet),
-        );
+        attributes.string("subject", format_args!("{}{:06}", self.wallet_prefix, item.wallet));
         attributes.string("time", format_args!("{}", item.at));
         if !item.binary {
             attributes.string("datacontenttype", format_args!("application/json"));
@@ -162,26 +159,17 @@ impl Encoder {
                 } else {
                     data.raw("images", format_args!("{images}"));
                 }
-                data.string(
-                    "model",
-                    format_args!("{}", nth(&IMAGE_MODELS, usage.model.into())),
-                );
+                data.string("model", format_args!("{}", nth(&IMAGE_MODELS, usage.model.into())));
             }
             Made::VideoMillis(millis) => {
                 data.string("job_id", format_args!("job_{:x}", usage.job));
                 data.string("asset", format_args!("video"));
                 if respelt {
-                    data.raw(
-                        "seconds",
-                        format_args!("{}.{:03}", millis / 1_000, millis % 1_000),
-                    );
+                    data.raw("seconds", format_args!("{}.{:03}", millis / 1_000, millis % 1_000));
                 } else {
                     data.raw("seconds", format_args!("{}", VideoMillis(millis)));
                 }
-                data.string(
-                    "model",
-                    format_args!("{}", nth(&VIDEO_MODELS, usage.model.into())),
-                );
+                data.string("model", format_args!("{}", nth(&VIDEO_MODELS, usage.model.into())));
             }
             Made::Free(_) => data.string("object_id", format_args!("obj_{:x}", usage.job)),
         }
@@ -220,11 +208,7 @@ impl Encoder {
                 data.string("reference", format_args!("INV-{}", business % 1_000_000));
             }
             ChangeKind::Adjustment { credits, expires_at } => {
-                let reasons: &[&str] = if credits > 0 {
-                    &GRANT_REASONS
-                } else {
-                    &DEBIT_REASONS
-                };
+                let reasons: &[&str] = if credits > 0 { &GRANT_REASONS } else { &DEBIT_REASONS };
                 data.string("adjustment_id", format_args!("adj_{business:x}"));
                 data.raw("credits", format_args!("{credits}"));
                 data.string("reason", format_args!("{}", nth(reasons, business as usize)));
@@ -255,10 +239,7 @@ impl Encoder {
     fn write_structured(&self, item: &Item, record: &mut Record) {
         // Producers may say what the value is; most do not.
         if matches!(item.body, Body::Wallet(_)) {
-            record.headers.push((
-                "content-type",
-                "application/cloudevents+json; charset=UTF-8".to_owned(),
-            ));
+            record.headers.push(("content-type", "application/cloudevents+json; charset=UTF-8".to_owned()));
         }
         let out = &mut record.value;
         out.push(b'{');
@@ -277,9 +258,7 @@ impl Encoder {
     }
 
     fn write_binary(&self, item: &Item, record: &mut Record) {
-        record
-            .headers
-            .push(("content-type", "application/json".to_owned()));
+        record.headers.push(("content-type", "application/json".to_owned()));
         for (name, raw) in self.draft.attributes.iter() {
             let header = match name {
                 "specversion" => "ce_specversion",
@@ -308,31 +287,21 @@ impl ChangeKind {
 
 /// Changes what does not count: order, offset of the time, unknown fields, escapes.
 fn respell(draft: &mut Draft, item: &Item) {
-    draft
-        .attributes
-        .set("time", format_args!("\"{}\"", spelt_time(item.at, true)));
+    draft.attributes.set("time", format_args!("\"{}\"", spelt_time(item.at, true)));
     if let (Body::Usage(_), false) = (item.body, item.binary) {
         let escaped = draft
             .attributes
             .iter()
             .find(|(name, _)| *name == "source")
             .map(|(_, raw)| raw.replace('/', "\\/"));
-        draft
-            .attributes
-            .set("source", format_args!("{}", escaped.unwrap_or_default()));
+        draft.attributes.set("source", format_args!("{}", escaped.unwrap_or_default()));
     }
     draft.attributes.string(
         "traceparent",
-        format_args!(
-            "00-{:032x}-{:016x}-01",
-            item.event_id ^ u128::from(item.wallet),
-            item.event_id >> 64
-        ),
+        format_args!("00-{:032x}-{:016x}-01", item.event_id ^ u128::from(item.wallet), item.event_id >> 64),
     );
     draft.attributes.reverse();
-    draft
-        .data
-        .raw("retry", format_args!("{{\"attempt\":2,\"hosts\":[\"a\",\"b\"]}}"));
+    draft.data.raw("retry", format_args!("{{\"attempt\":2,\"hosts\":[\"a\",\"b\"]}}"));
     draft.data.reverse();
 }
 
@@ -357,8 +326,5 @@ fn ulid(id: u128, text: &mut [u8; 26]) -> &str {
 }
 
 fn nth<'a>(names: &[&'a str], number: usize) -> &'a str {
-    names
-        .get(number % names.len().max(1))
-        .copied()
-        .unwrap_or_default()
+    names.get(number % names.len().max(1)).copied().unwrap_or_default()
 }

@@ -54,21 +54,11 @@ pub(super) struct Fault {
 }
 
 const fn fault(base: Base, reason: Reason, edit: Edit) -> Fault {
-    Fault {
-        base,
-        reason,
-        edit,
-        binary: false,
-    }
+    Fault { base, reason, edit, binary: false }
 }
 
 const fn binary(base: Base, reason: Reason, edit: Edit) -> Fault {
-    Fault {
-        base,
-        reason,
-        edit,
-        binary: true,
-    }
+    Fault { base, reason, edit, binary: true }
 }
 
 /// So far off that no clock, horizon or skew makes it good.
@@ -103,11 +93,7 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         fault(Image, NotCloudevent, Value(b"42")),
         fault(Image, NotCloudevent, Value(b"\"generation.completed\"")),
         fault(Image, NotCloudevent, Value(b"{}")),
-        fault(
-            Image,
-            NotCloudevent,
-            Value(b"{\"job_id\":\"job_7\",\"asset\":\"image\",\"images\":4}"),
-        ),
+        fault(Image, NotCloudevent, Value(b"{\"job_id\":\"job_7\",\"asset\":\"image\",\"images\":4}")),
         fault(Image, NotCloudevent, NoAttribute("specversion")),
         fault(Image, NotCloudevent, Attribute("specversion", "\"0.3\"")),
         fault(Image, NotCloudevent, Attribute("specversion", "1.0")),
@@ -116,11 +102,7 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         fault(Image, NotCloudevent, Attribute("id", "\"\"")),
         fault(Video, NotCloudevent, Attribute("source", "null")),
         fault(Video, NotCloudevent, NoAttribute("type")),
-        fault(
-            Video,
-            NotCloudevent,
-            Header("content-type", "application/cloudevents-batch+json"),
-        ),
+        fault(Video, NotCloudevent, Header("content-type", "application/cloudevents-batch+json")),
         binary(Image, NotCloudevent, NoAttribute("id")),
         binary(Image, NotCloudevent, NoAttribute("specversion")),
         binary(Image, NotCloudevent, Header("ce_id", "another")),
@@ -212,11 +194,7 @@ pub(super) const WALLET_FAULTS: &[Fault] = {
         fault(Contract, UnknownPlan, Data("plan", "\"Lite\"")),
         fault(Topup, UnknownTopup, Data("amount_usd", "99.999")),
         fault(Contract, UnknownType, Attribute("type", "\"contract.renewed\"")),
-        fault(
-            Contract,
-            UnknownType,
-            Attribute("type", "\"contract.plan_changed\""),
-        ),
+        fault(Contract, UnknownType, Attribute("type", "\"contract.plan_changed\"")),
         fault(Contract, UnknownType, Attribute("type", "\"contract.cancelled\"")),
         fault(Grant, UnknownType, Attribute("type", "\"wallet.limits_changed\"")),
         fault(Contract, MissingField, NoData("contract_id")),
@@ -264,20 +242,20 @@ impl Edit {
     pub(super) fn apply(self, draft: &mut Draft, at: Timestamp) {
         match self {
             Edit::Attribute(name, value) => draft.attributes.set(name, format_args!("{value}")),
-            Edit::LongAttribute(name, bytes) => draft
-                .attributes
-                .set(name, format_args!("\"{}\"", "x".repeat(bytes))),
+            Edit::LongAttribute(name, bytes) => {
+                draft.attributes.set(name, format_args!("\"{}\"", "x".repeat(bytes)))
+            }
             Edit::NoAttribute(name) => draft.attributes.remove(name),
             Edit::Data(name, value) => draft.data.set(name, format_args!("{value}")),
             Edit::LongData(name, bytes) => draft.data.set(name, format_args!("\"{}\"", "x".repeat(bytes))),
-            Edit::DataDays(name, days) => draft
-                .data
-                .set(name, format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
+            Edit::DataDays(name, days) => {
+                draft.data.set(name, format_args!("\"{}\"", at.plus_millis(days * DAY_MS)))
+            }
             Edit::NoData(name) => draft.data.remove(name),
             Edit::WholeData(raw) => draft.whole_data = Some(raw),
-            Edit::Days(days) => draft
-                .attributes
-                .set("time", format_args!("\"{}\"", at.plus_millis(days * DAY_MS))),
+            Edit::Days(days) => {
+                draft.attributes.set("time", format_args!("\"{}\"", at.plus_millis(days * DAY_MS)))
+            }
             Edit::Nothing | Edit::Header(..) | Edit::Value(_) | Edit::Tombstone | Edit::Half => {}
         }
     }

@@ -41,13 +41,8 @@ impl Plan {
 }
 
 /// Top-up packs: US dollars and the credits that they bring.
-pub(super) const PACKS: [(u32, i64); 5] = [
-    (100, 555),
-    (250, 1_388),
-    (500, 2_777),
-    (1_000, 5_555),
-    (2_000, 11_111),
-];
+pub(super) const PACKS: [(u32, i64); 5] =
+    [(100, 555), (250, 1_388), (500, 2_777), (1_000, 5_555), (2_000, 11_111)];
 
 /// What usage made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,18 +87,9 @@ pub(super) struct WalletChange {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ChangeKind {
-    Contract {
-        plan: Plan,
-        starts_at: Timestamp,
-    },
-    Topup {
-        amount_usd: u32,
-        credits: i64,
-    },
-    Adjustment {
-        credits: i64,
-        expires_at: Option<Timestamp>,
-    },
+    Contract { plan: Plan, starts_at: Timestamp },
+    Topup { amount_usd: u32, credits: i64 },
+    Adjustment { credits: i64, expires_at: Option<Timestamp> },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -192,13 +178,7 @@ impl Item {
     /// The same made bad.
     pub(super) fn with_fault(self, fault: &'static Fault) -> Item {
         let expected = Expected::Quarantined(fault.reason);
-        Item {
-            binary: fault.binary,
-            respelt: false,
-            fault: Some(fault),
-            expected,
-            ..self
-        }
+        Item { binary: fault.binary, respelt: false, fault: Some(fault), expected, ..self }
     }
 }
 
@@ -206,12 +186,8 @@ impl Item {
 impl From<Body> for Expected {
     fn from(body: Body) -> Expected {
         match body {
-            Body::Usage(Usage {
-                made: Made::Free(_), ..
-            }) => Expected::Free,
-            Body::Usage(usage) => Expected::Charged {
-                credits: usage.made.credits(),
-            },
+            Body::Usage(Usage { made: Made::Free(_), .. }) => Expected::Free,
+            Body::Usage(usage) => Expected::Charged { credits: usage.made.credits() },
             Body::Wallet(change) => match change.kind {
                 ChangeKind::Contract { plan, .. } => Expected::Contract(plan),
                 ChangeKind::Topup { credits, .. } => Expected::Granted { credits },

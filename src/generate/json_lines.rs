@@ -34,30 +34,20 @@ pub fn to_json_lines(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Sent, GenerateError> {
-    let sent = drive(generator, pace, progress, |record| {
-        write_line(topics, record, out)
-    })?;
+    let sent = drive(generator, pace, progress, |record| write_line(topics, record, out))?;
     out.flush()?;
     Ok(sent)
 }
 
 fn write_line(topics: &Topics, record: &Record, out: &mut dyn Write) -> Result<(), GenerateError> {
-    let (value, value_base64) = match record
-        .value()
-        .map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes))
-    {
-        None => (Some(None), None),
-        Some(Ok(text)) => (Some(Some(text)), None),
-        Some(Err(bytes)) => (None, Some(base64::encode(bytes))),
-    };
+    let (value, value_base64) =
+        match record.value().map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
+            None => (Some(None), None),
+            Some(Ok(text)) => (Some(Some(text)), None),
+            Some(Err(bytes)) => (None, Some(base64::encode(bytes))),
+        };
     let topic = topics.name(record.source_kind());
-    let line = Line {
-        topic,
-        key: record.key(),
-        headers: record.headers(),
-        value,
-        value_base64,
-    };
+    let line = Line { topic, key: record.key(), headers: record.headers(), value, value_base64 };
     serde_json::to_writer(&mut *out, &line).map_err(std::io::Error::from)?;
     out.write_all(b"\n")?;
     Ok(())

@@ -85,20 +85,12 @@ struct Sender<'a> {
 impl<'a> Sender<'a> {
     fn connect(target: &'a KafkaTarget) -> Result<Sender<'a>, GenerateError> {
         let unreachable = |error: KafkaError| target.unreachable(format!("cannot make a producer: {error}"));
-        let producer: BaseProducer<Deliveries> = target
-            .client_config()
-            .create_with_context(Deliveries::default())
-            .map_err(unreachable)?;
+        let producer: BaseProducer<Deliveries> =
+            target.client_config().create_with_context(Deliveries::default()).map_err(unreachable)?;
         let partitions = |topic: &str| partitions_of(target, &producer, topic);
         let generation_partitions = partitions(&target.topics.generation)?;
         let wallet_partitions = partitions(&target.topics.wallet)?;
-        Ok(Sender {
-            target,
-            producer,
-            generation_partitions,
-            wallet_partitions,
-            sent: 0,
-        })
+        Ok(Sender { target, producer, generation_partitions, wallet_partitions, sent: 0 })
     }
 
     fn send(&mut self, record: &Record) -> Result<(), GenerateError> {
@@ -154,15 +146,8 @@ impl<'a> Sender<'a> {
         if count == 0 {
             return Ok(());
         }
-        let first = deliveries
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        Err(GenerateError::Undelivered {
-            count,
-            first: first.unwrap_or_else(|| "no answer".to_owned()),
-        })
+        let first = deliveries.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(GenerateError::Undelivered { count, first: first.unwrap_or_else(|| "no answer".to_owned()) })
     }
 }
 
@@ -187,10 +172,7 @@ impl KafkaTarget {
     }
 
     fn unreachable(&self, detail: String) -> GenerateError {
-        GenerateError::Unreachable {
-            brokers: self.kafka.brokers.clone(),
-            detail,
-        }
+        GenerateError::Unreachable { brokers: self.kafka.brokers.clone(), detail }
     }
 }
 
@@ -212,9 +194,8 @@ fn partitions_of(
             Ok(partitions) if partitions > 0 => return Ok(partitions),
             _ if Instant::now() < deadline => std::thread::sleep(TOPIC_RETRY),
             _ => {
-                return Err(target.unreachable(format!(
-                    "topic {topic} does not exist: run `creditstream init` first"
-                )));
+                return Err(target
+                    .unreachable(format!("topic {topic} does not exist: run `creditstream init` first")));
             }
         }
     }
@@ -226,10 +207,7 @@ fn headers(record: &Record) -> Option<OwnedHeaders> {
     }
     let mut headers = OwnedHeaders::new_with_capacity(record.headers().len());
     for (key, value) in record.headers() {
-        headers = headers.insert(Header {
-            key,
-            value: Some(value.as_str()),
-        });
+        headers = headers.insert(Header { key, value: Some(value.as_str()) });
     }
     Some(headers)
 }

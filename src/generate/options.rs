@@ -102,16 +102,11 @@ impl GenerateOptions {
             ));
         }
         if !(1..=WALLETS_MAX).contains(&self.wallets) {
-            return invalid(format!(
-                "{} wallets: allowed are 1 to {WALLETS_MAX}",
-                self.wallets
-            ));
+            return invalid(format!("{} wallets: allowed are 1 to {WALLETS_MAX}", self.wallets));
         }
         let prefix_fits = |prefix: &str| {
             prefix.len() <= 64
-                && prefix
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte))
+                && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte))
         };
         if !prefix_fits(&self.wallet_prefix) || !prefix_fits(&self.type_prefix) {
             return invalid("a prefix may have up to 64 letters, digits and _-./:".to_owned());
@@ -122,10 +117,7 @@ impl GenerateOptions {
             ("late events", self.late_percent),
             ("wrong keys", self.wrong_key_percent),
             ("binary mode", self.binary_percent),
-            (
-                "duplicates, conflicts and bad records together",
-                self.unruly_percent(),
-            ),
+            ("duplicates, conflicts and bad records together", self.unruly_percent()),
         ];
         for (name, percent) in shares {
             if !(0.0..=100.0).contains(&percent) {

@@ -55,10 +55,7 @@ impl Topics {
     /// The first source topic of each kind.
     pub fn first_of(config: &TopicsConfig) -> Topics {
         let first = |names: Vec<String>| names.into_iter().next().unwrap_or_default();
-        Topics {
-            generation: first(config.generation_topics()),
-            wallet: first(config.wallet_topics()),
-        }
+        Topics { generation: first(config.generation_topics()), wallet: first(config.wallet_topics()) }
     }
 
     /// The topic of a kind.
@@ -123,12 +120,7 @@ pub(super) fn drive(
         let elapsed = begun.elapsed();
         if elapsed >= next_report {
             next_report = elapsed + PROGRESS_EVERY;
-            if progress(Progress {
-                records: sent.records,
-                records_total,
-            })
-            .is_break()
-            {
+            if progress(Progress { records: sent.records, records_total }).is_break() {
                 break;
             }
         }
@@ -145,10 +137,7 @@ pub(super) fn drive(
         sent.value_bytes += record.value().map_or(0, |value| value.len() as u64);
     }
     // Done, whatever the caller says to it.
-    let _ = progress(Progress {
-        records: sent.records,
-        records_total,
-    });
+    let _ = progress(Progress { records: sent.records, records_total });
     sent.elapsed = begun.elapsed();
     Ok(sent)
 }

@@ -73,12 +73,7 @@ impl UsagePlan {
             .map_err(|error| GenerateError::Options(format!("{} wallets: {error}", options.wallets)))?;
         Ok(UsagePlan {
             chance: Chance::new(options.seed, PURPOSE),
-            shares: Shares {
-                duplicates,
-                id_conflicts,
-                job_conflicts,
-                bad,
-            },
+            shares: Shares { duplicates, id_conflicts, job_conflicts, bad },
             zipf,
             curve: DayCurve::new(options.start, options.end, options.events),
             options: options.clone(),
@@ -127,8 +122,7 @@ impl UsagePlan {
                 && self.chance.percent(self.options.late_percent);
             if is_late {
                 let deliver_at = at.plus_millis(self.chance.between(1, LATE_MS_MAX));
-                self.delayed
-                    .push(Reverse(Delayed(deliver_at, self.planned, item)));
+                self.delayed.push(Reverse(Delayed(deliver_at, self.planned, item)));
             } else {
                 self.ready = Some((at, item));
             }
@@ -173,16 +167,10 @@ impl UsagePlan {
         match self.chance.below(100) {
             0..40 => (Made::Images(1), false),
             40..60 => (Made::Images(u32::from(ASSETS_OF_A_SHOOT)), true),
-            60..63 => (
-                Made::Images(u32::try_from(self.chance.between(2, 40)).unwrap_or(2)),
-                false,
-            ),
+            60..63 => (Made::Images(u32::try_from(self.chance.between(2, 40)).unwrap_or(2)), false),
             63..85 => {
                 let place = self.chance.below(USUAL_SECONDS.len());
-                (
-                    Made::VideoMillis(USUAL_SECONDS.get(place).map_or(8_000, |seconds| seconds * 1_000)),
-                    false,
-                )
+                (Made::VideoMillis(USUAL_SECONDS.get(place).map_or(8_000, |seconds| seconds * 1_000)), false)
             }
             85..90 => (Made::VideoMillis(self.odd_millis()), false),
             _ => (Made::Free(self.chance.below(FREE_TYPES.len()) as u8), false),
@@ -199,11 +187,8 @@ impl UsagePlan {
 
     fn good(&mut self, at: Timestamp, made: Made) -> Item {
         let wallet = self.zipf.sample(self.chance.rng()) as u32;
-        let models = if matches!(made, Made::VideoMillis(_)) {
-            VIDEO_MODELS.len()
-        } else {
-            IMAGE_MODELS.len()
-        };
+        let models =
+            if matches!(made, Made::VideoMillis(_)) { VIDEO_MODELS.len() } else { IMAGE_MODELS.len() };
         let usage = Usage {
             source: self.chance.below(SOURCES.len()) as u8,
             made,
@@ -215,9 +200,7 @@ impl UsagePlan {
             project: self.chance.below(12) as u16,
         };
         let mut item = Item::good(wallet, self.chance.event_id(at), at, Body::Usage(usage));
-        item.key = self
-            .chance
-            .key(self.options.wrong_key_percent, self.options.wallets);
+        item.key = self.chance.key(self.options.wrong_key_percent, self.options.wallets);
         item.binary = self.chance.percent(self.options.binary_percent);
         item
     }
@@ -228,19 +211,12 @@ impl UsagePlan {
             return whole;
         };
         let asset = |number| Item {
-            body: Body::Usage(Usage {
-                made: Made::Images(1),
-                asset: number,
-                ..shoot
-            }),
+            body: Body::Usage(Usage { made: Made::Images(1), asset: number, ..shoot }),
             ..whole
         };
         self.follow_ups.extend((2..=ASSETS_OF_A_SHOOT).map(asset));
         let first = asset(1);
-        Item {
-            expected: Expected::from(first.body),
-            ..first
-        }
+        Item { expected: Expected::from(first.body), ..first }
     }
 
     fn follow_up(&mut self, at: Timestamp) -> Option<Item> {
@@ -250,19 +226,12 @@ impl UsagePlan {
             (
                 self.chance.event_id(at),
                 at,
-                self.chance
-                    .key(self.options.wrong_key_percent, self.options.wallets),
+                self.chance.key(self.options.wrong_key_percent, self.options.wallets),
             )
         } else {
             (item.event_id, item.at, Key::Wallet)
         };
-        Some(Item {
-            event_id,
-            at,
-            key,
-            expected: Expected::from(item.body),
-            ..item
-        })
+        Some(Item { event_id, at, key, expected: Expected::from(item.body), ..item })
     }
 
     /// The same event again: the same bytes, or spelt differently, under any key.
@@ -274,18 +243,8 @@ impl UsagePlan {
             original.key
         };
         let respelt = self.chance.percent(40.0);
-        let binary = if respelt {
-            self.chance.one_in(4)
-        } else {
-            original.binary
-        };
-        Some(Item {
-            key,
-            respelt,
-            binary,
-            expected: Expected::Duplicate,
-            ..original
-        })
+        let binary = if respelt { self.chance.one_in(4) } else { original.binary };
+        Some(Item { key, respelt, binary, expected: Expected::Duplicate, ..original })
     }
 
     /// The source and id of an event delivered before, with another payload.
@@ -295,24 +254,12 @@ impl UsagePlan {
             return None;
         };
         let other = if self.chance.one_in(2) {
-            Usage {
-                project: usage.project + 1,
-                ..usage
-            }
+            Usage { project: usage.project + 1, ..usage }
         } else {
-            Usage {
-                job: mix(self.planned ^ mix(self.options.seed)),
-                made: Made::Images(3),
-                ..usage
-            }
+            Usage { job: mix(self.planned ^ mix(self.options.seed)), made: Made::Images(3), ..usage }
         };
         let expected = Expected::Quarantined(Reason::IdConflict);
-        Some(Item {
-            at,
-            body: Body::Usage(other),
-            expected,
-            ..original
-        })
+        Some(Item { at, body: Body::Usage(other), expected, ..original })
     }
 
     /// A job delivered before, under another event id: as it was, or as a whole where it came by assets.
@@ -321,20 +268,10 @@ impl UsagePlan {
         let Body::Usage(usage) = original.body else {
             return None;
         };
-        let asset = if self.chance.one_in(3) {
-            u8::from(usage.asset == 0)
-        } else {
-            usage.asset
-        };
+        let asset = if self.chance.one_in(3) { u8::from(usage.asset == 0) } else { usage.asset };
         let body = Body::Usage(Usage { asset, ..usage });
         let event_id = self.chance.event_id(at);
-        Some(Item {
-            at,
-            event_id,
-            body,
-            expected: Expected::Quarantined(Reason::JobConflict),
-            ..original
-        })
+        Some(Item { at, event_id, body, expected: Expected::Quarantined(Reason::JobConflict), ..original })
     }
 
     fn bad(&mut self, at: Timestamp) -> Item {
@@ -351,18 +288,12 @@ impl UsagePlan {
             item.key = Key::Wallet;
             self.follow_ups.push_back(item);
         }
-        USAGE_FAULTS
-            .get(place)
-            .map_or(item, |fault| item.with_fault(fault))
+        USAGE_FAULTS.get(place).map_or(item, |fault| item.with_fault(fault))
     }
 
     fn remembered(&mut self) -> Option<Item> {
         let number = self.chance.bits() as usize;
-        if self.chance.one_in(4) {
-            self.old.get(number)
-        } else {
-            self.recent.get(number)
-        }
+        if self.chance.one_in(4) { self.old.get(number) } else { self.recent.get(number) }
     }
 
     fn remembered_with_own_key(&mut self) -> Option<Item> {

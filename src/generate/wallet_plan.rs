@@ -49,11 +49,7 @@ impl WalletPlan {
         let mut others = planner.others;
         // Stable: an original stays before what refers to it.
         others.sort_by_key(|(deliver_at, _)| *deliver_at);
-        WalletPlan {
-            options: options.clone(),
-            next_contract: 1,
-            others: others.into_iter(),
-        }
+        WalletPlan { options: options.clone(), next_contract: 1, others: others.into_iter() }
     }
 
     /// How many items are left.
@@ -80,14 +76,8 @@ fn contract(options: &GenerateOptions, wallet: u32) -> Item {
     let at = options.start.plus_millis(announced - ANNOUNCED_MS);
     let began_ago = chance.between(ANNOUNCED_MS + 1, BEGAN_DAYS_MAX * DAY_MS);
     let starts_at = options.start.plus_millis(-began_ago);
-    let kind = ChangeKind::Contract {
-        plan: plan_of(wallet, options.wallets),
-        starts_at,
-    };
-    let body = Body::Wallet(WalletChange {
-        business: chance.bits(),
-        kind,
-    });
+    let kind = ChangeKind::Contract { plan: plan_of(wallet, options.wallets), starts_at };
+    let body = Body::Wallet(WalletChange { business: chance.bits(), kind });
     let mut item = Item::good(wallet, chance.event_id(at), at, body);
     item.key = chance.key(options.wrong_key_percent, options.wallets);
     item.binary = chance.percent(options.binary_percent);
@@ -114,17 +104,13 @@ impl Planner<'_> {
             }
             if self.chance.percent(self.options.adjustments_percent) {
                 let at = self.options.end;
-                let expires_at = self
-                    .chance
-                    .one_in(4)
-                    .then(|| at.plus_millis(EXPIRES_AFTER_DAYS * DAY_MS));
+                let expires_at = self.chance.one_in(4).then(|| at.plus_millis(EXPIRES_AFTER_DAYS * DAY_MS));
                 let up = self.chance.one_in(2);
                 let kind = if up { self.grant(expires_at) } else { self.debit() };
                 self.change(wallet, kind);
             }
         }
-        self.others
-            .extend(self.changes.iter().map(|item| (item.at, *item)));
+        self.others.extend(self.changes.iter().map(|item| (item.at, *item)));
     }
 
     fn topup(&mut self) -> ChangeKind {
@@ -135,17 +121,11 @@ impl Planner<'_> {
     }
 
     fn grant(&mut self, expires_at: Option<Timestamp>) -> ChangeKind {
-        ChangeKind::Adjustment {
-            credits: self.chance.between(1, 500),
-            expires_at,
-        }
+        ChangeKind::Adjustment { credits: self.chance.between(1, 500), expires_at }
     }
 
     fn debit(&mut self) -> ChangeKind {
-        ChangeKind::Adjustment {
-            credits: -self.chance.between(1, 200),
-            expires_at: None,
-        }
+        ChangeKind::Adjustment { credits: -self.chance.between(1, 200), expires_at: None }
     }
 
     fn change(&mut self, wallet: u32, kind: ChangeKind) {
@@ -155,33 +135,22 @@ impl Planner<'_> {
 
     fn good(&mut self, wallet: u32, kind: ChangeKind) -> Item {
         let at = self.time();
-        let body = Body::Wallet(WalletChange {
-            business: self.chance.bits(),
-            kind,
-        });
+        let body = Body::Wallet(WalletChange { business: self.chance.bits(), kind });
         let mut item = Item::good(wallet, self.chance.event_id(at), at, body);
-        item.key = self
-            .chance
-            .key(self.options.wrong_key_percent, self.options.wallets);
+        item.key = self.chance.key(self.options.wrong_key_percent, self.options.wallets);
         item.binary = self.chance.percent(self.options.binary_percent);
         item
     }
 
     fn time(&mut self) -> Timestamp {
-        Timestamp::from_millis(
-            self.chance
-                .between(self.options.start.millis(), self.options.end.millis()),
-        )
+        Timestamp::from_millis(self.chance.between(self.options.start.millis(), self.options.end.millis()))
     }
 
     /// Any good item: contracts are as likely as all others together are many.
     fn any(&mut self) -> Item {
         let wallets = self.options.wallets;
         let place = self.chance.below(wallets as usize + self.changes.len());
-        match place
-            .checked_sub(wallets as usize)
-            .and_then(|place| self.changes.get(place))
-        {
+        match place.checked_sub(wallets as usize).and_then(|place| self.changes.get(place)) {
             Some(item) => *item,
             None => contract(self.options, self.chance.wallet(wallets)),
         }
@@ -206,31 +175,16 @@ impl Planner<'_> {
 
     /// After the original: contracts were all delivered before `start`.
     fn later(&mut self, original: &Item) -> Timestamp {
-        original
-            .at
-            .max(self.options.start)
-            .plus_millis(self.chance.between(1, RESENT_MS_MAX))
+        original.at.max(self.options.start).plus_millis(self.chance.between(1, RESENT_MS_MAX))
     }
 
     fn duplicates(&mut self) {
         for _ in 0..self.share(self.options.duplicates_percent) {
             let original = self.any();
-            let key = self
-                .chance
-                .key(self.options.wrong_key_percent, self.options.wallets);
+            let key = self.chance.key(self.options.wrong_key_percent, self.options.wallets);
             let respelt = self.chance.one_in(2);
-            let binary = if respelt {
-                self.chance.one_in(4)
-            } else {
-                original.binary
-            };
-            let item = Item {
-                key,
-                respelt,
-                binary,
-                expected: Expected::Duplicate,
-                ..original
-            };
+            let binary = if respelt { self.chance.one_in(4) } else { original.binary };
+            let item = Item { key, respelt, binary, expected: Expected::Duplicate, ..original };
             let deliver_at = self.later(&original);
             self.others.push((deliver_at, item));
         }
@@ -244,21 +198,9 @@ impl Planner<'_> {
             };
             let deliver_at = self.later(&original);
             let at = original.at.plus_millis(1);
-            let event_id = if self.chance.one_in(2) {
-                original.event_id
-            } else {
-                self.chance.event_id(at)
-            };
+            let event_id = if self.chance.one_in(2) { original.event_id } else { self.chance.event_id(at) };
             let expected = Expected::Quarantined(Reason::IdConflict);
-            self.others.push((
-                deliver_at,
-                Item {
-                    at,
-                    event_id,
-                    expected,
-                    ..original
-                },
-            ));
+            self.others.push((deliver_at, Item { at, event_id, expected, ..original }));
         }
     }
 
@@ -281,10 +223,7 @@ impl Planner<'_> {
                 let Body::Wallet(change) = first.body else {
                     return None;
                 };
-                Item {
-                    key: Key::Wallet,
-                    ..self.good(first.wallet, change.kind)
-                }
+                Item { key: Key::Wallet, ..self.good(first.wallet, change.kind) }
             }
             Base::Topup => {
                 let kind = self.topup();
@@ -307,19 +246,8 @@ impl Planner<'_> {
     fn usage(&mut self, wallet: u32) -> Item {
         let at = self.time();
         let job = mix(self.chance.bits());
-        let usage = Usage {
-            source: 0,
-            made: Made::Images(1),
-            job,
-            asset: 0,
-            model: 0,
-            user: 1,
-            project: 1,
-        };
+        let usage = Usage { source: 0, made: Made::Images(1), job, asset: 0, model: 0, user: 1, project: 1 };
         let item = Item::good(wallet, self.chance.event_id(at), at, Body::Usage(usage));
-        Item {
-            source_kind: crate::event::SourceKind::Wallet,
-            ..item
-        }
+        Item { source_kind: crate::event::SourceKind::Wallet, ..item }
     }
 }

@@ -13,7 +13,7 @@ pub use clients::{Clients, KafkaConsumer, KafkaProducer, watermarks};
 pub use log::KafkaLog;
 pub use partition::partition_for;
 pub use sys::{
-    BatchTopic, GroupMetadata, OutgoingRecord, Polled, PolledConsumer, RecordView, TopicDescription, TransactionError, TransactionalProducer,
-    describe_topics, librdkafka_version, poll_events,
+    BatchTopic, GroupMetadata, OutgoingRecord, Polled, PolledConsumer, RecordView, TopicDescription,
+    TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events,
 };
 pub use topics::{TopicError, init_topics};

@@ -194,7 +194,8 @@ unsafe fn error<R>(event: &OwnedEvent) -> Polled<R> {
 unsafe fn rebalance<R>(event: &OwnedEvent) -> Polled<R> {
     // SAFETY: the list belongs to the event.
     unsafe {
-        if rd::rd_kafka_event_error(event.0) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+        if rd::rd_kafka_event_error(event.0) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
+        {
             return Polled::Revoked;
         }
         let list = rd::rd_kafka_event_topic_partition_list(event.0);
@@ -291,7 +292,10 @@ pub struct TransactionError {
     pub is_retriable: bool,
 }
 
-unsafe fn transaction_result(step: &'static str, error: *mut rd::rd_kafka_error_t) -> Result<(), TransactionError> {
+unsafe fn transaction_result(
+    step: &'static str,
+    error: *mut rd::rd_kafka_error_t,
+) -> Result<(), TransactionError> {
     if error.is_null() {
         return Ok(());
     }
@@ -350,10 +354,17 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
     ///
     /// # Errors
     /// They do not answer, or do not know it.
-    pub fn open(producer: &Arc<BaseProducer<C>>, name: &str, timeout: Duration) -> Result<BatchTopic<C>, KafkaError> {
-        let c_name = CString::new(name).map_err(|_| KafkaError::ClientCreation(format!("topic name {name:?} has a NUL")))?;
+    pub fn open(
+        producer: &Arc<BaseProducer<C>>,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<BatchTopic<C>, KafkaError> {
+        let c_name = CString::new(name)
+            .map_err(|_| KafkaError::ClientCreation(format!("topic name {name:?} has a NUL")))?;
         // SAFETY: the client lives as long as `producer`; the handle is counted.
-        let handle = unsafe { rd::rd_kafka_topic_new(producer.client().native_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+        let handle = unsafe {
+            rd::rd_kafka_topic_new(producer.client().native_ptr(), c_name.as_ptr(), std::ptr::null_mut())
+        };
         if handle.is_null() {
             return Err(KafkaError::ClientCreation(format!("topic {name:?} cannot be opened")));
         }
@@ -369,7 +380,10 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
     ///
     /// # Errors
     /// The first record's error; those before it are in the queue: abort the transaction.
-    pub fn produce<'a>(&self, records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>) -> Result<(), TransactionError> {
+    pub fn produce<'a>(
+        &self,
+        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
+    ) -> Result<(), TransactionError> {
         let failure = |code: RDKafkaErrorCode| TransactionError {
             step: "produce",
             code,
@@ -394,12 +408,15 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
         let count = i32::try_from(messages.len()).map_err(|_| failure(RDKafkaErrorCode::InvalidArgument))?;
         let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
         // SAFETY: librdkafka copies key and value (MSG_F_COPY) before it returns.
-        let queued =
-            unsafe { rd::rd_kafka_produce_batch(self.handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count) };
+        let queued = unsafe {
+            rd::rd_kafka_produce_batch(self.handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count)
+        };
         if queued == count {
             return Ok(());
         }
-        let failed = messages.iter().find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+        let failed = messages
+            .iter()
+            .find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
         Err(failure(failed.map_or(RDKafkaErrorCode::Unknown, |message| message.err.into())))
     }
 }
@@ -425,7 +442,12 @@ pub trait TransactionalProducer {
     ///
     /// # Errors
     /// Abortable where the group knows another generation by now.
-    fn send_offsets(&self, offsets: &TopicPartitionList, group: &GroupMetadata, timeout: Duration) -> Result<(), TransactionError>;
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), TransactionError>;
     /// Commits. Call [`TransactionalProducer::flush_all`] before.
     ///
     /// # Errors
@@ -452,7 +474,12 @@ impl<C: ProducerContext> TransactionalProducer for BaseProducer<C> {
     }
 
     fn begin(&self) -> Result<(), TransactionError> {
-        unsafe { transaction_result("begin_transaction", rd::rd_kafka_begin_transaction(self.client().native_ptr())) }
+        unsafe {
+            transaction_result(
+                "begin_transaction",
+                rd::rd_kafka_begin_transaction(self.client().native_ptr()),
+            )
+        }
     }
 
     fn flush_all(&self, timeout: Duration) -> Result<(), TransactionError> {
@@ -468,7 +495,10 @@ impl<C: ProducerContext> TransactionalProducer for BaseProducer<C> {
                 return Err(TransactionError {
                     step: "flush",
                     code: result.into(),
-                    message: format!("{} records were not acknowledged in {timeout:?}", self.in_flight_count()),
+                    message: format!(
+                        "{} records were not acknowledged in {timeout:?}",
+                        self.in_flight_count()
+                    ),
                     is_fatal: false,
                     requires_abort: true,
                     is_retriable: false,
@@ -477,10 +507,16 @@ impl<C: ProducerContext> TransactionalProducer for BaseProducer<C> {
         }
     }
 
-    fn send_offsets(&self, offsets: &TopicPartitionList, group: &GroupMetadata, timeout: Duration) -> Result<(), TransactionError> {
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), TransactionError> {
         unsafe {
             let client = self.client().native_ptr();
-            let error = rd::rd_kafka_send_offsets_to_transaction(client, offsets.ptr(), group.0, millis(timeout));
+            let error =
+                rd::rd_kafka_send_offsets_to_transaction(client, offsets.ptr(), group.0, millis(timeout));
             transaction_result("send_offsets_to_transaction", error)
         }
     }
@@ -573,13 +609,16 @@ unsafe fn description(topic: *const rd::rd_kafka_TopicDescription_t) -> Result<T
             let code: RDKafkaErrorCode = rd::rd_kafka_error_code(error).into();
             return match code {
                 RDKafkaErrorCode::NoError => Err(format!("topic {name}: no description")),
-                RDKafkaErrorCode::UnknownTopicOrPartition => Ok(TopicDescription { name, topic_id: String::new(), partitions: 0 }),
+                RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    Ok(TopicDescription { name, topic_id: String::new(), partitions: 0 })
+                }
                 _ => Err(format!("topic {name}: {}", text(rd::rd_kafka_error_string(error)))),
             };
         }
         let mut partitions = 0;
         rd::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
-        let topic_id = text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(topic))).to_owned();
+        let topic_id =
+            text(rd::rd_kafka_Uuid_base64str(rd::rd_kafka_TopicDescription_topic_id(topic))).to_owned();
         Ok(TopicDescription { name, topic_id, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) })
     }
 }

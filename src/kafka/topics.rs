@@ -27,7 +27,9 @@ pub enum TopicError {
     #[error("kafka: {0}")]
     Answer(String),
     /// An existing topic does not fit.
-    #[error("topic {topic} has {found} partitions, expected {expected}: set topics.shards = {found}, or use another topic name")]
+    #[error(
+        "topic {topic} has {found} partitions, expected {expected}: set topics.shards = {found}, or use another topic name"
+    )]
     Partitions {
         /// Name.
         topic: String,
@@ -51,7 +53,8 @@ struct Wanted {
 /// The cluster does not answer, or an existing topic has another number of partitions.
 pub async fn init_topics(config: &Config, clients: &Clients) -> Result<Vec<String>, TopicError> {
     let admin = clients.admin()?;
-    let sources: Vec<String> = config.topics.generation_topics().into_iter().chain(config.topics.wallet_topics()).collect();
+    let sources: Vec<String> =
+        config.topics.generation_topics().into_iter().chain(config.topics.wallet_topics()).collect();
     let shards = config.topics.shards;
     let mut created = Vec::new();
     for source in &sources {
@@ -80,7 +83,13 @@ pub async fn init_topics(config: &Config, clients: &Clients) -> Result<Vec<Strin
 
 fn own_topics(config: &Config, message_bytes: u64, source_retention_ms: i64) -> Vec<Wanted> {
     let topics = &config.topics;
-    let for_ever = || vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", "-1".to_owned()), ("retention.bytes", "-1".to_owned())];
+    let for_ever = || {
+        vec![
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", "-1".to_owned()),
+            ("retention.bytes", "-1".to_owned()),
+        ]
+    };
     let compacted = || vec![("cleanup.policy", "compact".to_owned())];
     let horizon_ms = i64::from(config.clock.horizon_days) * DAY_MS;
     let intake_ms = if source_retention_ms < 0 { -1 } else { horizon_ms.max(source_retention_ms) };
@@ -118,7 +127,9 @@ async fn create(admin: &AdminClient<KafkaLog>, config: &Config, topic: &Wanted) 
         match result {
             Ok(_) => return Ok(true),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => return Ok(false),
-            Err((name, code)) => return Err(TopicError::Answer(format!("topic {name} was not created: {code}"))),
+            Err((name, code)) => {
+                return Err(TopicError::Answer(format!("topic {name} was not created: {code}")));
+            }
         }
     }
     Ok(false)
@@ -147,9 +158,12 @@ async fn mend(admin: &AdminClient<KafkaLog>, topic: &Wanted) -> Result<(), Topic
     let mut settings = current.of_topic;
     settings.extend(topic.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     let resource = ResourceSpecifier::Topic(&topic.name);
-    let change = settings.iter().fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
+    let change =
+        settings.iter().fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
     for result in admin.alter_configs([&change], &AdminOptions::new()).await? {
-        result.map_err(|(_, code)| TopicError::Answer(format!("settings of topic {} were not altered: {code}", topic.name)))?;
+        result.map_err(|(_, code)| {
+            TopicError::Answer(format!("settings of topic {} were not altered: {code}", topic.name))
+        })?;
     }
     Ok(())
 }
@@ -163,7 +177,8 @@ async fn settings_of(admin: &AdminClient<KafkaLog>, topic: &str) -> Result<Topic
     let resource = ResourceSpecifier::Topic(topic);
     let mut settings = TopicSettings { all: BTreeMap::new(), of_topic: BTreeMap::new() };
     for result in admin.describe_configs([&resource], &AdminOptions::new()).await? {
-        let described = result.map_err(|code| TopicError::Answer(format!("settings of topic {topic}: {code}")))?;
+        let described =
+            result.map_err(|code| TopicError::Answer(format!("settings of topic {topic}: {code}")))?;
         for entry in described.entries {
             let Some(value) = entry.value else { continue };
             if entry.source == rdkafka::admin::ConfigSource::DynamicTopic {
@@ -182,7 +197,8 @@ async fn source_limits(admin: &AdminClient<KafkaLog>, sources: &[String]) -> Res
         let settings = settings_of(admin, source).await?.all;
         let max_bytes = settings.get("max.message.bytes").and_then(|value| value.parse().ok());
         bytes = bytes.max(max_bytes.unwrap_or(KAFKA_MAX_MESSAGE_BYTES));
-        let retention_ms = settings.get("retention.ms").and_then(|value| value.parse().ok()).unwrap_or(KAFKA_RETENTION_MS);
+        let retention_ms =
+            settings.get("retention.ms").and_then(|value| value.parse().ok()).unwrap_or(KAFKA_RETENTION_MS);
         retention = if retention_ms < 0 || retention < 0 { -1 } else { retention.max(retention_ms) };
     }
     Ok((bytes, retention))

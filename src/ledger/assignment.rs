@@ -27,7 +27,11 @@ impl Worker {
     ///
     /// # Errors
     /// The topics do not fit this instance, or belong to another deployment.
-    pub(super) fn take(&mut self, partitions: &[(String, i32)], heartbeat: &Heartbeat) -> Result<(), LedgerError> {
+    pub(super) fn take(
+        &mut self,
+        partitions: &[(String, i32)],
+        heartbeat: &Heartbeat,
+    ) -> Result<(), LedgerError> {
         let started = Instant::now();
         // Read now: if the group moves on while state is restored, what is computed then must not be committed.
         self.generation = GroupMetadata::read(&self.consumer).map_or(-1, |group| group.generation());
@@ -76,7 +80,9 @@ impl Worker {
         }
         let mut committed = BTreeMap::new();
         for element in self.consumer.committed_offsets(asked, REQUEST_TIMEOUT)?.elements() {
-            if let (Some(topic), Offset::Offset(offset)) = (routes.index_of(element.topic()), element.offset()) {
+            if let (Some(topic), Offset::Offset(offset)) =
+                (routes.index_of(element.topic()), element.offset())
+            {
                 committed.insert((topic, element.partition()), offset);
             }
         }
@@ -90,12 +96,20 @@ impl Worker {
             &config_hash,
             self.checkpoints.folder(),
         )?;
-        let shards = ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| (*shard, self.parked.get(shard).cloned()));
+        let shards = ids
+            .iter()
+            .filter(|(topic, _)| *topic == routes.intake())
+            .map(|(_, shard)| (*shard, self.parked.get(shard).cloned()));
         let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
         Ok((committed, restorer.restore(shards.collect(), &partitions)?))
     }
 
-    fn install(&mut self, ids: &[SourceId], committed: &BTreeMap<SourceId, i64>, restored: Restored) -> Result<(), LedgerError> {
+    fn install(
+        &mut self,
+        ids: &[SourceId],
+        committed: &BTreeMap<SourceId, i64>,
+        restored: Restored,
+    ) -> Result<(), LedgerError> {
         self.shards.clear();
         self.sources.clear();
         self.stopped.clear();
@@ -104,7 +118,7 @@ impl Worker {
         for (shard, state) in restored.shards {
             match state {
                 Ok(state) => {
-                    levels.shard(state.wallets.values(), 1);
+                    levels.shard(state.wallets.values().map(|wallet| &**wallet), 1);
                     self.shards.insert(shard, ShardSlot::new(state));
                 }
                 Err(contradiction) => self.mark_stopped(shard, &contradiction),
@@ -116,7 +130,8 @@ impl Worker {
         self.install_sources(ids, committed, &restored.partitions)?;
 
         for (shard, slot) in &mut self.shards {
-            let homes = self.sources.iter().filter(|((_, partition), source)| partition == shard && source.at_home);
+            let homes =
+                self.sources.iter().filter(|((_, partition), source)| partition == shard && source.at_home);
             slot.state.head.clock.assign(homes.map(|((topic, _), _)| *topic));
         }
         self.assign_and_pause()
@@ -159,18 +174,21 @@ impl Worker {
                 books: progress.map(|progress| progress.outcomes).unwrap_or_default(),
                 by_origin: progress.map(|progress| progress.by_origin.clone()).unwrap_or_default(),
             };
-            self.sources.insert(*id, SourceSlot {
-                topic_id: topic.topic_id.clone(),
-                partitions: topic.partitions,
-                at_home,
-                start,
-                head,
-                pending: None,
-                current: None,
-                reached_end: false,
-                end: 0,
-                last_timestamp: 0,
-            });
+            self.sources.insert(
+                *id,
+                SourceSlot {
+                    topic_id: topic.topic_id.clone(),
+                    partitions: topic.partitions,
+                    at_home,
+                    start,
+                    head,
+                    pending: None,
+                    current: None,
+                    reached_end: false,
+                    end: 0,
+                    last_timestamp: 0,
+                },
+            );
         }
         Ok(())
     }
@@ -214,7 +232,12 @@ impl Worker {
         let failed: Vec<String> = sought
             .elements()
             .iter()
-            .filter_map(|element| element.error().err().map(|error| format!("{}/{}: {error}", element.topic(), element.partition())))
+            .filter_map(|element| {
+                element
+                    .error()
+                    .err()
+                    .map(|error| format!("{}/{}: {error}", element.topic(), element.partition()))
+            })
             .collect();
         if failed.is_empty() {
             return Ok(());
@@ -232,7 +255,9 @@ impl Worker {
         let partitions: Vec<(String, i32)> = self
             .sources
             .keys()
-            .filter_map(|(topic, partition)| Some((self.setup.routes.topic(*topic)?.name.clone(), *partition)))
+            .filter_map(|(topic, partition)| {
+                Some((self.setup.routes.topic(*topic)?.name.clone(), *partition))
+            })
             .collect();
         let generation = self.generation;
         self.park();
@@ -256,7 +281,7 @@ impl Worker {
         }
         let mut levels = LevelChanges::default();
         for (shard, slot) in std::mem::take(&mut self.shards) {
-            levels.shard(slot.state.wallets.values(), -1);
+            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
             self.parked.insert(shard, slot.state);
         }
         levels.publish(&self.setup.metrics);
@@ -275,7 +300,7 @@ impl Worker {
     pub(super) fn stop_shard(&mut self, shard: i32, why: &str) -> Result<(), LedgerError> {
         if let Some(slot) = self.shards.remove(&shard) {
             let mut levels = LevelChanges::default();
-            levels.shard(slot.state.wallets.values(), -1);
+            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
             levels.publish(&self.setup.metrics);
             self.setup.metrics.shards_owned.dec();
         } else {

@@ -126,7 +126,8 @@ impl<'de> Deserialize<'de> for Books {
         let mut books = Books::default();
         for (name, count) in counts {
             let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == name);
-            let outcome = outcome.ok_or_else(|| serde::de::Error::custom(format!("{name:?} is no outcome")))?;
+            let outcome =
+                outcome.ok_or_else(|| serde::de::Error::custom(format!("{name:?} is no outcome")))?;
             if let Some(place) = books.0.get_mut(outcome as usize) {
                 *place = count;
             }

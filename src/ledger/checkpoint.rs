@@ -79,7 +79,9 @@ impl Checkpoints {
                 }
                 Some(_) => {}
                 None => {
-                    if let Some(end) = board.ledger_end(*shard).filter(|end| *end > slot.state.ledger_position) {
+                    if let Some(end) =
+                        board.ledger_end(*shard).filter(|end| *end > slot.state.ledger_position)
+                    {
                         self.samples.insert(*shard, (end, self.commits));
                     }
                 }
@@ -92,7 +94,9 @@ impl Checkpoints {
         match store::encode(state, &self.ledger_id) {
             Ok(bytes) => match writer.try_send((state.shard, bytes)) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-                Err(TrySendError::Full(_)) => debug!(shard = state.shard, "the disk is behind: checkpoint left out"),
+                Err(TrySendError::Full(_)) => {
+                    debug!(shard = state.shard, "the disk is behind: checkpoint left out")
+                }
             },
             Err(error) => warn!(%error, shard = state.shard, "the checkpoint cannot be encoded"),
         }

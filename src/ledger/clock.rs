@@ -36,7 +36,8 @@ impl ClockState {
 
     /// Forgets its sources and takes these: what a new assignment begins with.
     pub fn assign(&mut self, topics: impl IntoIterator<Item = usize>) {
-        self.sources = topics.into_iter().map(|topic| SourceClock { topic, greatest: None, at_end: false }).collect();
+        self.sources =
+            topics.into_iter().map(|topic| SourceClock { topic, greatest: None, at_end: false }).collect();
         self.all_idle_since = None;
     }
 
@@ -69,7 +70,10 @@ impl ClockState {
 
     /// The wall clock takes over when all sources have been at their end and silent for `idle_after_ms`.
     pub fn tick(&mut self, wall: Timestamp, idle_after_ms: i64) {
-        if self.all_idle_since.is_some_and(|since| wall.millis().saturating_sub(since.millis()) >= idle_after_ms) {
+        if self
+            .all_idle_since
+            .is_some_and(|since| wall.millis().saturating_sub(since.millis()) >= idle_after_ms)
+        {
             self.now = self.now.max(ShardClock(wall));
         }
     }

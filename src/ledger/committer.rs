@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 
 use super::outbox::{OutTopic, Outbox};
 use crate::config::TopicsConfig;
-use crate::kafka::{BatchTopic, Clients, KafkaLog, KafkaProducer, GroupMetadata, TransactionError, TransactionalProducer};
+use crate::kafka::{
+    BatchTopic, Clients, GroupMetadata, KafkaLog, KafkaProducer, TransactionError, TransactionalProducer,
+};
 use crate::metrics::Metrics;
 
 /// How long a commit whose outcome is not known is asked again, before the topics are.
@@ -129,7 +131,12 @@ impl Committer {
         let deadline = Instant::now() + COMMIT_PATIENCE;
         loop {
             match producer.commit(self.timeout) {
-                Err(failure) if failure.is_retriable && !failure.is_fatal && !failure.requires_abort && Instant::now() < deadline => {
+                Err(failure)
+                    if failure.is_retriable
+                        && !failure.is_fatal
+                        && !failure.requires_abort
+                        && Instant::now() < deadline =>
+                {
                     warn!(%failure, "the commit is not settled yet: asking again");
                 }
                 result => return result,
@@ -137,7 +144,11 @@ impl Committer {
         }
     }
 
-    fn produce_with_headers(&self, producer: &KafkaProducer, outbox: &Outbox) -> Result<(), TransactionError> {
+    fn produce_with_headers(
+        &self,
+        producer: &KafkaProducer,
+        outbox: &Outbox,
+    ) -> Result<(), TransactionError> {
         for record in &outbox.with_headers {
             let topic = if record.is_quarantine { &self.topics.quarantine } else { &self.topics.intake };
             let mut out: BaseRecord<'_, [u8], [u8]> =

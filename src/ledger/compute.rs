@@ -3,16 +3,18 @@
 //! Sources of one shard are merged by the event time of their heads, wallet events first on ties, each
 //! partition's order kept. Everything lands in overlays and in the outbox; the worker decides what becomes of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::batch::Batch;
+use super::batch::{Batch, RawRecord};
 use super::books::{Books, Outcome};
-use super::decoding::{Incoming, decode_batch};
+use super::decoding::{Incoming, decode_record};
 use super::outbox::{OutTopic, Outbox};
 use super::process::{Context, Tally, hand_over, passes_origin_guard, process, quarantine};
-use super::progress::{OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key};
+use super::progress::{
+    OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
+};
 use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
 use crate::event::{Reason, Rejection, SourceKind};
@@ -79,6 +81,9 @@ pub struct Computation<'c> {
     pub outbox: &'c mut Outbox,
     /// For the metrics.
     pub tally: &'c mut Tally,
+    /// Whether wallets are saved with this batch. They need not be with every one: what a snapshot does not cover
+    /// yet is folded from the ledger.
+    pub with_snapshots: bool,
 }
 
 /// A shard whose sums do not close.
@@ -89,45 +94,78 @@ pub struct ShardBreach {
     pub breach: Breach,
 }
 
-type Queue<'i, 'b> = VecDeque<&'i Incoming<'b>>;
+/// The records of one partition in a batch, decoded one ahead: the head is what the merge looks at.
+struct Stream<'b> {
+    id: SourceId,
+    is_wallet_topic: bool,
+    rest: std::vec::IntoIter<&'b RawRecord>,
+    head: Option<Incoming<'b>>,
+}
 
-impl Computation<'_> {
+impl<'c> Computation<'c> {
     /// Computes a batch. Returns the offsets to be committed.
     ///
     /// # Errors
     /// A shard whose sums do not close: nothing of the batch may be sent.
     pub fn run(&mut self, batch: &Batch) -> Result<TopicPartitionList, ShardBreach> {
-        let routes = self.routes;
-        let incoming = decode_batch(batch, routes, self.context.rules);
-        let mut queues: BTreeMap<SourceId, Queue<'_, '_>> = BTreeMap::new();
-        for record in &incoming {
-            let id = (record.record.topic, record.record.partition);
+        let mut by_source: BTreeMap<SourceId, Vec<&RawRecord>> = BTreeMap::new();
+        for record in batch.records() {
+            let id = (record.topic, record.partition);
             if self.sources.contains_key(&id) {
-                queues.entry(id).or_default().push_back(record);
+                by_source.entry(id).or_default().push(record);
             }
         }
         let shard_numbers: Vec<i32> = self.shards.keys().copied().collect();
         for shard in shard_numbers {
-            let is_of_shard = |(topic, partition): &SourceId| {
-                *partition == shard && self.sources.get(&(*topic, *partition)).is_some_and(|source| source.at_home)
-            };
-            let ids: Vec<SourceId> = queues.keys().copied().filter(is_of_shard).collect();
-            let mut streams: Vec<(SourceId, Queue<'_, '_>)> =
-                ids.into_iter().filter_map(|id| queues.remove(&id).map(|queue| (id, queue))).collect();
-            while let Some((id, record)) = pop_earliest(&mut streams, routes) {
-                self.one(id, record).map_err(|breach| ShardBreach { shard, breach })?;
-            }
+            let is_of_shard =
+                |id: &SourceId| id.1 == shard && self.sources.get(id).is_some_and(|source| source.at_home);
+            let ids: Vec<SourceId> = by_source.keys().copied().filter(is_of_shard).collect();
+            let streams =
+                ids.into_iter().filter_map(|id| by_source.remove(&id).map(|records| (id, records))).collect();
+            self.merge(batch, streams).map_err(|breach| ShardBreach { shard, breach })?;
         }
         // What is left is read here but at home nowhere: it is only handed over.
-        for (id, queue) in queues {
+        for (id, records) in by_source {
             if self.sources.get(&id).is_some_and(|source| !source.at_home) {
-                for record in queue {
-                    self.one(id, record).map_err(|breach| ShardBreach { shard: -1, breach })?;
-                }
+                self.merge(batch, vec![(id, records)]).map_err(|breach| ShardBreach { shard: -1, breach })?;
             }
         }
         self.mark_ends();
         self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
+    }
+
+    /// Processes partitions of one shard by the event time of their heads.
+    fn merge<'b>(
+        &mut self,
+        batch: &'b Batch,
+        partitions: Vec<(SourceId, Vec<&'b RawRecord>)>,
+    ) -> Result<(), Breach>
+    where
+        'c: 'b,
+    {
+        let (routes, rules) = (self.routes, self.context.rules);
+        let decode = |rest: &mut std::vec::IntoIter<&'b RawRecord>| {
+            rest.find_map(|record| decode_record(batch, record, routes, rules))
+        };
+        let is_wallet_topic = |topic: usize| {
+            routes.topic(topic).is_some_and(|topic| topic.role == TopicRole::Source(SourceKind::Wallet))
+        };
+        let mut streams: Vec<Stream<'_>> = partitions
+            .into_iter()
+            .map(|(id, records)| {
+                let mut rest = records.into_iter();
+                Stream { id, is_wallet_topic: is_wallet_topic(id.0), head: decode(&mut rest), rest }
+            })
+            .collect();
+        while let Some(earliest) =
+            streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
+        {
+            let next = decode(&mut earliest.rest);
+            let Some(record) = std::mem::replace(&mut earliest.head, next) else { break };
+            let id = earliest.id;
+            self.one(id, &record)?;
+        }
+        Ok(())
     }
 
     /// One record: skipped, quarantined, handed over or processed.
@@ -156,12 +194,17 @@ impl Computation<'_> {
         if !at_home {
             return Ok(match (&incoming.event, incoming.home) {
                 (Ok(event), Some(home)) => hand_over(incoming, event, home, self.outbox),
-                (Err(rejection), _) => quarantine(incoming, rejection, &self.context, self.outbox, self.tally),
+                (Err(rejection), _) => {
+                    quarantine(incoming, rejection, &self.context, self.outbox, self.tally)
+                }
                 (Ok(_), None) => Outcome::Skipped,
             });
         }
         let Some(slot) = self.shards.get_mut(&partition) else {
-            return Err(Breach { seq: 0, what: format!("a record of shard {partition}, which does not run here") });
+            return Err(Breach {
+                seq: 0,
+                what: format!("a record of shard {partition}, which does not run here"),
+            });
         };
         let mut view = slot.view();
         view.current.head.clock.record_read(topic);
@@ -170,9 +213,12 @@ impl Computation<'_> {
             return Ok(Outcome::Skipped);
         }
         match (&incoming.event, incoming.home) {
-            (Ok(event), Some(home)) if home != partition && !is_intake => Ok(hand_over(incoming, event, home, self.outbox)),
+            (Ok(event), Some(home)) if home != partition && !is_intake => {
+                Ok(hand_over(incoming, event, home, self.outbox))
+            }
             (Ok(_), Some(home)) if home != partition => {
-                let detail = format!("came through intake to shard {partition}, but its wallet lives in shard {home}");
+                let detail =
+                    format!("came through intake to shard {partition}, but its wallet lives in shard {home}");
                 let rejection = Rejection::new(Reason::BadValue, detail);
                 Ok(quarantine(incoming, &rejection, &self.context, self.outbox, self.tally))
             }
@@ -195,11 +241,23 @@ impl Computation<'_> {
 
     /// Wallets, positions and source offsets of everything that the batch touched.
     fn write_states(&mut self) -> Result<TopicPartitionList, Breach> {
-        for (shard, slot) in self.shards.iter() {
+        let intake = self.routes.intake();
+        for (shard, slot) in self.shards.iter_mut() {
+            if self.with_snapshots && slot.has_unsaved() {
+                slot.view().current.saves_wallets = true;
+            }
             let Some(overlay) = &slot.current else { continue };
+            // A transaction that only saves wallets sends an offset too: that is what fences a zombie.
+            if let Some(source) = self.sources.get_mut(&(intake, *shard)) {
+                source.current();
+            }
             let clock = overlay.head.clock.now();
-            for (wallet_id, wallet) in &overlay.wallets {
-                self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| encode_snapshot(wallet_id, wallet, clock, out));
+            if overlay.saves_wallets {
+                slot.for_each_unsaved(|wallet_id, wallet| {
+                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| {
+                        encode_snapshot(wallet_id, wallet, clock, out)
+                    });
+                });
             }
             let progress = ShardProgress {
                 v: PROGRESS_FORMAT,
@@ -224,25 +282,26 @@ impl Computation<'_> {
                 by_origin: head.by_origin.clone(),
             };
             let place = partition.rem_euclid(self.context.shards.max(1));
-            self.outbox.push_json(OutTopic::Progress, place, &partition_key(&topic.name, *partition), &progress)?;
-            offsets
-                .add_partition_offset(&topic.name, *partition, Offset::Offset(head.next))
-                .map_err(|error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) })?;
+            self.outbox.push_json(
+                OutTopic::Progress,
+                place,
+                &partition_key(&topic.name, *partition),
+                &progress,
+            )?;
+            offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(head.next)).map_err(
+                |error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) },
+            )?;
         }
         Ok(offsets)
     }
 }
 
-/// Takes the record whose event happened first; wallet events first on ties. What cannot be decoded goes first.
-fn pop_earliest<'i, 'b>(streams: &mut [(SourceId, Queue<'i, 'b>)], routes: &Routes) -> Option<(SourceId, &'i Incoming<'b>)> {
-    let head_key = |((topic, _), queue): &(SourceId, Queue<'i, 'b>)| {
-        let time = queue.front()?.event.as_ref().map_or(Timestamp::MIN, |event| event.time.0);
-        let is_wallet_topic = routes.topic(*topic).is_some_and(|topic| topic.role == TopicRole::Source(SourceKind::Wallet));
-        Some((time, !is_wallet_topic))
-    };
-    let (_, (id, queue)) =
-        streams.iter_mut().filter_map(|stream| Some((head_key(stream)?, stream))).min_by_key(|(key, _)| *key).map(|(key, stream)| (key, (stream.0, &mut stream.1)))?;
-    queue.pop_front().map(|record| (id, record))
+impl Stream<'_> {
+    /// The event that happened first goes first, wallet events first on ties. What cannot be decoded goes at once.
+    fn key(&self) -> (Timestamp, bool) {
+        let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
+        (event.map_or(Timestamp::MIN, |event| event.time.0), !self.is_wallet_topic)
+    }
 }
 
 fn books_of<'o>(all: &'o mut Vec<OriginBooks>, topic: &str, partition: i32) -> &'o mut Books {

@@ -1,4 +1,4 @@
-//! The records of a batch, decoded, each with the place where it was first written.
+//! A record of a batch, decoded, with the place where it was first written.
 
 use super::batch::{Batch, RawRecord};
 use super::headers;
@@ -40,12 +40,13 @@ pub struct Source<'b> {
     pub timestamp: Timestamp,
 }
 
-/// Decodes every record of a batch, in the order of polling.
-pub fn decode_batch<'b>(batch: &'b Batch, routes: &'b Routes, rules: &EventRules) -> Vec<Incoming<'b>> {
-    batch.records().iter().filter_map(|record| decode_record(batch, record, routes, rules)).collect()
-}
-
-fn decode_record<'b>(batch: &'b Batch, record: &'b RawRecord, routes: &'b Routes, rules: &EventRules) -> Option<Incoming<'b>> {
+/// Decodes a record. `None`: of a topic that is not read.
+pub fn decode_record<'b>(
+    batch: &'b Batch,
+    record: &'b RawRecord,
+    routes: &'b Routes,
+    rules: &EventRules,
+) -> Option<Incoming<'b>> {
     let topic = routes.topic(record.topic)?;
     let mut headers = batch.headers(record);
     let mut key = batch.key(record);
@@ -69,7 +70,10 @@ fn decode_record<'b>(batch: &'b Batch, record: &'b RawRecord, routes: &'b Routes
     };
     let event = match origin {
         Ok(_) => decode(&IncomingRecord { source_kind, value, headers: &headers }, rules),
-        Err(()) => Err(Rejection::new(Reason::NotCloudevent, "a record of intake without the headers that say where it came from")),
+        Err(()) => Err(Rejection::new(
+            Reason::NotCloudevent,
+            "a record of intake without the headers that say where it came from",
+        )),
     };
     let home = event.as_ref().ok().map(|event| partition_for(event.wallet_id.as_bytes(), routes.shards));
     Some(Incoming { record, key, value, headers, origin: origin.unwrap_or(here), event, home })

@@ -94,7 +94,9 @@ impl Identities {
             self.insert(key, event_memo(entry.fingerprint, entry.event_time));
         }
         if matches!(entry.entry_type, EntryType::Charged | EntryType::Refused) {
-            for (key, memo) in job_memos(wallet_id, &entry.job_id, &entry.asset_id, entry.event_time).into_iter().flatten() {
+            for (key, memo) in
+                job_memos(wallet_id, &entry.job_id, &entry.asset_id, entry.event_time).into_iter().flatten()
+            {
                 self.insert(key, memo);
             }
         }
@@ -107,7 +109,12 @@ pub fn event_memo(fingerprint: Fingerprint, event_time: Timestamp) -> Memo {
 }
 
 /// The memos of a charged (or refused) job: of the job, and of the asset where it was charged by asset.
-pub fn job_memos(wallet_id: &str, job_id: &str, asset_id: &str, event_time: Timestamp) -> [Option<(IdentityKey, Memo)>; 2] {
+pub fn job_memos(
+    wallet_id: &str,
+    job_id: &str,
+    asset_id: &str,
+    event_time: Timestamp,
+) -> [Option<(IdentityKey, Memo)>; 2] {
     let day = day(event_time);
     let job = job_key(wallet_id, job_id, "");
     if asset_id.is_empty() {

@@ -69,7 +69,13 @@ impl Outbox {
     ///
     /// # Errors
     /// A value that has no JSON: a fault of ours.
-    pub fn push_json(&mut self, topic: OutTopic, partition: i32, key: &str, value: &impl Serialize) -> Result<(), Breach> {
+    pub fn push_json(
+        &mut self,
+        topic: OutTopic,
+        partition: i32,
+        key: &str,
+        value: &impl Serialize,
+    ) -> Result<(), Breach> {
         let mut result = Ok(());
         self.push(topic, partition, key, |out| result = serde_json::to_writer(out, value));
         result.map_err(|error| Breach { seq: 0, what: format!("a {topic:?} record has no JSON: {error}") })

@@ -13,10 +13,13 @@ use super::identities::{Memo, event_memo, first_day, job_history, job_memos};
 use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
-use crate::event::{Data, Event, EventKind, EventRules, IdentityKey, Reason, Rejection, event_key, fingerprint};
+use crate::event::{
+    Data, Event, EventKind, EventRules, IdentityKey, Reason, Rejection, event_key, fingerprint,
+};
 use crate::time::{PostedAt, Timestamp};
 use crate::wallet::{
-    Breach, Cause, Command, Entry, EntryType, JobHistory, LEDGER_FORMAT, LedgerRecord, Moment, Origin, Policy, Refusal, apply,
+    Breach, Cause, Command, Entry, EntryType, JobHistory, LEDGER_FORMAT, LedgerRecord, Moment, Origin,
+    Policy, Refusal, apply,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -115,7 +118,8 @@ fn accept(
     let Some(data) = &event.data else { return Ok(Outcome::Free) };
 
     let remembers_from = first_day(view.current.head.clock.now(), &context.time);
-    let memo = |view: &ShardView<'_>, key: IdentityKey| view.memo(key).filter(|memo| memo.day >= remembers_from);
+    let memo =
+        |view: &ShardView<'_>, key: IdentityKey| view.memo(key).filter(|memo| memo.day >= remembers_from);
     let key = event_key(&event.wallet_id, &event.source, &event.id);
     let print = data.as_ref().ok().map(|data| fingerprint(event.kind, event.time, data));
     if let Some(seen) = memo(view, key) {
@@ -127,26 +131,44 @@ fn accept(
     let (data, print) = match (data, print) {
         (Ok(data), Some(print)) => (data, print),
         (Err(rejection), _) => return Err(Refusal::Rejected(rejection.clone())),
-        (Ok(_), None) => return Err(Refusal::Breach(Breach { seq: 0, what: "valid data without a fingerprint".to_owned() })),
+        (Ok(_), None) => {
+            return Err(Refusal::Breach(Breach {
+                seq: 0,
+                what: "valid data without a fingerprint".to_owned(),
+            }));
+        }
     };
     let job = match data {
-        Data::Completed(usage) => job_history(&event.wallet_id, &usage.job_id, &usage.asset_id, |key| memo(view, key)),
+        Data::Completed(usage) => {
+            job_history(&event.wallet_id, &usage.job_id, &usage.asset_id, |key| memo(view, key))
+        }
         _ => JobHistory::default(),
     };
-    let command = Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
+    let command =
+        Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
     let cause = Cause {
         event_type: event.kind.as_str(),
         source: &event.source,
         event_id: &event.id,
         fingerprint: print,
-        origin: Origin { topic: incoming.origin.topic, partition: incoming.origin.partition, offset: incoming.origin.offset },
-        moment: Moment { event_time: event.time, clock: view.current.head.clock.now(), posted_at: PostedAt(context.wall) },
+        origin: Origin {
+            topic: incoming.origin.topic,
+            partition: incoming.origin.partition,
+            offset: incoming.origin.offset,
+        },
+        moment: Moment {
+            event_time: event.time,
+            clock: view.current.head.clock.now(),
+            posted_at: PostedAt(context.wall),
+        },
     };
     let entries = post(view, event, &cause, &command, context, outbox)?;
 
     view.current.identities.insert(key, event_memo(print, event.time.0));
     if let Data::Completed(usage) = data {
-        for (key, memo) in job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0).into_iter().flatten() {
+        for (key, memo) in
+            job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0).into_iter().flatten()
+        {
             view.current.identities.insert(key, memo);
         }
     }
@@ -176,17 +198,25 @@ fn post<'a>(
     Ok(record.entries)
 }
 
-fn check_time(view: &ShardView<'_>, event: &Event<'_>, origin: &Source<'_>, context: &Context<'_>) -> Result<(), Rejection> {
+fn check_time(
+    view: &ShardView<'_>,
+    event: &Event<'_>,
+    origin: &Source<'_>,
+    context: &Context<'_>,
+) -> Result<(), Rejection> {
     let event_time = event.time.0;
     let latest = context.wall.plus_millis(context.time.max_clock_skew_ms);
     let reached = view.current.head.clock.now().0.max(origin.timestamp.min(context.wall));
     let earliest = reached.plus_millis(-context.time.horizon_ms);
     if event_time < earliest {
-        let detail = format!("time is {event_time}: before {earliest}, the horizon; book it as an adjustment");
+        let detail =
+            format!("time is {event_time}: before {earliest}, the horizon; book it as an adjustment");
         return Err(Rejection::new(Reason::TooOld, detail));
     }
     if event_time > latest {
-        let detail = format!("time is {event_time}: after {latest}, the wall clock and the allowed skew; mend the producer's clock");
+        let detail = format!(
+            "time is {event_time}: after {latest}, the wall clock and the allowed skew; mend the producer's clock"
+        );
         return Err(Rejection::new(Reason::TooFarAhead, detail));
     }
     Ok(())
@@ -203,7 +233,11 @@ fn id_conflict(event: &Event<'_>, seen: Memo, came: Option<u64>) -> Rejection {
 
 fn outcome_of(kind: EventKind, entries: &[Entry<'_>]) -> Outcome {
     match kind {
-        EventKind::GenerationCompleted if entries.iter().any(|entry| entry.entry_type == EntryType::Refused) => Outcome::Refused,
+        EventKind::GenerationCompleted
+            if entries.iter().any(|entry| entry.entry_type == EntryType::Refused) =>
+        {
+            Outcome::Refused
+        }
         EventKind::GenerationCompleted => Outcome::Charged,
         EventKind::ContractStarted => Outcome::Contract,
         EventKind::TopupPurchased => Outcome::Granted,
@@ -225,7 +259,9 @@ pub fn quarantine(
     // A record that was quarantined, replayed and is quarantined again says so once.
     let own = |(name, _): &&(&str, &[u8])| !name.starts_with("cs_");
     let with_origin = origin_headers(incoming.headers.iter().filter(own), &incoming.origin);
-    let headers = reason.into_iter().fold(with_origin, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+    let headers = reason
+        .into_iter()
+        .fold(with_origin, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
     outbox.with_headers.push(HeaderRecord {
         is_quarantine: true,
         partition: incoming.origin.partition.rem_euclid(context.shards.max(1)),
@@ -253,8 +289,13 @@ pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: 
     Outcome::HandedOver
 }
 
-fn origin_headers<'a>(own: impl Iterator<Item = &'a (&'a str, &'a [u8])>, origin: &Source<'_>) -> OwnedHeaders {
-    let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+fn origin_headers<'a>(
+    own: impl Iterator<Item = &'a (&'a str, &'a [u8])>,
+    origin: &Source<'_>,
+) -> OwnedHeaders {
+    let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(*value) })
+    });
     let (partition, offset) = (origin.partition.to_string(), origin.offset.to_string());
     let time = origin.timestamp.to_string();
     let origin = [
@@ -264,13 +305,17 @@ fn origin_headers<'a>(own: impl Iterator<Item = &'a (&'a str, &'a [u8])>, origin
         (headers::OFFSET, &offset),
         (headers::TIME, &time),
     ];
-    origin.into_iter().fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+    origin
+        .into_iter()
+        .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
 /// Whether this origin's record was processed before; remembers it if not.
 pub fn passes_origin_guard(origins: &mut Vec<OriginProgress>, origin: &Source<'_>) -> bool {
     let is_it = |known: &&mut OriginProgress| {
-        known.partition == origin.partition && known.topic == origin.topic && known.topic_id == origin.topic_id
+        known.partition == origin.partition
+            && known.topic == origin.topic
+            && known.topic_id == origin.topic_id
     };
     if let Some(known) = origins.iter_mut().find(is_it) {
         let is_new = origin.offset > known.offset;

@@ -94,19 +94,30 @@ impl<'r> Restorer<'r> {
     ///
     /// # Errors
     /// The brokers do not answer, or progress belongs to another deployment.
-    pub fn restore(&self, shards: BTreeMap<i32, Option<ShardState>>, partitions: &[i32]) -> Result<Restored, RestoreError> {
+    pub fn restore(
+        &self,
+        shards: BTreeMap<i32, Option<ShardState>>,
+        partitions: &[i32],
+    ) -> Result<Restored, RestoreError> {
         let out = &self.routes.out;
         let shard_numbers: Vec<i32> = shards.keys().copied().collect();
-        let holders: BTreeSet<i32> =
-            partitions.iter().map(|partition| partition.rem_euclid(self.routes.shards.max(1))).chain(shard_numbers.iter().copied()).collect();
+        let holders: BTreeSet<i32> = partitions
+            .iter()
+            .map(|partition| partition.rem_euclid(self.routes.shards.max(1)))
+            .chain(shard_numbers.iter().copied())
+            .collect();
         let progress_ends = self.stable_ends(&out.progress, &holders.into_iter().collect::<Vec<_>>())?;
         let wallet_ends = self.stable_ends(&out.wallets, &shard_numbers)?;
         let ledger_ends = self.stable_ends(&out.ledger, &shard_numbers)?;
 
         let (heads, partitions) = self.read_progress(&progress_ends)?;
         let mut states = self.begin(shards, &heads)?;
-        let without_any: BTreeSet<i32> = states.iter().filter(|(_, begun)| begun.needs_snapshots).map(|(shard, _)| *shard).collect();
-        self.read_snapshots(&mut states, wallet_ends.iter().filter(|end| without_any.contains(&end.partition)))?;
+        let without_any: BTreeSet<i32> =
+            states.iter().filter(|(_, begun)| begun.needs_snapshots).map(|(shard, _)| *shard).collect();
+        self.read_snapshots(
+            &mut states,
+            wallet_ends.iter().filter(|end| without_any.contains(&end.partition)),
+        )?;
         let shards = self.read_ledger(states, &ledger_ends)?;
         Ok(Restored { shards, partitions })
     }
@@ -140,11 +151,16 @@ impl<'r> Restorer<'r> {
         let (mut shards, mut partitions) = (HashMap::new(), HashMap::new());
         let mut fault = None;
         self.read(&self.routes.out.progress, ends, |record| {
-            let (Some(key), Some(value)) = (record.key.and_then(|key| std::str::from_utf8(key).ok()), record.value) else { return };
+            let (Some(key), Some(value)) =
+                (record.key.and_then(|key| std::str::from_utf8(key).ok()), record.value)
+            else {
+                return;
+            };
             let result = if key.starts_with("shard/") {
                 serde_json::from_slice(value).map(|progress| drop(shards.insert(key.to_owned(), progress)))
             } else {
-                serde_json::from_slice(value).map(|progress| drop(partitions.insert(key.to_owned(), progress)))
+                serde_json::from_slice(value)
+                    .map(|progress| drop(partitions.insert(key.to_owned(), progress)))
             };
             if let Err(error) = result {
                 fault = Some(format!("progress record {key} cannot be read: {error}"));
@@ -161,7 +177,8 @@ impl<'r> Restorer<'r> {
     ) -> Result<BTreeMap<i32, Begun>, RestoreError> {
         let mut states = BTreeMap::new();
         for (shard, kept) in shards {
-            let checkpoint = || self.store.and_then(|folder| store::load(folder, &self.routes.ledger_id, shard));
+            let checkpoint =
+                || self.store.and_then(|folder| store::load(folder, &self.routes.ledger_id, shard));
             let known = kept.or_else(checkpoint);
             let needs_snapshots = known.is_none();
             let mut state = known.unwrap_or_else(|| ShardState::empty(shard));
@@ -201,12 +218,22 @@ impl<'r> Restorer<'r> {
         let ends: Vec<Stretch> = ends.copied().collect();
         let mut fault = None;
         self.read(&self.routes.out.wallets, &ends, |record| {
-            let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else { return };
+            let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else {
+                return;
+            };
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
-                    begun.state.wallets.insert(snapshot.wallet_id.as_ref().into(), snapshot.into_wallet());
+                    begun
+                        .state
+                        .wallets
+                        .insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
                 }
-                Err(error) => fault = Some(format!("wallet snapshot {}/{} cannot be read: {error}", record.partition, record.offset)),
+                Err(error) => {
+                    fault = Some(format!(
+                        "wallet snapshot {}/{} cannot be read: {error}",
+                        record.partition, record.offset
+                    ))
+                }
             }
         })?;
         fault.map_or(Ok(()), |fault| Err(RestoreError::Refused(fault)))
@@ -247,7 +274,13 @@ impl<'r> Restorer<'r> {
                 state.ledger_position = end.to;
             }
         }
-        info!(shards = shards.len(), entries, known_before = doubles, seconds = started.elapsed().as_secs_f64(), "ledger read");
+        info!(
+            shards = shards.len(),
+            entries,
+            known_before = doubles,
+            seconds = started.elapsed().as_secs_f64(),
+            "ledger read"
+        );
         Ok(shards)
     }
 
@@ -269,9 +302,17 @@ impl<'r> Restorer<'r> {
     }
 
     /// Reads stretches of one topic to their ends.
-    fn read(&self, topic: &str, stretches: &[Stretch], mut each: impl FnMut(&RecordView<'_>)) -> Result<(), RestoreError> {
-        let mut open: BTreeMap<i32, i64> =
-            stretches.iter().filter(|stretch| stretch.from < stretch.to).map(|stretch| (stretch.partition, stretch.to)).collect();
+    fn read(
+        &self,
+        topic: &str,
+        stretches: &[Stretch],
+        mut each: impl FnMut(&RecordView<'_>),
+    ) -> Result<(), RestoreError> {
+        let mut open: BTreeMap<i32, i64> = stretches
+            .iter()
+            .filter(|stretch| stretch.from < stretch.to)
+            .map(|stretch| (stretch.partition, stretch.to))
+            .collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -306,7 +347,10 @@ impl<'r> Restorer<'r> {
                 }
             }
             if last_progress.elapsed() > STABLE_PATIENCE {
-                return Err(RestoreError::TryAgain(format!("{topic}: nothing came for {STABLE_PATIENCE:?}, {} partitions are not read to their end", open.len())));
+                return Err(RestoreError::TryAgain(format!(
+                    "{topic}: nothing came for {STABLE_PATIENCE:?}, {} partitions are not read to their end",
+                    open.len()
+                )));
             }
             if last_word.elapsed() > PROGRESS_LINE_EVERY {
                 info!(topic, records, open_partitions = open.len(), "restoring");
@@ -331,8 +375,10 @@ struct Folded {
 fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded, String> {
     let place = || format!("ledger {}/{}", record.partition, record.offset);
     let Some(value) = record.value else { return Err(format!("{}: a tombstone in the ledger", place())) };
-    let entries: LedgerRecord<'_> = serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
+    let entries: LedgerRecord<'_> =
+        serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
     let mut folded = Folded { entries: 0, doubles: 0 };
+    let mut is_beyond_snapshot = false;
     if !state.wallets.contains_key(entries.wallet_id.as_ref()) {
         state.wallets.insert(entries.wallet_id.as_ref().into(), Default::default());
     }
@@ -340,11 +386,14 @@ fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded
     for entry in &entries.entries {
         folded.entries += 1;
         match wallet.fold(entry) {
-            Ok(()) => {}
+            Ok(()) => is_beyond_snapshot = true,
             Err(FoldError::Double { .. }) => folded.doubles += 1,
             Err(error) => return Err(format!("{}: wallet {}: {error}", place(), entries.wallet_id)),
         }
         state.identities.remember_entry(&entries.wallet_id, entry);
+    }
+    if is_beyond_snapshot {
+        state.unsaved.insert(entries.wallet_id.as_ref().into());
     }
     Ok(folded)
 }

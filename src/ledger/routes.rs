@@ -53,24 +53,38 @@ impl Routes {
     ///
     /// # Errors
     /// A topic is missing, or a `credits.*` topic has another number of partitions than the ledger.
-    pub fn discover<C: ClientContext>(client: &Client<C>, config: &TopicsConfig) -> Result<Routes, LedgerError> {
-        let generation = config.generation_topics().into_iter().map(|name| (name, TopicRole::Source(SourceKind::Generation)));
-        let wallet = config.wallet_topics().into_iter().map(|name| (name, TopicRole::Source(SourceKind::Wallet)));
+    pub fn discover<C: ClientContext>(
+        client: &Client<C>,
+        config: &TopicsConfig,
+    ) -> Result<Routes, LedgerError> {
+        let generation = config
+            .generation_topics()
+            .into_iter()
+            .map(|name| (name, TopicRole::Source(SourceKind::Generation)));
+        let wallet =
+            config.wallet_topics().into_iter().map(|name| (name, TopicRole::Source(SourceKind::Wallet)));
         let read: Vec<(String, TopicRole)> =
             generation.chain(wallet).chain([(config.intake.clone(), TopicRole::Intake)]).collect();
         let own = [&config.ledger, &config.wallets, &config.progress, &config.intake];
-        let names: Vec<&str> =
-            read.iter().map(|(name, _)| name.as_str()).chain(own.iter().map(|name| name.as_str())).chain([config.quarantine.as_str()]).collect();
+        let names: Vec<&str> = read
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(own.iter().map(|name| name.as_str()))
+            .chain([config.quarantine.as_str()])
+            .collect();
         let mut unique = names.clone();
         unique.sort_unstable();
         unique.dedup();
         let found = describe_topics(client, &unique, TIMEOUT).map_err(LedgerError::Unreachable)?;
         let described = |name: &str| found.iter().find(|topic| topic.name == name && topic.partitions > 0);
         if let Some(missing) = names.iter().find(|name| described(name).is_none()) {
-            return Err(LedgerError::Setup(format!("topic {missing} does not exist: run `creditstream init`")));
+            return Err(LedgerError::Setup(format!(
+                "topic {missing} does not exist: run `creditstream init`"
+            )));
         }
         let ledger = described(&config.ledger).cloned();
-        let ledger = ledger.ok_or_else(|| LedgerError::Setup(format!("topic {} does not exist", config.ledger)))?;
+        let ledger =
+            ledger.ok_or_else(|| LedgerError::Setup(format!("topic {} does not exist", config.ledger)))?;
         for name in own {
             let partitions = described(name).map_or(0, |topic| topic.partitions);
             if partitions != ledger.partitions {
@@ -84,7 +98,12 @@ impl Routes {
             let topic = described(&name)?;
             Some(Topic { topic_id: topic.topic_id.clone(), partitions: topic.partitions, name, role })
         });
-        Ok(Routes { topics: topics.collect(), shards: ledger.partitions, out: config.clone(), ledger_id: ledger.topic_id })
+        Ok(Routes {
+            topics: topics.collect(),
+            shards: ledger.partitions,
+            out: config.clone(),
+            ledger_id: ledger.topic_id,
+        })
     }
 
     /// Index of a topic by its name.

@@ -3,19 +3,21 @@
 //! **Invariant:** [`ShardState`] holds what is committed and nothing else. A batch writes into an [`Overlay`];
 //! the next batch may read through it while it is being committed; only the commit's return merges it.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
+use super::TimeRules;
 use super::clock::ClockState;
 use super::identities::{Identities, Memo, first_day};
 use super::progress::OriginProgress;
-use super::TimeRules;
 use crate::event::IdentityKey;
 use crate::time::ShardClock;
 use crate::wallet::Wallet;
 
 /// Wallets by id.
-pub type Wallets = HashMap<Box<str>, Wallet, FxBuildHasher>;
+pub type Wallets = HashMap<Box<str>, Box<Wallet>, FxBuildHasher>;
+/// Ids of wallets.
+pub type WalletIds = HashSet<Box<str>, FxBuildHasher>;
 
 /// What is committed.
 #[derive(Clone, Debug)]
@@ -24,6 +26,9 @@ pub struct ShardState {
     pub shard: i32,
     /// Its wallets.
     pub wallets: Wallets,
+    /// Those whose latest state is not in `credits.wallets` yet. Kept through checkpoints and restores, for a
+    /// snapshot that lags behind for longer than the horizon could not be completed from the ledger's tail.
+    pub unsaved: WalletIds,
     /// Events and jobs of the horizon.
     pub identities: Identities,
     /// Clock and positions.
@@ -52,6 +57,8 @@ pub struct Overlay {
     pub identities: Identities,
     /// Clock and positions as they will be.
     pub head: ShardHead,
+    /// All unsaved wallets are written with this batch.
+    pub saves_wallets: bool,
 }
 
 /// A shard with the batches under way.
@@ -81,6 +88,7 @@ impl ShardState {
         ShardState {
             shard,
             wallets: Wallets::default(),
+            unsaved: WalletIds::default(),
             identities: Identities::default(),
             head: ShardHead { batch: 0, clock, origins: Vec::new() },
             ledger_position: 0,
@@ -101,6 +109,7 @@ impl ShardSlot {
             wallets: Wallets::default(),
             identities: Identities::default(),
             head: ShardHead { batch: before.batch + 1, ..before.clone() },
+            saves_wallets: false,
         });
         ShardView { state: &self.state, pending: self.pending.as_ref(), current }
     }
@@ -114,8 +123,14 @@ impl ShardSlot {
     /// The batch was committed: it becomes state. `each` sees every wallet before and after.
     pub fn apply(&mut self, rules: &TimeRules, mut each: impl FnMut(Option<&Wallet>, &Wallet)) {
         let Some(overlay) = self.pending.take() else { return };
+        if overlay.saves_wallets {
+            self.state.unsaved.clear();
+        }
         for (id, wallet) in overlay.wallets {
-            each(self.state.wallets.get(&id), &wallet);
+            each(self.state.wallets.get(&id).map(|before| &**before), &wallet);
+            if !overlay.saves_wallets && !self.state.unsaved.contains(&id) {
+                self.state.unsaved.insert(id.clone());
+            }
             self.state.wallets.insert(id, wallet);
         }
         self.state.identities.absorb(overlay.identities);
@@ -124,6 +139,36 @@ impl ShardSlot {
         if first_day > self.forgotten_before {
             self.state.identities.forget_before(first_day);
             self.forgotten_before = first_day;
+        }
+    }
+
+    /// Whether any wallet's latest state is not in `credits.wallets`, batches under way included.
+    pub fn has_unsaved(&self) -> bool {
+        let pending = self.pending.as_ref();
+        let saved_by_pending = pending.is_some_and(|pending| pending.saves_wallets);
+        let before = !saved_by_pending
+            && (!self.state.unsaved.is_empty() || pending.is_some_and(|pending| !pending.wallets.is_empty()));
+        before || self.current.as_ref().is_some_and(|current| !current.wallets.is_empty())
+    }
+
+    /// Every wallet that must be saved, as the batch under computation leaves it, once.
+    pub fn for_each_unsaved(&self, mut each: impl FnMut(&str, &Wallet)) {
+        let none = Wallets::default();
+        let current = self.current.as_ref().map_or(&none, |current| &current.wallets);
+        let pending = self.pending.as_ref().map_or(&none, |pending| &pending.wallets);
+        current.iter().for_each(|(id, wallet)| each(id, wallet));
+        if self.pending.as_ref().is_some_and(|pending| pending.saves_wallets) {
+            return;
+        }
+        for (id, wallet) in pending.iter().filter(|(id, _)| !current.contains_key(*id)) {
+            each(id, wallet);
+        }
+        for id in
+            self.state.unsaved.iter().filter(|id| !current.contains_key(*id) && !pending.contains_key(*id))
+        {
+            if let Some(wallet) = self.state.wallets.get(id) {
+                each(id, wallet);
+            }
         }
     }
 
@@ -144,7 +189,7 @@ impl ShardView<'_> {
     }
 
     /// A copy of the wallet as it stands, or a new one.
-    pub fn wallet(&self, id: &str) -> Wallet {
+    pub fn wallet(&self, id: &str) -> Box<Wallet> {
         let wallet = self.current.wallets.get(id);
         let wallet = wallet.or_else(|| self.pending.and_then(|pending| pending.wallets.get(id)));
         wallet.or_else(|| self.state.wallets.get(id)).cloned().unwrap_or_default()

@@ -48,12 +48,19 @@ impl From<rdkafka::error::KafkaError> for LedgerError {
 ///
 /// # Errors
 /// The cluster is away at the start, the topics do not fit, or a worker stopped.
-pub fn run(config: &Arc<Config>, pricing: Arc<Pricing>, metrics: &Metrics, health: &Health, stopping: &Arc<AtomicBool>) -> Result<(), LedgerError> {
+pub fn run(
+    config: &Arc<Config>,
+    pricing: Arc<Pricing>,
+    metrics: &Metrics,
+    health: &Health,
+    stopping: &Arc<AtomicBool>,
+) -> Result<(), LedgerError> {
     let clients = Clients::new(Arc::clone(config));
     let setup = Arc::new(prepare(config, pricing, &clients, metrics)?);
     let board = Arc::new(Board::default());
     let watcher = {
-        let (clients, setup, board, stopping) = (clients.clone(), Arc::clone(&setup), Arc::clone(&board), Arc::clone(stopping));
+        let (clients, setup, board, stopping) =
+            (clients.clone(), Arc::clone(&setup), Arc::clone(&board), Arc::clone(stopping));
         spawn("watch", move || watch(&clients, &setup.routes, &board, &setup.metrics, &stopping))?
     };
     let mut workers = Vec::new();
@@ -62,7 +69,8 @@ pub fn run(config: &Arc<Config>, pricing: Arc<Pricing>, metrics: &Metrics, healt
         let heartbeat = health.register_loop(format!("ledger worker {number}"), SILENCE_MAX);
         let readiness = health.register_component(format!("ledger worker {number}"));
         workers.push(spawn(&format!("ledger-{number}"), move || {
-            let result = Worker::start(&setup, number, &board, &stopping).and_then(|mut worker| worker.run(&heartbeat, &readiness));
+            let result = Worker::start(&setup, number, &board, &stopping)
+                .and_then(|mut worker| worker.run(&heartbeat, &readiness));
             heartbeat.finish();
             readiness.finish();
             if let Err(error) = &result {
@@ -75,7 +83,8 @@ pub fn run(config: &Arc<Config>, pricing: Arc<Pricing>, metrics: &Metrics, healt
     }
     let mut outcome = Ok(());
     for worker in workers {
-        let result = worker.join().unwrap_or_else(|_| Err(LedgerError::Stopped("a worker panicked".to_owned())));
+        let result =
+            worker.join().unwrap_or_else(|_| Err(LedgerError::Stopped("a worker panicked".to_owned())));
         outcome = outcome.and(result);
     }
     let _ = watcher.join();
@@ -83,14 +92,22 @@ pub fn run(config: &Arc<Config>, pricing: Arc<Pricing>, metrics: &Metrics, healt
     outcome
 }
 
-fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<std::thread::JoinHandle<T>, LedgerError> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, LedgerError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
         .map_err(|error| LedgerError::Stopped(format!("thread {name} cannot be started: {error}")))
 }
 
-fn prepare(config: &Arc<Config>, pricing: Arc<Pricing>, clients: &Clients, metrics: &Metrics) -> Result<Setup, LedgerError> {
+fn prepare(
+    config: &Arc<Config>,
+    pricing: Arc<Pricing>,
+    clients: &Clients,
+    metrics: &Metrics,
+) -> Result<Setup, LedgerError> {
     let time = TimeRules::new(&config.clock);
     let horizon_start = Timestamp::now().plus_millis(-time.horizon_ms);
     pricing.check_covers(horizon_start).map_err(|error| LedgerError::Setup(error.to_string()))?;

@@ -15,9 +15,9 @@ use super::identities::Memo;
 use super::shard::ShardState;
 use crate::event::IdentityKey;
 use crate::time::ShardClock;
-use crate::wallet::WalletSnapshot;
+use crate::wallet::{WalletSnapshot, encode_snapshot};
 
-const MAGIC: &[u8; 8] = b"CSCKPT01";
+const MAGIC: &[u8; 8] = b"CSCKPT02";
 const CHECKSUM_BYTES: usize = 32;
 /// Key, fingerprint, day.
 const IDENTITY_BYTES: usize = 16 + 8 + 4;
@@ -29,6 +29,7 @@ struct FileHeader {
     ledger_position: i64,
     wallets: usize,
     identities: usize,
+    unsaved: Vec<String>,
 }
 
 /// The bytes of a checkpoint of `state`, which must hold everything below `state.ledger_position`.
@@ -39,13 +40,16 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
         ledger_position: state.ledger_position,
         wallets: state.wallets.len(),
         identities: state.identities.len(),
+        unsaved: state.unsaved.iter().map(|id| id.to_string()).collect(),
     };
-    let mut bytes = Vec::with_capacity(64 + state.wallets.len() * 512 + state.identities.len() * IDENTITY_BYTES);
+    let mut bytes =
+        Vec::with_capacity(64 + state.wallets.len() * 512 + state.identities.len() * IDENTITY_BYTES);
     bytes.extend_from_slice(MAGIC);
-    put_json(&mut bytes, &header)?;
+    let header = serde_json::to_vec(&header)?;
+    put(&mut bytes, |bytes| bytes.extend_from_slice(&header));
     let clock: ShardClock = state.head.clock.now();
     for (wallet_id, wallet) in &state.wallets {
-        put_json(&mut bytes, &WalletSnapshot::of(wallet_id, wallet, clock))?;
+        put(&mut bytes, |bytes| encode_snapshot(wallet_id, wallet, clock, bytes));
     }
     for (key, memo) in state.identities.iter() {
         bytes.extend_from_slice(&key.0.to_le_bytes());
@@ -57,15 +61,15 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
     Ok(bytes)
 }
 
-fn put_json(bytes: &mut Vec<u8>, value: &impl Serialize) -> Result<(), serde_json::Error> {
+/// Appends what `encode` writes, preceded by its length.
+fn put(bytes: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
     let at = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
-    serde_json::to_writer(&mut *bytes, value)?;
+    encode(bytes);
     let length = u32::try_from(bytes.len() - at - 4).unwrap_or(u32::MAX);
     if let Some(place) = bytes.get_mut(at..at + 4) {
         place.copy_from_slice(&length.to_le_bytes());
     }
-    Ok(())
 }
 
 /// Writes a checkpoint in place of the one before.
@@ -123,10 +127,12 @@ fn decode(bytes: &[u8], ledger_id: &str, shard: i32) -> Result<ShardState, &'sta
     }
     let mut state = ShardState::empty(shard);
     state.ledger_position = header.ledger_position;
+    state.unsaved = header.unsaved.into_iter().map(String::into_boxed_str).collect();
     state.wallets.reserve(header.wallets);
     for _ in 0..header.wallets {
-        let snapshot: WalletSnapshot<'_> = serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another wallet format")?;
-        state.wallets.insert(snapshot.wallet_id.as_ref().into(), snapshot.into_wallet());
+        let snapshot: WalletSnapshot<'_> =
+            serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another wallet format")?;
+        state.wallets.insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
     }
     if rest.len() != header.identities * IDENTITY_BYTES {
         return Err("another number of identities");
@@ -163,7 +169,8 @@ mod tests {
     fn a_state() -> ShardState {
         let mut state = ShardState::empty(3);
         state.ledger_position = 42;
-        state.wallets.insert("ws_1".into(), Wallet { seq: 7, overdraft: 3, ..Wallet::default() });
+        state.wallets.insert("ws_1".into(), Box::new(Wallet { seq: 7, overdraft: 3, ..Wallet::default() }));
+        state.unsaved.insert("ws_1".into());
         state.identities.insert(IdentityKey(9), Memo { value: 8, day: 20_000 });
         state
     }
@@ -175,6 +182,7 @@ mod tests {
         let read = load(folder.path(), "ledger", 3).unwrap();
         assert_eq!(read.ledger_position, 42);
         assert_eq!(read.wallets, a_state().wallets);
+        assert_eq!(read.unsaved, a_state().unsaved);
         assert_eq!(read.identities.get(IdentityKey(9)), Some(Memo { value: 8, day: 20_000 }));
     }
 

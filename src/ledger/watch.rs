@@ -70,7 +70,13 @@ impl Board {
 }
 
 /// Watches until told to stop.
-pub fn watch(clients: &Clients, routes: &Routes, board: &Board, metrics: &Metrics, stopping: &Arc<AtomicBool>) {
+pub fn watch(
+    clients: &Clients,
+    routes: &Routes,
+    board: &Board,
+    metrics: &Metrics,
+    stopping: &Arc<AtomicBool>,
+) {
     let reader = match clients.committed_reader("watch") {
         Ok(reader) => reader,
         Err(error) => {
@@ -101,7 +107,11 @@ fn look(reader: &KafkaConsumer, routes: &Routes, board: &Board, metrics: &Metric
         let Some(topic) = routes.topic(topic) else { continue };
         let Ok((_, end)) = watermarks(reader, &topic.name, partition) else { continue };
         let lag = end.saturating_sub(position.next).max(0);
-        let age_ms = if lag == 0 { 0 } else { Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0) };
+        let age_ms = if lag == 0 {
+            0
+        } else {
+            Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0)
+        };
         let labels = ["ledger", &topic.name, &partition.to_string()];
         metrics.lag_records.with_label_values(&labels).set(lag);
         metrics.lag_seconds.with_label_values(&labels).set(age_ms as f64 / 1_000.0);

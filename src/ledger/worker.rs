@@ -28,7 +28,7 @@ use super::watch::{Board, Position};
 use crate::config::Config;
 use crate::event::EventRules;
 use crate::http::{Heartbeat, Readiness};
-use crate::kafka::{Clients, KafkaConsumer, GroupMetadata, Polled, poll_events};
+use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, poll_events};
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 use crate::wallet::Policy;
@@ -37,6 +37,8 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// A batch that aborts this often in a row is halved.
 const ABORTS_BEFORE_HALVING: u32 = 5;
+/// Latest states of wallets are written this often. A wallet that many events touch is written once for all of them.
+const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 /// What is in flight when partitions are revoked is given this long to end.
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -80,6 +82,8 @@ pub struct Worker {
     spare: Vec<Outbox>,
     events_max: usize,
     aborts: u32,
+    /// When unsaved wallets were last sent to be written.
+    saved_at: Instant,
 }
 
 /// The batch that is being committed.
@@ -125,7 +129,12 @@ impl Worker {
     ///
     /// # Errors
     /// A client cannot be made, or the brokers refuse.
-    pub fn start(setup: &Arc<Setup>, number: usize, board: &Arc<Board>, stopping: &Arc<AtomicBool>) -> Result<Worker, LedgerError> {
+    pub fn start(
+        setup: &Arc<Setup>,
+        number: usize,
+        board: &Arc<Board>,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<Worker, LedgerError> {
         let consumer = setup.clients.ledger_consumer(number)?;
         let (jobs, job_receiver) = sync_channel(1);
         let (done_sender, done) = sync_channel(1);
@@ -163,6 +172,7 @@ impl Worker {
             spare: vec![Outbox::default(), Outbox::default()],
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
+            saved_at: Instant::now(),
             setup: Arc::clone(setup),
         })
     }
@@ -187,7 +197,9 @@ impl Worker {
                     readiness.set_not_ready("partitions were revoked");
                     self.let_go();
                 }
-                Turn::Batch(Some(group)) if !batch.is_empty() => self.work(&batch, group)?,
+                Turn::Batch(Some(group)) if !batch.is_empty() || self.must_save() => {
+                    self.work(&batch, group)?
+                }
                 Turn::Batch(_) => self.idle()?,
             }
             self.checkpoints.step(&mut self.shards, &self.board);
@@ -223,7 +235,9 @@ impl Worker {
                 Polled::Record(()) => {
                     is_full = batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
                 }
-                Polled::EndOfPartition { topic, partition, offset } => self.end_of_partition(&topic, partition, offset),
+                Polled::EndOfPartition { topic, partition, offset } => {
+                    self.end_of_partition(&topic, partition, offset)
+                }
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
@@ -250,6 +264,7 @@ impl Worker {
         let setup = Arc::clone(&self.setup);
         let mut outbox = self.spare.pop().unwrap_or_default();
         let mut tally = Tally::default();
+        let with_snapshots = self.snapshots_due();
         let result = Computation {
             routes: &setup.routes,
             context: Context {
@@ -264,6 +279,7 @@ impl Worker {
             sources: &mut self.sources,
             outbox: &mut outbox,
             tally: &mut tally,
+            with_snapshots,
         }
         .run(batch);
         let flight = self.settle()?;
@@ -276,12 +292,19 @@ impl Worker {
             return Ok(());
         }
         if group.generation() < 0 || group.generation() != self.generation {
-            debug!(found = group.generation(), expected = self.generation, "the group has moved on: batch dropped");
+            debug!(
+                found = group.generation(),
+                expected = self.generation,
+                "the group has moved on: batch dropped"
+            );
             return self.rewind();
         }
         self.shards.values_mut().for_each(ShardSlot::send);
         for source in self.sources.values_mut() {
             source.pending = source.current.take();
+        }
+        if with_snapshots {
+            self.saved_at = Instant::now();
         }
         self.in_flight = Some(InFlight { tally, events: batch.len() });
         let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { outbox, offsets, group }));
@@ -289,6 +312,15 @@ impl Worker {
             Some(Ok(())) => Ok(()),
             _ => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
         }
+    }
+
+    fn snapshots_due(&self) -> bool {
+        self.saved_at.elapsed() >= SNAPSHOTS_EVERY
+    }
+
+    /// Without any record, wallets that are not saved yet are a batch of their own.
+    fn must_save(&self) -> bool {
+        self.snapshots_due() && self.in_flight.is_none() && self.shards.values().any(ShardSlot::has_unsaved)
     }
 
     /// With nothing to do: ends and silence still move the clocks.
@@ -321,7 +353,9 @@ impl Worker {
                 self.react(settled)
             }
             Err(TryRecvError::Empty) => Ok(Flight::Flying),
-            Err(TryRecvError::Disconnected) => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
+            Err(TryRecvError::Disconnected) => {
+                Err(LedgerError::Stopped("the commit thread ended".to_owned()))
+            }
         }
     }
 
@@ -330,7 +364,8 @@ impl Worker {
         if self.in_flight.is_none() {
             return Ok(Flight::Landed);
         }
-        let done = self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let done =
+            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
         let settled = self.note_result(done);
         self.react(settled)
     }
@@ -384,10 +419,16 @@ impl Worker {
                 .iter()
                 .filter_map(|((topic, partition), source)| {
                     let next = source.pending.as_ref()?.next;
-                    Some(format!("{}/{partition} before offset {next}", self.setup.routes.topic(*topic)?.name))
+                    Some(format!(
+                        "{}/{partition} before offset {next}",
+                        self.setup.routes.topic(*topic)?.name
+                    ))
                 })
                 .collect();
-            return Err(LedgerError::Stopped(format!("a single record cannot be committed: {}", places.join(", "))));
+            return Err(LedgerError::Stopped(format!(
+                "a single record cannot be committed: {}",
+                places.join(", ")
+            )));
         }
         self.events_max = (self.events_max / 2).max(1);
         Ok(())

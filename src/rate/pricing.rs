@@ -111,8 +111,8 @@ impl Pricing {
     /// # Errors
     /// Every fault that it has, each naming the place, the value and what is allowed.
     pub fn parse(text: &str) -> Result<Pricing, PricingErrors> {
-        let mut pricing: Pricing =
-            toml::from_str(text).map_err(|error| PricingErrors(vec![format!("pricing: {}", error.to_string().trim_end())]))?;
+        let mut pricing: Pricing = toml::from_str(text)
+            .map_err(|error| PricingErrors(vec![format!("pricing: {}", error.to_string().trim_end())]))?;
         pricing.rate_cards.sort_by_key(|card| card.effective_from);
         pricing.plans.sort_by_key(|set| set.effective_from);
         pricing.topups.sort_by_key(|set| set.effective_from);
@@ -200,7 +200,8 @@ impl Pricing {
 
     /// Every plan of every version, by name: the closed set of plan labels.
     pub fn plan_names(&self) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.plans.iter().flat_map(|set| set.plan.keys()).collect();
+        let names: std::collections::BTreeSet<&String> =
+            self.plans.iter().flat_map(|set| set.plan.keys()).collect();
         names.into_iter().cloned().collect()
     }
 
@@ -259,7 +260,9 @@ fn version_faults(list: &str, versions: impl Iterator<Item = Timestamp>, faults:
         if let [earlier, later] = pair
             && earlier == later
         {
-            faults.push(format!("pricing: two versions of {list} have effective_from = {earlier}: each needs its own"));
+            faults.push(format!(
+                "pricing: two versions of {list} have effective_from = {earlier}: each needs its own"
+            ));
         }
     }
 }
@@ -267,6 +270,8 @@ fn version_faults(list: &str, versions: impl Iterator<Item = Timestamp>, faults:
 fn name_faults(place: &str, name: &str, faults: &mut Vec<String>) {
     let printable = name.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable {
-        faults.push(format!("pricing: {place} {name:?}: allowed are 1 to {NAME_BYTES_MAX} bytes of printable ASCII"));
+        faults.push(format!(
+            "pricing: {place} {name:?}: allowed are 1 to {NAME_BYTES_MAX} bytes of printable ASCII"
+        ));
     }
 }

@@ -145,7 +145,12 @@ macro_rules! decimal_string {
                 exact_scaled(&text, $scale)
                     .and_then(|units| <$integer>::try_from(units).ok())
                     .map($type)
-                    .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a decimal of at most {} places", $scale)))
+                    .ok_or_else(|| {
+                        serde::de::Error::custom(format!(
+                            "{text:?} is not a decimal of at most {} places",
+                            $scale
+                        ))
+                    })
             }
         }
     };

@@ -37,7 +37,11 @@ fn the_published_plans_and_packs_are_built_in() {
 fn a_cost_is_rounded_up_once() {
     let rate = Rate(1_500_000);
     assert_eq!(Quantity::Images(3).cost(rate), Ok(5), "4.5 is 5, not 3 times 2");
-    assert_eq!(Quantity::Video(VideoMillis(1)).cost(Rate(3_000_000)), Ok(1), "a thousandth of a second still costs");
+    assert_eq!(
+        Quantity::Video(VideoMillis(1)).cost(Rate(3_000_000)),
+        Ok(1),
+        "a thousandth of a second still costs"
+    );
     assert_eq!(Quantity::Video(VideoMillis(8_334)).cost(Rate(3_000_000)), Ok(26), "25.002");
     assert_eq!(Quantity::Images(5).cost(Rate(0)), Ok(0));
     assert!(Quantity::Video(VideoMillis(u64::MAX)).cost(Rate(u64::MAX)).is_err());
@@ -93,7 +97,9 @@ fn every_fault_of_a_pricing_file_is_named() {
     )
     .unwrap_err()
     .to_string();
-    for expected in ["two versions of rate_card", "rate_card.id", "credits_per_month = -5", "topups is missing"] {
+    for expected in
+        ["two versions of rate_card", "rate_card.id", "credits_per_month = -5", "topups is missing"]
+    {
         assert!(faults.contains(expected), "{expected} not in:\n{faults}");
     }
     let syntax = Pricing::parse("[[rate_card]]\nid = \"x\"\nprice = 3").unwrap_err().to_string();
@@ -105,7 +111,9 @@ fn every_fault_of_a_pricing_file_is_named() {
 fn versions_ahead_of_the_clock_do_not_change_the_hash() {
     let now = Timestamp::parse("2026-11-03T00:00:00Z").unwrap();
     let base = include_str!("../../config/pricing.toml");
-    let ahead = format!("{base}\n[[rate_card]]\nid=\"n\"\neffective_from=\"2027-01-01T00:00:00Z\"\nrates.image.credits=\"2\"\nrates.video.credits=\"3\"\n");
+    let ahead = format!(
+        "{base}\n[[rate_card]]\nid=\"n\"\neffective_from=\"2027-01-01T00:00:00Z\"\nrates.image.credits=\"2\"\nrates.video.credits=\"3\"\n"
+    );
     let hash = |text: &str, clock| Pricing::parse(text).unwrap().hash_up_to(clock, [10, 20, 30]);
     assert_eq!(hash(base, now), hash(&ahead, now));
     let later = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();

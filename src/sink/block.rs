@@ -62,15 +62,8 @@ pub struct Block {
 #[derive(Debug)]
 enum Values {
     Plain(Vec<u8>),
-    Nullable {
-        is_null: Vec<u8>,
-        values: Vec<u8>,
-    },
-    List {
-        ends: Vec<u8>,
-        length: u64,
-        fields: Vec<Values>,
-    },
+    Nullable { is_null: Vec<u8>, values: Vec<u8> },
+    List { ends: Vec<u8>, length: u64, fields: Vec<Values> },
 }
 
 /// Writes the columns of one row, in the order of the schema.
@@ -108,20 +101,17 @@ impl Kind {
 }
 
 fn tuple_list(fields: &[(&str, Kind)], spelling: fn(Kind) -> String) -> String {
-    let fields: Vec<String> = fields
-        .iter()
-        .map(|(name, kind)| format!("{name} {}", spelling(*kind)))
-        .collect();
+    let fields: Vec<String> =
+        fields.iter().map(|(name, kind)| format!("{name} {}", spelling(*kind))).collect();
     format!("Array(Tuple({}))", fields.join(", "))
 }
 
 impl Values {
     fn new(kind: Kind) -> Values {
         match kind {
-            Kind::TimeOrNull | Kind::DayOrNull => Values::Nullable {
-                is_null: Vec::new(),
-                values: Vec::new(),
-            },
+            Kind::TimeOrNull | Kind::DayOrNull => {
+                Values::Nullable { is_null: Vec::new(), values: Vec::new() }
+            }
             Kind::List(fields) => Values::List {
                 ends: Vec::new(),
                 length: 0,
@@ -191,16 +181,8 @@ impl Values {
 impl Block {
     /// No rows yet.
     pub fn new(schema: &'static Schema) -> Block {
-        let columns = schema
-            .columns
-            .iter()
-            .map(|(_, kind)| Values::new(*kind))
-            .collect();
-        Block {
-            schema,
-            columns,
-            rows: 0,
-        }
+        let columns = schema.columns.iter().map(|(_, kind)| Values::new(*kind)).collect();
+        Block { schema, columns, rows: 0 }
     }
 
     /// The table that the rows are for.
@@ -216,9 +198,7 @@ impl Block {
     /// Begins a row; all its columns must be written, then [`RowWriter::end`] called.
     pub fn row(&mut self) -> RowWriter<'_> {
         self.rows += 1;
-        RowWriter {
-            columns: self.schema.columns.iter().zip(self.columns.iter_mut()),
-        }
+        RowWriter { columns: self.schema.columns.iter().zip(self.columns.iter_mut()) }
     }
 
     /// The block as Native has it: the same rows give the same bytes.
@@ -258,14 +238,12 @@ impl RowWriter<'_> {
 
     /// A `String` or `LowCardinality(String)`.
     pub fn text(&mut self, name: &'static str, value: &str) {
-        self.next(name, |kind| matches!(kind, Kind::Text | Kind::Name))
-            .put_text(value);
+        self.next(name, |kind| matches!(kind, Kind::Text | Kind::Name)).put_text(value);
     }
 
     /// A `DateTime64(3)`.
     pub fn time(&mut self, name: &'static str, value: Timestamp) {
-        self.next(name, |kind| kind == Kind::Time)
-            .put(&value.millis().to_le_bytes());
+        self.next(name, |kind| kind == Kind::Time).put(&value.millis().to_le_bytes());
     }
 
     /// A `Nullable(DateTime64(3))`.
@@ -288,19 +266,13 @@ impl RowWriter<'_> {
 
     /// A `Decimal` of at most 9 digits: a count of its last place.
     pub fn decimal32(&mut self, name: &'static str, units: i32) {
-        self.next(
-            name,
-            |kind| matches!(kind, Kind::Decimal(digits, _) if digits <= 9),
-        )
-        .put(&units.to_le_bytes());
+        self.next(name, |kind| matches!(kind, Kind::Decimal(digits, _) if digits <= 9))
+            .put(&units.to_le_bytes());
     }
 
     /// A `Decimal` of 10 to 18 digits: a count of its last place.
     pub fn decimal64(&mut self, name: &'static str, units: i64) {
-        let column = self.next(
-            name,
-            |kind| matches!(kind, Kind::Decimal(digits, _) if digits > 9),
-        );
+        let column = self.next(name, |kind| matches!(kind, Kind::Decimal(digits, _) if digits > 9));
         column.put(&units.to_le_bytes());
     }
 
@@ -317,9 +289,7 @@ impl RowWriter<'_> {
             unreachable!("{name} is declared as a list");
         };
         for item in items {
-            let mut writer = RowWriter {
-                columns: kinds.iter().zip(fields.iter_mut()),
-            };
+            let mut writer = RowWriter { columns: kinds.iter().zip(fields.iter_mut()) };
             write(&mut writer, item);
             writer.end();
             *length += 1;
@@ -329,10 +299,7 @@ impl RowWriter<'_> {
 
     /// Ends the row.
     pub fn end(mut self) {
-        debug_assert!(
-            self.columns.next().is_none(),
-            "a row has a value for every column"
-        );
+        debug_assert!(self.columns.next().is_none(), "a row has a value for every column");
     }
 
     fn next(&mut self, name: &'static str, is_right: impl Fn(Kind) -> bool) -> &mut Values {
@@ -343,10 +310,7 @@ impl RowWriter<'_> {
     }
 
     fn take(&mut self) -> (&'static str, Kind, &mut Values) {
-        let ((name, kind), values) = self
-            .columns
-            .next()
-            .expect("a row has no more values than columns");
+        let ((name, kind), values) = self.columns.next().expect("a row has no more values than columns");
         (name, *kind, values)
     }
 }

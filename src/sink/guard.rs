@@ -109,11 +109,7 @@ impl FoldGuard {
     /// # Errors
     /// Where entries are missing, or stand in another order than before.
     pub fn check(&mut self, wallet_id: &str, seq: u64, offset: i64) -> Result<Verdict, Contradiction> {
-        let position = self
-            .wallets
-            .get(wallet_id)
-            .copied()
-            .unwrap_or(Position::Learnt(None));
+        let position = self.wallets.get(wallet_id).copied().unwrap_or(Position::Learnt(None));
         let (verdict, last_seq) = match position {
             Position::Learnt(None) => next(wallet_id, 0, seq)?,
             Position::Learnt(Some(stored)) => resume(wallet_id, stored, seq, offset)?,
@@ -136,11 +132,7 @@ fn next(wallet_id: &str, last_seq: u64, seq: u64) -> Result<(Verdict, u64), Cont
     }
     let expected = last_seq.saturating_add(1);
     if seq > expected {
-        return Err(Contradiction::Gap {
-            wallet_id: wallet_id.to_owned(),
-            expected,
-            seq,
-        });
+        return Err(Contradiction::Gap { wallet_id: wallet_id.to_owned(), expected, seq });
     }
     Ok((Verdict::Counts, seq))
 }
@@ -174,11 +166,7 @@ mod tests {
             guard.learn("ws_1", stored);
         }
         for (seq, offset, verdict) in entries {
-            assert_eq!(
-                guard.check("ws_1", *seq, *offset),
-                Ok(*verdict),
-                "seq {seq} at {offset}"
-            );
+            assert_eq!(guard.check("ws_1", *seq, *offset), Ok(*verdict), "seq {seq} at {offset}");
         }
         guard
     }
@@ -187,68 +175,31 @@ mod tests {
 
     #[test]
     fn a_new_wallet_begins_at_1_and_a_second_copy_is_passed_over() {
-        run(
-            None,
-            &[
-                (1, 10, Counts),
-                (2, 10, Counts),
-                (2, 12, Double),
-                (1, 13, Double),
-                (3, 14, Counts),
-            ],
-        );
+        run(None, &[(1, 10, Counts), (2, 10, Counts), (2, 12, Double), (1, 13, Double), (3, 14, Counts)]);
     }
 
     #[test]
     fn after_a_restart_entries_are_written_again_but_their_doubles_are_not() {
-        let stored = Some(Stored {
-            seq: 6,
-            ledger_offset: 30,
-        });
-        run(
-            stored,
-            &[(5, 10, Counts), (5, 20, Double), (6, 30, Counts), (7, 31, Counts)],
-        );
+        let stored = Some(Stored { seq: 6, ledger_offset: 30 });
+        run(stored, &[(5, 10, Counts), (5, 20, Double), (6, 30, Counts), (7, 31, Counts)]);
         run(stored, &[(7, 31, Counts)]);
         run(stored, &[(6, 31, Double), (7, 32, Counts)]);
     }
 
     #[test]
     fn a_gap_is_a_contradiction() {
-        let gap = |expected, seq| {
-            Err(Contradiction::Gap {
-                wallet_id: "ws_1".to_owned(),
-                expected,
-                seq,
-            })
-        };
+        let gap = |expected, seq| Err(Contradiction::Gap { wallet_id: "ws_1".to_owned(), expected, seq });
         assert_eq!(run(None, &[(1, 1, Counts)]).check("ws_1", 3, 2), gap(2, 3));
         assert_eq!(run(None, &[]).check("ws_1", 2, 2), gap(1, 2));
-        let stored = Some(Stored {
-            seq: 6,
-            ledger_offset: 30,
-        });
+        let stored = Some(Stored { seq: 6, ledger_offset: 30 });
         assert_eq!(run(stored, &[]).check("ws_1", 8, 31), gap(7, 8));
         assert_eq!(run(stored, &[(4, 9, Counts)]).check("ws_1", 6, 10), gap(5, 6));
     }
 
     #[test]
     fn a_ledger_that_was_made_anew_is_a_contradiction() {
-        let stored = Some(Stored {
-            seq: 6,
-            ledger_offset: 30,
-        });
+        let stored = Some(Stored { seq: 6, ledger_offset: 30 });
         let result = run(stored, &[]).check("ws_1", 7, 3);
-        assert!(
-            matches!(
-                result,
-                Err(Contradiction::OtherLedger {
-                    seq: 7,
-                    offset: 3,
-                    ..
-                })
-            ),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Contradiction::OtherLedger { seq: 7, offset: 3, .. })), "{result:?}");
     }
 }

@@ -79,13 +79,7 @@ pub struct FrozenInsert {
 
 impl fmt::Debug for FrozenInsert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} rows for {} in {} bytes",
-            self.rows,
-            self.schema.table,
-            self.body.len()
-        )
+        write!(f, "{} rows for {} in {} bytes", self.rows, self.schema.table, self.body.len())
     }
 }
 
@@ -138,11 +132,7 @@ impl ClickHouseError {
             return None;
         };
         let digits = text.split_once("Code: ")?.1;
-        digits
-            .split(|letter: char| !letter.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
+        digits.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
     }
 
     /// What it calls for.
@@ -196,11 +186,7 @@ impl FrozenInsert {
         let columns: Vec<&str> = schema.columns.iter().map(|(name, _)| *name).collect();
         FrozenInsert {
             schema,
-            sql: format!(
-                "INSERT INTO {} ({}) FORMAT Native",
-                schema.table,
-                columns.join(", ")
-            ),
+            sql: format!("INSERT INTO {} ({}) FORMAT Native", schema.table, columns.join(", ")),
             body: Bytes::from(block.to_bytes()),
             rows: block.rows(),
         }
@@ -242,8 +228,7 @@ impl ClickHouse {
     /// # Errors
     /// Only where trying again is no use.
     pub async fn insert(&self, insert: &FrozenInsert) -> Result<(), Refused> {
-        self.until_done(|| insert.table(), || self.try_insert(insert))
-            .await
+        self.until_done(|| insert.table(), || self.try_insert(insert)).await
     }
 
     /// One try.
@@ -267,10 +252,7 @@ impl ClickHouse {
             .clickhouse_insert_duration_seconds
             .with_label_values(table)
             .observe(begun.elapsed().as_secs_f64());
-        self.metrics
-            .clickhouse_rows
-            .with_label_values(table)
-            .inc_by(insert.rows);
+        self.metrics.clickhouse_rows.with_label_values(table).inc_by(insert.rows);
         Ok(())
     }
 
@@ -299,15 +281,8 @@ impl ClickHouse {
              FROM ledger_entries WHERE wallet_id IN ? GROUP BY wallet_id",
         );
         let rows: Vec<LastEntry> = bounded(self.request_timeout, query.bind(wallets).fetch_all()).await?;
-        let stored = |row: LastEntry| {
-            (
-                row.wallet_id,
-                Stored {
-                    seq: row.last_seq,
-                    ledger_offset: row.last_offset,
-                },
-            )
-        };
+        let stored =
+            |row: LastEntry| (row.wallet_id, Stored { seq: row.last_seq, ledger_offset: row.last_offset });
         Ok(rows.into_iter().map(stored).collect())
     }
 
@@ -330,15 +305,9 @@ impl ClickHouse {
                 Err(error) => error,
             };
             let kind = error.kind();
-            self.metrics
-                .clickhouse_errors
-                .with_label_values(&[kind.as_str()])
-                .inc();
+            self.metrics.clickhouse_errors.with_label_values(&[kind.as_str()]).inc();
             if kind == ErrorKind::Permanent {
-                return Err(Refused {
-                    what: what().to_owned(),
-                    source: error,
-                });
+                return Err(Refused { what: what().to_owned(), source: error });
             }
             let pause = pauses.next().unwrap_or(self.retry_max);
             tracing::warn!(

@@ -26,11 +26,8 @@ pub struct Migration {
 }
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_tables",
-    sql: include_str!("../../migrations/0001_tables.sql"),
-}];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "0001_tables", sql: include_str!("../../migrations/0001_tables.sql") }];
 
 /// Which migrations there are; made on the first use of a database.
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (\
@@ -128,10 +125,7 @@ pub async fn migrate_with(
 ) -> Result<MigrationReport, MigrationError> {
     let server = Session::new(config, None);
     server
-        .run(
-            "create the database",
-            &format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database),
-        )
+        .run("create the database", &format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database))
         .await?;
     let database = Session::new(config, Some(&config.database));
     database.run("create schema_migrations", RECORDS).await?;
@@ -145,9 +139,7 @@ pub async fn migrate_with(
             continue;
         }
         for statement in migration.statements() {
-            database
-                .run(&format!("apply migration {}", migration.name), &statement)
-                .await?;
+            database.run(&format!("apply migration {}", migration.name), &statement).await?;
         }
         database.record(migration).await?;
         tracing::info!(migration = migration.name, database = config.database, "applied");
@@ -167,11 +159,7 @@ fn check_recorded(
                 database: config.database.clone(),
                 version: *version,
                 name: recorded.name.clone(),
-                known: migrations
-                    .iter()
-                    .map(|migration| migration.version)
-                    .max()
-                    .unwrap_or(0),
+                known: migrations.iter().map(|migration| migration.version).max().unwrap_or(0),
             });
         };
         if migration.checksum() != recorded.checksum {
@@ -222,10 +210,7 @@ impl Session {
             Some(database) => client.with_database(database),
             None => client,
         };
-        Session {
-            client,
-            timeout: config.request_timeout(),
-        }
+        Session { client, timeout: config.request_timeout() }
     }
 
     async fn run(&self, what: &str, sql: &str) -> Result<(), MigrationError> {
@@ -234,9 +219,8 @@ impl Session {
     }
 
     async fn recorded(&self) -> Result<BTreeMap<u32, Recorded>, MigrationError> {
-        let query = self
-            .client
-            .query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version");
+        let query =
+            self.client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version");
         let rows = insert::bounded(self.timeout, query.fetch_all::<Recorded>()).await;
         let rows = rows.map_err(|source| failed("read schema_migrations", source))?;
         Ok(rows.into_iter().map(|row| (row.version, row)).collect())
@@ -281,21 +265,15 @@ mod tests {
     fn migrations_are_numbered_from_1_and_named_after_their_files() {
         for (migration, version) in MIGRATIONS.iter().zip(1..) {
             assert_eq!(migration.version, version);
-            assert!(
-                migration.name.starts_with(&format!("{version:04}_")),
-                "{}",
-                migration.name
-            );
+            assert!(migration.name.starts_with(&format!("{version:04}_")), "{}", migration.name);
         }
     }
 
     #[test]
     fn every_statement_can_be_run_twice_and_names_no_database() {
         for statement in MIGRATIONS.iter().flat_map(Migration::statements) {
-            let code: Vec<&str> = statement
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("--"))
-                .collect();
+            let code: Vec<&str> =
+                statement.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
             let code = code.join("\n");
             let (_, name) = code.split_once("EXISTS ").expect("IF EXISTS or IF NOT EXISTS");
             assert!(!name.split_whitespace().next().unwrap().contains('.'), "{code}");

@@ -149,10 +149,7 @@ impl Stage {
         self.meet_wallets(&records).await?;
         let (inserts, rows) = self.freeze(records).await?;
         if rows.doubles > 0 {
-            tracing::warn!(
-                entries = rows.doubles,
-                "entries that the ledger holds twice were passed over"
-            );
+            tracing::warn!(entries = rows.doubles, "entries that the ledger holds twice were passed over");
         }
         for stop in &rows.stops {
             self.stop_partition(stop);
@@ -219,10 +216,8 @@ impl Stage {
     fn clear_stopped(&mut self) {
         for of in self.stopped.drain() {
             // An error says that there is none.
-            let _ = self
-                .metrics
-                .shard_stopped
-                .remove_label_values(&[&of.partition.to_string(), STOPPED_REASON]);
+            let _ =
+                self.metrics.shard_stopped.remove_label_values(&[&of.partition.to_string(), STOPPED_REASON]);
         }
     }
 }

@@ -12,15 +12,8 @@ use super::record::Record;
 use crate::time::Timestamp;
 
 /// Headers that the ledger stage adds and that have columns of their own.
-const OUR_HEADERS: [&str; 7] = [
-    "cs_reason",
-    "cs_detail",
-    "cs_topic",
-    "cs_topic_id",
-    "cs_partition",
-    "cs_offset",
-    "cs_time",
-];
+const OUR_HEADERS: [&str; 7] =
+    ["cs_reason", "cs_detail", "cs_topic", "cs_topic_id", "cs_partition", "cs_offset", "cs_time"];
 /// Most bytes of a wallet id, source or event id that was found by guessing.
 const FOUND_BYTES_MAX: usize = 256;
 
@@ -46,10 +39,7 @@ pub fn append(block: &mut Block, record: &Record, topic: &str) {
     let origin = origin(record, topic);
     let found = found(record);
     let value = record.value.as_deref().unwrap_or_default();
-    let headers = record
-        .headers
-        .iter()
-        .filter(|(name, _)| !OUR_HEADERS.contains(&&**name));
+    let headers = record.headers.iter().filter(|(name, _)| !OUR_HEADERS.contains(&&**name));
 
     let mut row = block.row();
     row.text("origin_topic", &origin.topic);
@@ -113,22 +103,10 @@ fn found(record: &Record) -> Found {
     let Ok(event) = serde_json::from_slice::<Map<String, Value>>(value) else {
         return by_header;
     };
-    let text = |name: &str| {
-        event
-            .get(name)
-            .and_then(Value::as_str)
-            .map(cut)
-            .unwrap_or_default()
-    };
-    Found {
-        wallet_id: text("subject"),
-        source: text("source"),
-        event_id: text("id"),
-    }
+    let text = |name: &str| event.get(name).and_then(Value::as_str).map(cut).unwrap_or_default();
+    Found { wallet_id: text("subject"), source: text("source"), event_id: text("id") }
 }
 
 fn cut(text: &str) -> String {
-    text.get(..text.floor_char_boundary(FOUND_BYTES_MAX))
-        .unwrap_or_default()
-        .to_owned()
+    text.get(..text.floor_char_boundary(FOUND_BYTES_MAX)).unwrap_or_default().to_owned()
 }

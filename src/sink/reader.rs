@@ -81,10 +81,7 @@ pub struct Reader {
 
 impl Batch {
     fn new(epoch: u64) -> Batch {
-        Batch {
-            epoch,
-            ..Batch::default()
-        }
+        Batch { epoch, ..Batch::default() }
     }
 
     fn push(&mut self, record: Record) {
@@ -118,10 +115,7 @@ impl Reader {
         let consumer: BaseConsumer<Context> = client_config(config).create_with_context(context)?;
         let context = Arc::clone(consumer.context());
         let consumer = Arc::new(consumer);
-        let topics: Vec<&str> = Source::ALL
-            .iter()
-            .map(|source| source.topic(&config.topics))
-            .collect();
+        let topics: Vec<&str> = Source::ALL.iter().map(|source| source.topic(&config.topics)).collect();
         consumer.subscribe(&topics)?;
 
         let (sender, batches) = mpsc::channel(1);
@@ -139,13 +133,7 @@ impl Reader {
         drop(consumer);
         spawn("sink-committer", move || commit_each(&committed_by, &requests))?;
         let thread = spawn("sink-reader", move || collector.run())?;
-        Ok(Reader {
-            batches,
-            context,
-            commits,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Reader { batches, context, commits, stop, thread: Some(thread) })
     }
 
     /// The next batch.
@@ -177,17 +165,12 @@ impl Reader {
             offsets.add_partition_offset(topic, of.partition, Offset::Offset(*next_offset))?;
         }
         let (sender, answer) = oneshot::channel();
-        self.commits
-            .send((offsets, sender))
-            .map_err(|_| KafkaError::Canceled)?;
+        self.commits.send((offsets, sender)).map_err(|_| KafkaError::Canceled)?;
         let answer = tokio::time::timeout(COMMIT_WAIT_MAX, answer).await;
         let timed_out = KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut);
-        answer
-            .map_err(|_| timed_out)?
-            .map_err(|_| KafkaError::Canceled)??;
+        answer.map_err(|_| timed_out)?.map_err(|_| KafkaError::Canceled)??;
         for (of, next_offset) in positions {
-            self.context
-                .note(*of, |progress| progress.acknowledged = *next_offset);
+            self.context.note(*of, |progress| progress.acknowledged = *next_offset);
         }
         Ok(())
     }
@@ -274,10 +257,7 @@ impl Collector {
             }
             batch = self.hand_over(batch);
             self.pause_or_resume(batch.is_full(&self.config));
-            let poll = batch
-                .wait_left(&self.config)
-                .unwrap_or(POLL_MAX)
-                .clamp(POLL_MIN, POLL_MAX);
+            let poll = batch.wait_left(&self.config).unwrap_or(POLL_MAX).clamp(POLL_MIN, POLL_MAX);
             match self.consumer.poll(poll) {
                 // Also while paused: what comes then was on its way, and must not be lost.
                 Some(Ok(message)) => self.push(&mut batch, epoch, &message),
@@ -315,15 +295,10 @@ impl Collector {
         match Source::of(message.topic(), &self.context.topics) {
             Some(source) => {
                 let record = detach(source, message);
-                self.context.note(record.from, |progress| {
-                    progress.read = record.offset.saturating_add(1)
-                });
+                self.context.note(record.from, |progress| progress.read = record.offset.saturating_add(1));
                 batch.push(record);
             }
-            None => tracing::warn!(
-                topic = message.topic(),
-                "a record of a topic that was not asked for"
-            ),
+            None => tracing::warn!(topic = message.topic(), "a record of a topic that was not asked for"),
         }
     }
 
@@ -375,10 +350,7 @@ fn detach(source: Source, message: &BorrowedMessage<'_>) -> Record {
         _ => Vec::new(),
     };
     Record {
-        from: SourcePartition {
-            source,
-            partition: message.partition(),
-        },
+        from: SourcePartition { source, partition: message.partition() },
         offset: message.offset(),
         timestamp: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0).max(0)),
         key: message.key().unwrap_or_default().into(),
@@ -400,8 +372,7 @@ impl ConsumerContext for Context {
                 self.epoch.send_modify(|epoch| *epoch += 1);
                 lock(&self.progress).clear();
                 for element in partitions.elements() {
-                    self.metrics
-                        .clear_lag(STAGE, element.topic(), &element.partition().to_string());
+                    self.metrics.clear_lag(STAGE, element.topic(), &element.partition().to_string());
                 }
                 tracing::info!(partitions = partitions.count(), "the sink lets partitions go");
             }
@@ -419,15 +390,10 @@ impl ClientContext for Context {
             let Some(source) = Source::of(topic, &self.topics) else {
                 continue;
             };
-            for partition in statistics
-                .partitions
-                .values()
-                .filter(|partition| partition.fetch_state == "active")
+            for partition in
+                statistics.partitions.values().filter(|partition| partition.fetch_state == "active")
             {
-                let of = SourcePartition {
-                    source,
-                    partition: partition.partition,
-                };
+                let of = SourcePartition { source, partition: partition.partition };
                 let progress = lock(&self.progress).get(&of).copied().unwrap_or_default();
                 let lag = lag_records(partition, progress);
                 let labels = [STAGE, topic, &partition.partition.to_string()];
@@ -441,10 +407,7 @@ impl ClientContext for Context {
 /// counts: transaction markers take up offsets at the end of a partition, and are never read.
 fn lag_records(partition: &Partition, progress: Progress) -> i64 {
     if progress.acknowledged < progress.read {
-        let begin = progress
-            .acknowledged
-            .max(partition.committed_offset)
-            .max(partition.lo_offset);
+        let begin = progress.acknowledged.max(partition.committed_offset).max(partition.lo_offset);
         return partition.ls_offset.saturating_sub(begin).max(0);
     }
     let to_fetch = partition.ls_offset.saturating_sub(partition.next_offset).max(0);

@@ -29,9 +29,7 @@ impl Source {
 
     /// The topic with this name.
     pub fn of(topic: &str, topics: &TopicsConfig) -> Option<Source> {
-        Source::ALL
-            .into_iter()
-            .find(|source| source.topic(topics) == topic)
+        Source::ALL.into_iter().find(|source| source.topic(topics) == topic)
     }
 }
 
@@ -64,11 +62,7 @@ pub struct Record {
 impl Record {
     /// Bytes that it keeps in memory, about.
     pub fn byte_count(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.key.len() + self.value.as_ref().map_or(0, |value| value.len()) + headers + size_of::<Record>()
     }
 
@@ -80,7 +74,6 @@ impl Record {
 
     /// The same as text, empty where it is absent; what is not UTF-8 is replaced.
     pub fn header_text(&self, name: &str) -> std::borrow::Cow<'_, str> {
-        self.header(name)
-            .map_or_else(Default::default, String::from_utf8_lossy)
+        self.header(name).map_or_else(Default::default, String::from_utf8_lossy)
     }
 }

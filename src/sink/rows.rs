@@ -117,15 +117,10 @@ pub fn build(
         }
         if let Err(reason) = builder.add(record, topics, guard) {
             stopped.insert(record.from);
-            rows.stops.push(Stop {
-                of: record.from,
-                offset: record.offset,
-                reason,
-            });
+            rows.stops.push(Stop { of: record.from, offset: record.offset, reason });
             continue;
         }
-        rows.positions
-            .insert(record.from, record.offset.saturating_add(1));
+        rows.positions.insert(record.from, record.offset.saturating_add(1));
     }
     builder.finish(&mut rows);
     rows
@@ -133,9 +128,7 @@ pub fn build(
 
 /// The wallets of these records that the guard has not met. The key of a ledger record is its wallet's id.
 pub fn wallets_to_meet<'r>(records: &'r [Record], guard: &FoldGuard) -> HashSet<&'r str> {
-    let ledger = records
-        .iter()
-        .filter(|record| record.from.source == Source::Ledger);
+    let ledger = records.iter().filter(|record| record.from.source == Source::Ledger);
     let keys = ledger.filter_map(|record| std::str::from_utf8(&record.key).ok());
     keys.filter(|wallet_id| !guard.has_met(wallet_id)).collect()
 }
@@ -204,14 +197,7 @@ impl<'r> Builder<'r> {
             plan: entry.plan.clone(),
             part: totals.part,
         };
-        self.usage.insert(
-            key,
-            Usage {
-                totals,
-                video_seconds,
-                seq: entry.seq,
-            },
-        );
+        self.usage.insert(key, Usage { totals, video_seconds, seq: entry.seq });
         Ok(())
     }
 
@@ -224,11 +210,7 @@ impl<'r> Builder<'r> {
         for record in snapshots {
             if let Err(reason) = append_snapshot(&mut wallets, &mut grants, record) {
                 rows.positions.remove(&record.from);
-                rows.stops.push(Stop {
-                    of: record.from,
-                    offset: record.offset,
-                    reason,
-                });
+                rows.stops.push(Stop { of: record.from, offset: record.offset, reason });
             }
         }
         let usage = usage_block(self.usage);
@@ -256,10 +238,7 @@ fn parse<'r, T: Deserialize<'r>>(value: &'r [u8], known: u32) -> Result<T, Recor
 }
 
 fn does_not_fit(column: &'static str, value: impl Into<i128>) -> RecordError {
-    RecordError::DoesNotFit {
-        column,
-        value: value.into(),
-    }
+    RecordError::DoesNotFit { column, value: value.into() }
 }
 
 fn append_entry(
@@ -331,15 +310,7 @@ fn usage_block(usage: HashMap<UsageKey<'_>, Usage>) -> Block {
     let mut buckets: Vec<_> = usage.into_iter().collect();
     // In the order of the table's key but for the last columns, and always the same: seq is unique per wallet.
     buckets.sort_unstable_by(|(a, one), (b, other)| (&a.wallet_id, one.seq).cmp(&(&b.wallet_id, other.seq)));
-    for (
-        key,
-        Usage {
-            totals,
-            video_seconds,
-            seq,
-        },
-    ) in &buckets
-    {
+    for (key, Usage { totals, video_seconds, seq }) in &buckets {
         let mut row = block.row();
         row.text("wallet_id", &key.wallet_id);
         row.seconds("hour", key.hour);

@@ -147,10 +147,4 @@ pub static QUARANTINED_EVENTS: Schema = Schema {
 const HEADER: &[(&str, Kind)] = &[("name", Kind::Text), ("value", Kind::Text)];
 
 /// All of them.
-pub static ALL: [&Schema; 5] = [
-    &LEDGER_ENTRIES,
-    &USAGE_HOURLY,
-    &WALLETS,
-    &GRANTS,
-    &QUARANTINED_EVENTS,
-];
+pub static ALL: [&Schema; 5] = [&LEDGER_ENTRIES, &USAGE_HOURLY, &WALLETS, &GRANTS, &QUARANTINED_EVENTS];

@@ -55,17 +55,11 @@ fn build_with(records: &[Record], guard: &mut FoldGuard) -> Rows {
 
 /// Rows per table.
 fn counts(rows: &Rows) -> Vec<(&'static str, u64)> {
-    rows.blocks
-        .iter()
-        .map(|block| (block.schema().table, block.rows()))
-        .collect()
+    rows.blocks.iter().map(|block| (block.schema().table, block.rows())).collect()
 }
 
 fn positions(rows: &Rows) -> Vec<(Source, i32, i64)> {
-    rows.positions
-        .iter()
-        .map(|(of, next_offset)| (of.source, of.partition, *next_offset))
-        .collect()
+    rows.positions.iter().map(|(of, next_offset)| (of.source, of.partition, *next_offset)).collect()
 }
 
 #[test]
@@ -84,10 +78,7 @@ fn a_block_is_laid_out_as_native_has_it() {
         let mut row = block.row();
         row.text("a", text);
         row.u16("n", number);
-        row.day_or_null(
-            "d",
-            (number == 1).then(|| chrono::NaiveDate::from_ymd_opt(1970, 1, 3).unwrap()),
-        );
+        row.day_or_null("d", (number == 1).then(|| chrono::NaiveDate::from_ymd_opt(1970, 1, 3).unwrap()));
         row.list("l", items.into_iter(), |field, item| field.text("x", item));
         row.end();
     }
@@ -117,34 +108,17 @@ fn each_topic_goes_into_its_own_tables_and_positions_are_one_past_the_last() {
     );
     assert_eq!(
         positions(&rows),
-        [
-            (Source::Ledger, 0, 13),
-            (Source::Wallets, 0, 6),
-            (Source::Quarantine, 3, 71)
-        ]
+        [(Source::Ledger, 0, 13), (Source::Wallets, 0, 6), (Source::Quarantine, 3, 71)]
     );
     assert!(rows.stops.is_empty());
 }
 
 #[test]
 fn within_a_batch_a_bucket_and_a_wallet_are_written_once_with_their_last_state() {
-    let all = [
-        charge(1, "a", 1),
-        charge(2, "a", 2),
-        snapshot(1, "a", 1),
-        charge(3, "a", 3),
-        snapshot(2, "a", 3),
-    ];
+    let all =
+        [charge(1, "a", 1), charge(2, "a", 2), snapshot(1, "a", 1), charge(3, "a", 3), snapshot(2, "a", 3)];
     let rows = build(&all);
-    assert_eq!(
-        counts(&rows),
-        [
-            ("ledger_entries", 3),
-            ("usage_hourly", 1),
-            ("wallets", 1),
-            ("grants", 1)
-        ]
-    );
+    assert_eq!(counts(&rows), [("ledger_entries", 3), ("usage_hourly", 1), ("wallets", 1), ("grants", 1)]);
 
     // The totals and the snapshot are those of the last entry alone.
     let mut guard = FoldGuard::default();
@@ -161,30 +135,16 @@ fn the_same_records_give_the_same_bytes() {
         .flat_map(|number| {
             let wallet_id = format!("w{}", number % 100);
             let seq = 1 + number / 100;
-            [
-                charge(number as i64, &wallet_id, seq),
-                snapshot(number as i64, &wallet_id, seq),
-            ]
+            [charge(number as i64, &wallet_id, seq), snapshot(number as i64, &wallet_id, seq)]
         })
         .collect();
-    let bytes = || {
-        build(&records)
-            .blocks
-            .iter()
-            .map(Block::to_bytes)
-            .collect::<Vec<_>>()
-    };
+    let bytes = || build(&records).blocks.iter().map(Block::to_bytes).collect::<Vec<_>>();
     assert_eq!(bytes(), bytes());
 }
 
 #[test]
 fn a_double_is_passed_over_and_counted() {
-    let rows = build(&[
-        charge(1, "a", 1),
-        charge(2, "a", 2),
-        charge(9, "a", 2),
-        charge(10, "a", 3),
-    ]);
+    let rows = build(&[charge(1, "a", 1), charge(2, "a", 2), charge(9, "a", 2), charge(10, "a", 3)]);
     assert_eq!(counts(&rows), [("ledger_entries", 3), ("usage_hourly", 1)]);
     assert_eq!(rows.doubles, 1);
     assert_eq!(positions(&rows), [(Source::Ledger, 0, 11)]);
@@ -197,10 +157,7 @@ fn a_record_that_cannot_be_read_stops_its_partition_before_it() {
     let is_newer = |reason: &RecordError| matches!(reason, RecordError::NewerFormat { found: 2, known: 1 });
     let is_malformed = |reason: &RecordError| matches!(reason, RecordError::Malformed(_));
     let ledger = |value: &str| record(Source::Ledger, 0, 2, "a", value);
-    let tombstone = Record {
-        value: None,
-        ..charge(2, "a", 2)
-    };
+    let tombstone = Record { value: None, ..charge(2, "a", 2) };
     type Check = fn(&RecordError) -> bool;
     let cases: [(Record, Check); 5] = [
         (charge(2, "a", 5), is_gap),
@@ -210,13 +167,8 @@ fn a_record_that_cannot_be_read_stops_its_partition_before_it() {
         (tombstone, |reason| matches!(reason, RecordError::NoValue)),
     ];
     for (bad, is_right) in cases {
-        let elsewhere = Record {
-            from: SourcePartition {
-                source: Source::Ledger,
-                partition: 1,
-            },
-            ..charge(7, "b", 1)
-        };
+        let elsewhere =
+            Record { from: SourcePartition { source: Source::Ledger, partition: 1 }, ..charge(7, "b", 1) };
         let rows = build(&[charge(1, "a", 1), bad, charge(3, "a", 2), elsewhere]);
         assert_eq!(counts(&rows), [("ledger_entries", 2), ("usage_hourly", 2)]);
         assert_eq!(positions(&rows), [(Source::Ledger, 0, 2), (Source::Ledger, 1, 8)]);
@@ -229,21 +181,14 @@ fn a_record_that_cannot_be_read_stops_its_partition_before_it() {
 
 #[test]
 fn an_unreadable_snapshot_stops_its_partition_without_moving_it() {
-    let rows = build(&[
-        snapshot(1, "a", 1),
-        record(Source::Wallets, 0, 2, "b", "{}"),
-        charge(1, "a", 1),
-    ]);
+    let rows = build(&[snapshot(1, "a", 1), record(Source::Wallets, 0, 2, "b", "{}"), charge(1, "a", 1)]);
     assert_eq!(positions(&rows), [(Source::Ledger, 0, 2)]);
     assert_eq!(rows.stops.len(), 1);
 }
 
 #[test]
 fn a_tombstone_of_a_wallet_changes_nothing() {
-    let tombstone = Record {
-        value: None,
-        ..snapshot(2, "a", 2)
-    };
+    let tombstone = Record { value: None, ..snapshot(2, "a", 2) };
     let rows = build(&[snapshot(1, "a", 1), tombstone]);
     assert_eq!(counts(&rows), [("wallets", 1), ("grants", 1)]);
     assert_eq!(positions(&rows), [(Source::Wallets, 0, 3)]);
@@ -251,17 +196,9 @@ fn a_tombstone_of_a_wallet_changes_nothing() {
 
 #[test]
 fn records_of_a_stopped_partition_are_left_out() {
-    let stopped = HashSet::from([SourcePartition {
-        source: Source::Ledger,
-        partition: 0,
-    }]);
+    let stopped = HashSet::from([SourcePartition { source: Source::Ledger, partition: 0 }]);
     let config = Config::default();
-    let rows = rows::build(
-        &[charge(1, "a", 1)],
-        &config.topics,
-        &mut FoldGuard::default(),
-        &stopped,
-    );
+    let rows = rows::build(&[charge(1, "a", 1)], &config.topics, &mut FoldGuard::default(), &stopped);
     assert!(rows.blocks.is_empty() && rows.positions.is_empty());
 }
 
@@ -287,10 +224,7 @@ fn errors_that_waiting_cannot_mend_are_told_from_those_that_pass() {
     }
     assert_eq!(kind("Code: 4711. DB::Exception: whatever"), ErrorKind::Other);
     assert_eq!(kind("502 Bad Gateway"), ErrorKind::Other);
-    assert_eq!(
-        ClickHouseError::Timeout(std::time::Duration::ZERO).kind(),
-        ErrorKind::Timeout
-    );
+    assert_eq!(ClickHouseError::Timeout(std::time::Duration::ZERO).kind(), ErrorKind::Timeout);
     let broken = clickhouse::error::Error::Network("connection refused".into());
     assert_eq!(ClickHouseError::from(broken).kind(), ErrorKind::Unreachable);
 }

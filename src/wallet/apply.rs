@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::entry::{BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, Origin};
+use super::entry::{
+    BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, Origin,
+};
 use super::fold::{Breach, FoldError, model_and_plan};
 use super::{LevelRules, Wallet};
 use crate::config::Config;
-use crate::event::{Adjusted, Completed, ContractStarted, Data, Fingerprint, Reason, Rejection, TopupPurchased, business_key};
+use crate::event::{
+    Adjusted, Completed, ContractStarted, Data, Fingerprint, Reason, Rejection, TopupPurchased, business_key,
+};
 use crate::rate::{Pack, Plan, Pricing, Quantity, Rate, VideoMillis};
 use crate::time::{EventTime, PostedAt, ShardClock, Timestamp};
 
@@ -55,28 +59,46 @@ impl<'a> Command<'a> {
     ///
     /// # Errors
     /// `unknown_plan`, `unknown_topup`, or `bad_value` where a cost does not fit into 64 bits.
-    pub fn price(data: &'a Data<'a>, at: EventTime, job: JobHistory, pricing: &'a Pricing) -> Result<Command<'a>, Rejection> {
+    pub fn price(
+        data: &'a Data<'a>,
+        at: EventTime,
+        job: JobHistory,
+        pricing: &'a Pricing,
+    ) -> Result<Command<'a>, Rejection> {
         match data {
             Data::Completed(usage) => {
                 let card = pricing.rate_card_at(at).ok_or_else(|| {
-                    Rejection::new(Reason::BadValue, format!("no rate card is in force at {}: add one to the pricing file", at.0))
+                    Rejection::new(
+                        Reason::BadValue,
+                        format!("no rate card is in force at {}: add one to the pricing file", at.0),
+                    )
                 })?;
                 let rate = card.rate(usage.quantity.asset_type(), &usage.model);
-                let cost = usage.quantity.cost(rate).map_err(|error| Rejection::new(Reason::BadValue, error.to_string()))?;
+                let cost = usage
+                    .quantity
+                    .cost(rate)
+                    .map_err(|error| Rejection::new(Reason::BadValue, error.to_string()))?;
                 Ok(Command::Charge { usage, cost, rate, rate_card: &card.id, job })
             }
             Data::ContractStarted(terms) => {
                 let plan = pricing.plan_at(&terms.plan, at).ok_or_else(|| {
-                    let detail = format!("plan {:?} is not in the pricing file at {}: mend the name or add the plan", terms.plan, at.0);
+                    let detail = format!(
+                        "plan {:?} is not in the pricing file at {}: mend the name or add the plan",
+                        terms.plan, at.0
+                    );
                     Rejection::new(Reason::UnknownPlan, detail)
                 })?;
                 Ok(Command::StartContract { terms, plan })
             }
             Data::TopupPurchased(purchase) => {
-                let pack = purchase.amount_usd.and_then(|amount| pricing.pack_at(amount, at)).ok_or_else(|| {
-                    let detail = format!("no top-up pack costs {} US dollars at {}: mend the amount or add the pack", purchase.amount_text, at.0);
-                    Rejection::new(Reason::UnknownTopup, detail)
-                })?;
+                let pack =
+                    purchase.amount_usd.and_then(|amount| pricing.pack_at(amount, at)).ok_or_else(|| {
+                        let detail = format!(
+                            "no top-up pack costs {} US dollars at {}: mend the amount or add the pack",
+                            purchase.amount_text, at.0
+                        );
+                        Rejection::new(Reason::UnknownTopup, detail)
+                    })?;
                 Ok(Command::TopUp { purchase, pack })
             }
             Data::Adjusted(adjusted) => Ok(Command::Adjust(adjusted)),
@@ -195,7 +217,9 @@ pub fn apply<'a>(
     check_state(wallet, command, policy).map_err(Refusal::Rejected)?;
     let mut posting = Posting { wallet, cause, policy, entries: Vec::with_capacity(2) };
     match command {
-        Command::Charge { usage, cost, rate, rate_card, job } => posting.charge(usage, *cost, *rate, rate_card, *job)?,
+        Command::Charge { usage, cost, rate, rate_card, job } => {
+            posting.charge(usage, *cost, *rate, rate_card, *job)?
+        }
         Command::StartContract { terms, plan } => posting.start_contract(terms, *plan)?,
         Command::TopUp { purchase, pack } => posting.top_up(purchase, *pack)?,
         Command::Adjust(adjusted) => posting.adjust(adjusted)?,
@@ -212,26 +236,39 @@ fn check_state(wallet: &Wallet, command: &Command<'_>, policy: &Policy) -> Resul
         Command::Adjust(adjusted) => grant_id(GrantKind::Adjustment, &adjusted.adjustment_id),
     };
     if wallet.has_business_id(business_key(&business_id)) {
-        let detail = format!("{business_id} was used before under another event id: each id is good once per wallet");
+        let detail =
+            format!("{business_id} was used before under another event id: each id is good once per wallet");
         return Err(Rejection::new(Reason::IdConflict, detail));
     }
     if let Command::StartContract { terms, .. } = command {
-        let overlaps = |other: &&super::Contract| other.starts_at < terms.ends_at && terms.starts_at < other.ends_at;
+        let overlaps =
+            |other: &&super::Contract| other.starts_at < terms.ends_at && terms.starts_at < other.ends_at;
         if let Some(other) = wallet.contracts.iter().find(overlaps) {
             let detail = format!(
                 "contract {} ({} to {}) would overlap contract {} ({} to {})",
-                terms.contract_id, terms.starts_at, terms.ends_at, other.contract_id, other.starts_at, other.ends_at
+                terms.contract_id,
+                terms.starts_at,
+                terms.ends_at,
+                other.contract_id,
+                other.starts_at,
+                other.ends_at
             );
             return Err(Rejection::new(Reason::ContractConflict, detail));
         }
     }
     if wallet.business_ids.len() >= policy.business_ids_max {
-        let detail = format!("the wallet has used {} contract, top-up and adjustment ids: no more are allowed", policy.business_ids_max);
+        let detail = format!(
+            "the wallet has used {} contract, top-up and adjustment ids: no more are allowed",
+            policy.business_ids_max
+        );
         return Err(Rejection::new(Reason::BadValue, detail));
     }
     let is_debit = matches!(command, Command::Adjust(adjusted) if adjusted.credits < 0);
     if !is_debit && wallet.open_grants() >= policy.open_grants_max {
-        let detail = format!("the wallet has {} grants with credits left: no more are allowed", policy.open_grants_max);
+        let detail = format!(
+            "the wallet has {} grants with credits left: no more are allowed",
+            policy.open_grants_max
+        );
         return Err(Rejection::new(Reason::BadValue, detail));
     }
     Ok(())
@@ -241,11 +278,16 @@ fn check_job(usage: &Completed<'_>, job: JobHistory) -> Result<(), Rejection> {
     let conflict = match (job.job, usage.asset_id.is_empty()) {
         (None, _) => return Ok(()),
         (Some(JobCharge::ByAsset), false) if !job.asset_charged => return Ok(()),
-        (Some(JobCharge::ByAsset), false) => format!("asset {} of job {} was charged before", usage.asset_id, usage.job_id),
+        (Some(JobCharge::ByAsset), false) => {
+            format!("asset {} of job {} was charged before", usage.asset_id, usage.job_id)
+        }
         (Some(JobCharge::ByAsset), true) => format!("job {} was charged asset by asset before", usage.job_id),
         (Some(JobCharge::Whole), _) => format!("job {} was charged as a whole before", usage.job_id),
     };
-    Err(Rejection::new(Reason::JobConflict, format!("{conflict}, under another event id: a retry must repeat the event's id")))
+    Err(Rejection::new(
+        Reason::JobConflict,
+        format!("{conflict}, under another event id: a retry must repeat the event's id"),
+    ))
 }
 
 fn contract_business_id(contract_id: &str) -> String {
@@ -281,7 +323,8 @@ impl<'a> Posting<'_, 'a, '_> {
     fn finish(mut self) -> Vec<Entry<'a>> {
         let as_of = ShardClock(self.cause.moment.clock.0.max(self.cause.moment.event_time.0));
         let base = self.wallet.level_base(as_of);
-        let level = self.policy.levels.level(self.wallet.level, self.wallet.balance(), self.wallet.available(), base);
+        let level =
+            self.policy.levels.level(self.wallet.level, self.wallet.balance(), self.wallet.available(), base);
         self.wallet.level = level;
         for entry in &mut self.entries {
             entry.level = level;
@@ -289,7 +332,14 @@ impl<'a> Posting<'_, 'a, '_> {
         self.entries
     }
 
-    fn charge(&mut self, usage: &Completed<'a>, cost: i64, rate: Rate, card: &'a str, job: JobHistory) -> Result<(), Breach> {
+    fn charge(
+        &mut self,
+        usage: &Completed<'a>,
+        cost: i64,
+        rate: Rate,
+        card: &'a str,
+        job: JobHistory,
+    ) -> Result<(), Breach> {
         let event_time = self.cause.moment.event_time;
         let (effects, uncovered) = self.draw(cost);
         let overdraft_after = self.wallet.overdraft.saturating_add(uncovered);
@@ -314,7 +364,10 @@ impl<'a> Posting<'_, 'a, '_> {
         let open = self.wallet.buckets.open(hour, kind, model_and_plan(&entry.model, &entry.plan), entry.seq);
         if is_refused {
             entry.amount = cost;
-            entry.bucket = Some(BucketTotals { credits_refused: open.totals.credits_refused.saturating_add(cost), ..open.totals });
+            entry.bucket = Some(BucketTotals {
+                credits_refused: open.totals.credits_refused.saturating_add(cost),
+                ..open.totals
+            });
         } else {
             entry.credits = -cost;
             entry.grant_effects = effects;
@@ -351,16 +404,19 @@ impl<'a> Posting<'_, 'a, '_> {
         entry.contract_id = terms.contract_id.clone();
         entry.period_start = terms.starts_at.date();
         entry.reference = terms.reference.clone();
-        self.grant(entry, NewGrant {
-            grant_id: format!("plan:{}:0", terms.contract_id),
-            kind: GrantKind::Plan,
-            credits: plan.credits_per_month,
-            priority: self.policy.plan_priority,
-            granted_at: terms.starts_at,
-            expires_at: Some(terms.ends_at),
-            contract_id: terms.contract_id.clone(),
-            month: Some(0),
-        })
+        self.grant(
+            entry,
+            NewGrant {
+                grant_id: format!("plan:{}:0", terms.contract_id),
+                kind: GrantKind::Plan,
+                credits: plan.credits_per_month,
+                priority: self.policy.plan_priority,
+                granted_at: terms.starts_at,
+                expires_at: Some(terms.ends_at),
+                contract_id: terms.contract_id.clone(),
+                month: Some(0),
+            },
+        )
     }
 
     fn top_up(&mut self, purchase: &TopupPurchased<'a>, pack: Pack) -> Result<(), Breach> {
@@ -369,16 +425,19 @@ impl<'a> Posting<'_, 'a, '_> {
         entry.business_id = Cow::Owned(grant_id.clone());
         entry.amount_usd = pack.amount_usd;
         entry.reference = purchase.reference.clone();
-        self.grant(entry, NewGrant {
-            grant_id,
-            kind: GrantKind::Topup,
-            credits: pack.credits,
-            priority: self.policy.topup_priority,
-            granted_at: self.cause.moment.event_time.0,
-            expires_at: None,
-            contract_id: Cow::Borrowed(""),
-            month: None,
-        })
+        self.grant(
+            entry,
+            NewGrant {
+                grant_id,
+                kind: GrantKind::Topup,
+                credits: pack.credits,
+                priority: self.policy.topup_priority,
+                granted_at: self.cause.moment.event_time.0,
+                expires_at: None,
+                contract_id: Cow::Borrowed(""),
+                month: None,
+            },
+        )
     }
 
     fn adjust(&mut self, adjusted: &Adjusted<'a>) -> Result<(), Breach> {
@@ -395,16 +454,19 @@ impl<'a> Posting<'_, 'a, '_> {
             entry.overdraft_after = self.wallet.overdraft.saturating_add(uncovered);
             return self.post(entry);
         }
-        self.grant(entry, NewGrant {
-            grant_id,
-            kind: GrantKind::Adjustment,
-            credits: adjusted.credits,
-            priority: self.policy.adjustment_priority,
-            granted_at: self.cause.moment.event_time.0,
-            expires_at: adjusted.expires_at,
-            contract_id: Cow::Borrowed(""),
-            month: None,
-        })
+        self.grant(
+            entry,
+            NewGrant {
+                grant_id,
+                kind: GrantKind::Adjustment,
+                credits: adjusted.credits,
+                priority: self.policy.adjustment_priority,
+                granted_at: self.cause.moment.event_time.0,
+                expires_at: adjusted.expires_at,
+                contract_id: Cow::Borrowed(""),
+                month: None,
+            },
+        )
     }
 
     /// Takes credits from the grants that may pay at the event's time, in burn-down order. Returns the effects,
@@ -460,7 +522,8 @@ impl<'a> Posting<'_, 'a, '_> {
         let mut entry = self.blank(EntryType::OverdraftRepaid);
         entry.amount = repaid;
         entry.overdraft_after = self.wallet.overdraft - repaid;
-        entry.grant_effects = vec![GrantEffect { credits: -repaid, remaining_after: effect.credits - repaid, ..effect }];
+        entry.grant_effects =
+            vec![GrantEffect { credits: -repaid, remaining_after: effect.credits - repaid, ..effect }];
         self.post(entry)
     }
 
@@ -504,8 +567,11 @@ impl<'a> Posting<'_, 'a, '_> {
             overdraft_after: self.wallet.overdraft,
             level: self.wallet.level,
             plan: contract.map_or(Cow::Borrowed(""), |contract| Cow::Owned(contract.plan.to_string())),
-            contract_id: contract.map_or(Cow::Borrowed(""), |contract| Cow::Owned(contract.contract_id.to_string())),
-            period_start: contract.and_then(|contract| contract.period_start(event_time)).and_then(Timestamp::date),
+            contract_id: contract
+                .map_or(Cow::Borrowed(""), |contract| Cow::Owned(contract.contract_id.to_string())),
+            period_start: contract
+                .and_then(|contract| contract.period_start(event_time))
+                .and_then(Timestamp::date),
             amount_usd: Default::default(),
             reason: Cow::Borrowed(""),
             actor: Cow::Borrowed(""),
@@ -522,7 +588,8 @@ impl<'a> Posting<'_, 'a, '_> {
 
     /// Completes an entry's sums from its own effect, and folds it: the fold draws them up from the grants.
     fn post(&mut self, mut entry: Entry<'a>) -> Result<(), Breach> {
-        let overflow = || Breach { seq: self.wallet.seq + 1, what: "the balance does not fit into 64 bits".to_owned() };
+        let overflow =
+            || Breach { seq: self.wallet.seq + 1, what: "the balance does not fit into 64 bits".to_owned() };
         entry.balance_after = self.wallet.balance().checked_add(entry.credits).ok_or_else(overflow)?;
         match self.wallet.fold(&entry) {
             Ok(()) => self.entries.push(entry),
@@ -533,7 +600,12 @@ impl<'a> Posting<'_, 'a, '_> {
     }
 }
 
-fn charged_totals(before: BucketTotals, quantity: Quantity, cost: i64, is_first_of_job: bool) -> BucketTotals {
+fn charged_totals(
+    before: BucketTotals,
+    quantity: Quantity,
+    cost: i64,
+    is_first_of_job: bool,
+) -> BucketTotals {
     let (images, video) = match quantity {
         Quantity::Images(images) => (u64::from(images), 0),
         Quantity::Video(VideoMillis(millis)) => (0, millis),

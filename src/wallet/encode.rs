@@ -30,7 +30,7 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("event_type", &entry.event_type);
     json.text_if_any("source", &entry.source);
     json.text_if_any("event_id", &entry.event_id);
-    json.shown("fingerprint", &entry.fingerprint);
+    json.hex("fingerprint", entry.fingerprint.0);
     json.text_if_any("job_id", &entry.job_id);
     json.text_if_any("asset_id", &entry.asset_id);
     if let Some(asset_type) = entry.asset_type {
@@ -41,11 +41,11 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("project_id", &entry.project_id);
     json.integer_if_any("images", i64::from(entry.images));
     if entry.video_seconds.0 > 0 {
-        json.shown("video_seconds", &entry.video_seconds);
+        json.decimal("video_seconds", entry.video_seconds.0, 3, &entry.video_seconds);
     }
     json.text_if_any("rate_card", &entry.rate_card);
     if let Some(rate) = entry.rate {
-        json.shown("rate", &rate);
+        json.decimal("rate", rate.0, 6, &rate);
     }
     if !entry.grant_effects.is_empty() {
         json.objects("grant_effects", entry.grant_effects.iter(), grant_effect);
@@ -114,7 +114,7 @@ fn bucket(json: &mut ObjectWriter<'_>, totals: &BucketTotals) {
         json.integer("images", totals.images);
     }
     if totals.video_seconds.0 > 0 {
-        json.shown("video_seconds", &totals.video_seconds);
+        json.decimal("video_seconds", totals.video_seconds.0, 3, &totals.video_seconds);
     }
     json.integer_if_any("credits_charged", totals.credits_charged);
     json.integer_if_any("credits_reversed", totals.credits_reversed);
@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn records_are_encoded_as_serde_would() {
         let record: LedgerRecord<'_> = serde_json::from_str(RECORD).unwrap();
-        assert_eq!(record.entries.iter().map(|entry| entry.entry_type).max_by_key(|kind| *kind as u8), Some(EntryType::Charged));
+        assert_eq!(
+            record.entries.iter().map(|entry| entry.entry_type).max_by_key(|kind| *kind as u8),
+            Some(EntryType::Charged)
+        );
         let mut encoded = Vec::new();
         record.encode(&mut encoded);
         assert_eq!(String::from_utf8(encoded).unwrap(), serde_json::to_string(&record).unwrap());
@@ -228,7 +231,8 @@ mod tests {
         for clock in [Timestamp::from_millis(0), Timestamp::parse("2026-11-04T00:00:00Z").unwrap()] {
             let mut encoded = Vec::new();
             encode_snapshot("ws\"1", &wallet, ShardClock(clock), &mut encoded);
-            let expected = serde_json::to_string(&WalletSnapshot::of("ws\"1", &wallet, ShardClock(clock))).unwrap();
+            let expected =
+                serde_json::to_string(&WalletSnapshot::of("ws\"1", &wallet, ShardClock(clock))).unwrap();
             assert_eq!(String::from_utf8(encoded).unwrap(), expected);
             for entry in record.entries.iter().take(2) {
                 let _ = wallet.fold(entry);

@@ -130,11 +130,18 @@ impl Wallet {
         let grant = self.grants.iter_mut().find(|grant| *grant.grant_id == *effect.grant_id);
         let grant = grant.ok_or_else(|| breach(format!("grant {} is not there", effect.grant_id)))?;
         let remaining = grant.remaining.checked_add(effect.credits);
-        let remaining = remaining.filter(|remaining| (0..=grant.granted).contains(remaining)).ok_or_else(|| {
-            breach(format!("grant {} has {} of {}, and {} more", effect.grant_id, grant.remaining, grant.granted, effect.credits))
-        })?;
+        let remaining =
+            remaining.filter(|remaining| (0..=grant.granted).contains(remaining)).ok_or_else(|| {
+                breach(format!(
+                    "grant {} has {} of {}, and {} more",
+                    effect.grant_id, grant.remaining, grant.granted, effect.credits
+                ))
+            })?;
         if remaining != effect.remaining_after {
-            return Err(breach(format!("grant {} has {remaining} left, the entry says {}", effect.grant_id, effect.remaining_after)));
+            return Err(breach(format!(
+                "grant {} has {remaining} left, the entry says {}",
+                effect.grant_id, effect.remaining_after
+            )));
         }
         grant.remaining = remaining;
         grant.seq = entry.seq;
@@ -148,7 +155,10 @@ impl Wallet {
         let breach = |what: String| Err(Breach { seq: entry.seq, what });
         let balance = self.balance();
         if balance != entry.balance_after {
-            return breach(format!("the grants and overdraft make {balance}, the entry says {}", entry.balance_after));
+            return breach(format!(
+                "the grants and overdraft make {balance}, the entry says {}",
+                entry.balance_after
+            ));
         }
         if balance_before.checked_add(entry.credits) != Some(balance) {
             return breach(format!("{balance_before} and {} do not make {balance}", entry.credits));
@@ -170,5 +180,9 @@ pub(super) fn model_and_plan(model: &str, plan: &str) -> u64 {
 
 fn bucket_of(entry: &Entry<'_>) -> Option<Bucket> {
     let totals = entry.bucket?;
-    Some(Bucket { asset_type: entry.asset_type?, model_and_plan: model_and_plan(&entry.model, &entry.plan), totals })
+    Some(Bucket {
+        asset_type: entry.asset_type?,
+        model_and_plan: model_and_plan(&entry.model, &entry.plan),
+        totals,
+    })
 }

@@ -18,7 +18,8 @@ mod state;
 pub use apply::{Cause, Command, JobCharge, JobHistory, Moment, Policy, Refusal, apply};
 pub use encode::encode_snapshot;
 pub use entry::{
-    BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT, LedgerRecord, Origin,
+    BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT,
+    LedgerRecord, Origin,
 };
 pub use fold::{Breach, FoldError};
 pub use level::{Level, LevelRules};

@@ -107,7 +107,9 @@ impl Buckets {
     /// The open bucket, or a new one that begins at `seq`.
     pub fn open(&self, hour: Timestamp, asset_type: AssetType, model_and_plan: u64, seq: u64) -> Bucket {
         let is_it = |bucket: &&Bucket| {
-            bucket.totals.hour == hour && bucket.asset_type == asset_type && bucket.model_and_plan == model_and_plan
+            bucket.totals.hour == hour
+                && bucket.asset_type == asset_type
+                && bucket.model_and_plan == model_and_plan
         };
         self.0.iter().find(is_it).copied().unwrap_or(Bucket {
             asset_type,
@@ -199,7 +201,11 @@ impl Wallet {
 
     /// Credits left in its grants of one kind.
     pub fn credits_of(&self, kind: GrantKind) -> i64 {
-        self.grants.iter().filter(|grant| grant.kind == kind).map(|grant| grant.remaining).fold(0, i64::saturating_add)
+        self.grants
+            .iter()
+            .filter(|grant| grant.kind == kind)
+            .map(|grant| grant.remaining)
+            .fold(0, i64::saturating_add)
     }
 
     /// Grants that still hold credits.

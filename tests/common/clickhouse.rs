@@ -54,7 +54,9 @@ impl ClickHouse {
     #[track_caller]
     pub fn rows(&self, query: &str) -> Vec<Vec<String>> {
         let path = format!("?database={}", self.database);
-        let answer = self.request(&path, &format!("{query} FORMAT TSVRaw")).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let answer = self
+            .request(&path, &format!("{query} FORMAT TSVRaw"))
+            .unwrap_or_else(|error| panic!("{query}: {error}"));
         answer.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     }
 

@@ -142,7 +142,17 @@ impl Deployment {
             "http.listen = \"127.0.0.1:0\"".to_owned(),
             "log.format = \"json\"".to_owned(),
         ];
-        let topics = ["generation", "wallet", "ledger", "wallets", "progress", "alerts", "alerts_dead", "quarantine", "intake"];
+        let topics = [
+            "generation",
+            "wallet",
+            "ledger",
+            "wallets",
+            "progress",
+            "alerts",
+            "alerts_dead",
+            "quarantine",
+            "intake",
+        ];
         lines.extend(topics.iter().map(|topic| format!("topics.{topic} = \"{name}.{topic}\"")));
         for (setting, value) in settings {
             lines.retain(|line| !line.starts_with(&format!("{setting} =")));
@@ -221,8 +231,15 @@ impl Drop for Deployment {
         println!("{test}: {:.1} s", self.begun.elapsed().as_secs_f64());
         let topics = &self.config.topics;
         let own = [
-            &topics.generation, &topics.wallet, &topics.ledger, &topics.wallets, &topics.progress, &topics.alerts,
-            &topics.alerts_dead, &topics.quarantine, &topics.intake,
+            &topics.generation,
+            &topics.wallet,
+            &topics.ledger,
+            &topics.wallets,
+            &topics.progress,
+            &topics.alerts,
+            &topics.alerts_dead,
+            &topics.quarantine,
+            &topics.intake,
         ];
         kafka::delete_topics(&self.config, &own.map(String::as_str));
         // What cannot be deleted is only litter.
@@ -234,7 +251,11 @@ impl Drop for Deployment {
 pub fn answer(command: &mut Command) -> Answer {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Answer { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Answer {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 fn generate(config: &Config, options: &GenerateOptions, pace: Pace) -> Books {

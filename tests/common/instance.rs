@@ -32,7 +32,8 @@ impl Instance {
     /// Starts the command with its output in a file.
     pub fn spawn(mut command: Command, log: PathBuf) -> Instance {
         let file = File::create(&log).unwrap();
-        let child = command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file)).spawn().unwrap();
+        let child =
+            command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file)).spawn().unwrap();
         Instance { child, log }
     }
 
@@ -111,7 +112,8 @@ impl Instance {
     /// Sum of the samples of a name that have these labels.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |sample: &&Sample| {
-            let has = |(label, value): &(&str, &str)| sample.labels.get(*label).is_some_and(|found| found == value);
+            let has =
+                |(label, value): &(&str, &str)| sample.labels.get(*label).is_some_and(|found| found == value);
             sample.name == name && labels.iter().all(has)
         };
         self.metrics().iter().filter(fits).map(|sample| sample.value).sum()
@@ -125,7 +127,8 @@ impl Instance {
 
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 

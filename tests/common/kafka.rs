@@ -82,7 +82,10 @@ pub fn must_answer(config: &Config) {
 pub fn reader(config: &Config, isolation: &str) -> BaseConsumer {
     let mut client = base(config);
     client.set("group.id", "e2e-reader").set("enable.auto.commit", "false").set("isolation.level", isolation);
-    client.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "20").set("fetch.message.max.bytes", "8388608");
+    client
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
+        .set("fetch.message.max.bytes", "8388608");
     client.create().unwrap()
 }
 
@@ -171,7 +174,9 @@ pub fn send_all(config: &Config, topic: &str, records: &[Sent<'_>]) -> Result<()
         message.key = record.key;
         message.payload = record.value;
         if !record.headers.is_empty() {
-            let add = |all: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| all.insert(Header { key, value: *value });
+            let add = |all: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
+                all.insert(Header { key, value: *value })
+            };
             message.headers = Some(record.headers.iter().fold(OwnedHeaders::new(), add));
         }
         producer.send(message).map_err(|(error, _)| error.to_string())?;
@@ -198,7 +203,9 @@ pub fn create_topic(config: &Config, topic: &str, partition_count: i32, settings
         result.unwrap();
     }
     let client = reader(config, "read_uncommitted");
-    super::wait_for("the new topic", TIMEOUT, || (partitions(&client, topic) == partition_count).then_some(()));
+    super::wait_for("the new topic", TIMEOUT, || {
+        (partitions(&client, topic) == partition_count).then_some(())
+    });
 }
 
 /// Deletes topics; what is not there is not missed.
@@ -218,10 +225,13 @@ pub fn delete_group(config: &Config, group: &str) {
 
 /// Sets a group that has no members back to the beginning of a topic.
 pub fn reset_group(config: &Config, group: &str, topic: &str) {
-    let consumer: BaseConsumer = base(config).set("group.id", group).set("enable.auto.commit", "false").create().unwrap();
+    let consumer: BaseConsumer =
+        base(config).set("group.id", group).set("enable.auto.commit", "false").create().unwrap();
     let mut offsets = TopicPartitionList::new();
     for partition in 0..partitions(&consumer, topic) {
         offsets.add_partition_offset(topic, partition, Offset::Offset(0)).unwrap();
     }
-    super::wait_for("the group to be empty and reset", TIMEOUT, || consumer.commit(&offsets, CommitMode::Sync).ok());
+    super::wait_for("the group to be empty and reset", TIMEOUT, || {
+        consumer.commit(&offsets, CommitMode::Sync).ok()
+    });
 }

@@ -47,7 +47,8 @@ impl Ledger {
             assert_eq!(home, record.partition, "{wallet_id} is in two partitions");
             let entries = value["entries"].as_array().unwrap();
             let first = &entries[0];
-            let origin = format!("{}/{}/{}", first["origin_topic"], first["origin_partition"], first["origin_offset"]);
+            let origin =
+                format!("{}/{}/{}", first["origin_topic"], first["origin_partition"], first["origin_offset"]);
             assert!(origins.insert(origin.clone()), "record {origin} was posted twice");
             let event = format!("{wallet_id} {} {}", first["source"], first["event_id"]);
             assert!(events.insert(event.clone()), "event {event} was posted twice");
@@ -83,7 +84,11 @@ impl Sums {
         self.seq = seq;
         let credits = number(entry, "credits");
         self.balance += credits;
-        assert_eq!(number(entry, "balance_after"), self.balance, "{wallet_id} seq {seq}: the sum of credits is the balance");
+        assert_eq!(
+            number(entry, "balance_after"),
+            self.balance,
+            "{wallet_id} seq {seq}: the sum of credits is the balance"
+        );
         match entry["entry_type"].as_str().unwrap() {
             "granted" => self.granted += credits,
             "adjusted" => self.adjusted += credits,

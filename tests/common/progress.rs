@@ -72,7 +72,8 @@ impl Progress {
     /// Final outcomes of records that came through intake, as kept by origin.
     pub fn by_origin(&self) -> Outcomes {
         let mut sum = Outcomes::new();
-        let of_intake = |(key, _): &(&String, &Value)| key.rsplit_once('/').is_some_and(|(name, _)| name == self.intake);
+        let of_intake =
+            |(key, _): &(&String, &Value)| key.rsplit_once('/').is_some_and(|(name, _)| name == self.intake);
         for (_, value) in self.latest.iter().filter(of_intake) {
             for origin in value["by_origin"].as_array().into_iter().flatten() {
                 add(&mut sum, &origin["outcomes"]);
@@ -83,7 +84,8 @@ impl Progress {
 
     /// Records that have a final outcome.
     pub fn decided(&self) -> u64 {
-        let is_final = |(outcome, _): &(&String, &u64)| !matches!(outcome.as_str(), "handed_over" | "skipped");
+        let is_final =
+            |(outcome, _): &(&String, &u64)| !matches!(outcome.as_str(), "handed_over" | "skipped");
         self.outcomes().iter().filter(is_final).map(|(_, count)| count).sum()
     }
 

@@ -32,9 +32,13 @@ impl Deployment {
         assert_outcomes(&progress, books);
         assert_wallets(&ledger, books);
         assert_eq!(ledger.reasons(), books.reasons, "quarantined records by reason");
-        let mut origins: Vec<_> = ledger.quarantine.iter().map(|record| {
-            (record.header("cs_topic"), record.header("cs_partition"), record.header("cs_offset"))
-        }).collect();
+        let mut origins: Vec<_> = ledger
+            .quarantine
+            .iter()
+            .map(|record| {
+                (record.header("cs_topic"), record.header("cs_partition"), record.header("cs_offset"))
+            })
+            .collect();
         origins.sort();
         origins.dedup();
         assert_eq!(origins.len(), ledger.quarantine.len(), "a record was quarantined twice");
@@ -62,9 +66,14 @@ impl Deployment {
             if Instant::now() > deadline {
                 for (name, rows) in &expected {
                     let found = &found[name];
-                    let differs: Vec<_> = rows.iter().filter(|(key, row)| found.get(*key) != Some(row)).take(3).collect();
+                    let differs: Vec<_> =
+                        rows.iter().filter(|(key, row)| found.get(*key) != Some(row)).take(3).collect();
                     assert_eq!(rows.len(), found.len(), "rows of {name}; {differs:?}");
-                    assert!(differs.is_empty(), "{name} should hold {differs:?}, and holds {:?}", found.get(differs[0].0));
+                    assert!(
+                        differs.is_empty(),
+                        "{name} should hold {differs:?}, and holds {:?}",
+                        found.get(differs[0].0)
+                    );
                 }
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -114,17 +123,22 @@ type Tables = BTreeMap<&'static str, BTreeMap<String, Vec<String>>>;
 fn expected_tables(ledger: &Ledger) -> Tables {
     let mut tables = Tables::new();
     for (wallet_id, sums) in &ledger.wallets {
-        let mut put = |table, row: Vec<String>| drop(tables.entry(table).or_default().insert(wallet_id.clone(), row));
+        let mut put =
+            |table, row: Vec<String>| drop(tables.entry(table).or_default().insert(wallet_id.clone(), row));
         let [seq, charges, images] = [sums.seq, sums.charges, sums.images].map(|count| count.to_string());
         let [balance, granted, adjusted, charged, video] =
-            [sums.balance, sums.granted, sums.adjusted, sums.charged, sums.video_millis].map(|sum| sum.to_string());
+            [sums.balance, sums.granted, sums.adjusted, sums.charged, sums.video_millis]
+                .map(|sum| sum.to_string());
         let jobs = sums.jobs.len();
         put("wallets", vec![balance.clone(), seq.clone()]);
         put("grants", vec![balance.clone()]);
         if jobs > 0 {
             put("usage_hourly", vec![jobs.to_string(), images.clone(), video.clone(), charged.clone()]);
         }
-        put("ledger_entries", vec![seq.clone(), seq, balance, granted, adjusted, charged, charges, images, video]);
+        put(
+            "ledger_entries",
+            vec![seq.clone(), seq, balance, granted, adjusted, charged, charges, images, video],
+        );
     }
     for table in ["ledger_entries", "usage_hourly", "wallets", "grants", "quarantined_events"] {
         tables.entry(table).or_default();
@@ -137,7 +151,9 @@ fn expected_tables(ledger: &Ledger) -> Tables {
 
 /// The generator's outcomes, those that occur.
 pub fn expected_outcomes(books: &Books) -> Outcomes {
-    let Value::Object(counts) = serde_json::to_value(books.outcomes).unwrap() else { panic!("outcomes are an object") };
+    let Value::Object(counts) = serde_json::to_value(books.outcomes).unwrap() else {
+        panic!("outcomes are an object")
+    };
     let counts = counts.into_iter().map(|(outcome, count)| (outcome, count.as_u64().unwrap()));
     counts.filter(|(_, count)| *count > 0).collect()
 }
@@ -157,14 +173,37 @@ fn assert_outcomes(progress: &Progress, books: &Books) {
 fn assert_wallets(ledger: &Ledger, books: &Books) {
     for (wallet_id, book) in &books.wallets {
         let sums = ledger.wallets.get(wallet_id).unwrap_or_else(|| panic!("{wallet_id} has no entry"));
-        let found = (sums.granted, sums.adjusted, sums.charged, sums.balance, sums.charges, sums.images, sums.video_millis);
+        let found = (
+            sums.granted,
+            sums.adjusted,
+            sums.charged,
+            sums.balance,
+            sums.charges,
+            sums.images,
+            sums.video_millis,
+        );
         let video_millis = i64::try_from(book.video_seconds.0).unwrap();
-        let expected = (book.granted, book.adjusted, book.charged, book.balance, book.charges, book.images, video_millis);
-        assert_eq!(found, expected, "{wallet_id}: granted, adjusted, charged, balance, charges, images, milliseconds of video");
+        let expected = (
+            book.granted,
+            book.adjusted,
+            book.charged,
+            book.balance,
+            book.charges,
+            book.images,
+            video_millis,
+        );
+        assert_eq!(
+            found, expected,
+            "{wallet_id}: granted, adjusted, charged, balance, charges, images, milliseconds of video"
+        );
     }
     assert_eq!(ledger.wallets.len(), books.wallets.len(), "a wallet that nobody sent");
     for (wallet_id, sums) in &ledger.wallets {
-        assert_eq!(ledger.snapshots.get(wallet_id), Some(&(sums.balance, sums.seq)), "snapshot of {wallet_id}");
+        assert_eq!(
+            ledger.snapshots.get(wallet_id),
+            Some(&(sums.balance, sums.seq)),
+            "snapshot of {wallet_id}"
+        );
     }
     assert_eq!(ledger.snapshots.len(), ledger.wallets.len());
 }

@@ -40,23 +40,10 @@ async fn migrating_twice_and_from_many_places_at_once_ends_as_migrating_once() {
         assert_eq!(applied.len() + present.len(), MIGRATIONS.len());
     }
     let again = migrate(config).await.unwrap();
+    assert_eq!(again, MigrationReport { applied: vec![], present: vec!["0001_tables".to_owned()] });
+    assert_eq!(world.query("SELECT version, name FROM schema_migrations FINAL").await, "1\t0001_tables\n");
     assert_eq!(
-        again,
-        MigrationReport {
-            applied: vec![],
-            present: vec!["0001_tables".to_owned()]
-        }
-    );
-    assert_eq!(
-        world
-            .query("SELECT version, name FROM schema_migrations FINAL")
-            .await,
-        "1\t0001_tables\n"
-    );
-    assert_eq!(
-        world
-            .query("SELECT count() FROM system.tables WHERE database = currentDatabase()")
-            .await,
+        world.query("SELECT count() FROM system.tables WHERE database = currentDatabase()").await,
         "6\n"
     );
 }
@@ -64,25 +51,13 @@ async fn migrating_twice_and_from_many_places_at_once_ends_as_migrating_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_another_build_migrated_is_left_alone() {
     let world = World::migrated().await;
-    let edited = [Migration {
-        sql: "CREATE TABLE IF NOT EXISTS other (x Int8) ENGINE = Log;\n",
-        ..MIGRATIONS[0]
-    }];
+    let edited =
+        [Migration { sql: "CREATE TABLE IF NOT EXISTS other (x Int8) ENGINE = Log;\n", ..MIGRATIONS[0] }];
     let error = migrate_with(&world.config.clickhouse, &edited).await.unwrap_err();
     assert!(matches!(error, MigrationError::ChecksumDiffers { .. }), "{error}");
     assert!(error.to_string().contains("0001_tables"), "{error}");
     let error = migrate_with(&world.config.clickhouse, &[]).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MigrationError::SchemaIsNewer {
-                version: 1,
-                known: 0,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, MigrationError::SchemaIsNewer { version: 1, known: 0, .. }), "{error}");
     assert_eq!(world.query("EXISTS TABLE other").await, "0\n");
 }
 
@@ -92,10 +67,7 @@ async fn a_migration_that_was_cut_off_is_finished() {
     let world = World::migrated().await;
     world.query("DROP TABLE grants").await;
     world.query("TRUNCATE TABLE schema_migrations").await;
-    assert_eq!(
-        migrate(&world.config.clickhouse).await.unwrap().applied,
-        ["0001_tables"]
-    );
+    assert_eq!(migrate(&world.config.clickhouse).await.unwrap().applied, ["0001_tables"]);
     assert_eq!(world.query("EXISTS TABLE grants").await, "1\n");
 }
 
@@ -123,10 +95,7 @@ async fn the_sink_writes_exactly_the_columns_that_the_migrations_make() {
 async fn every_field_arrives_in_its_column_and_the_same_batch_twice_reads_the_same() {
     let world = World::migrated().await;
     let mut records = vec![
-        Record {
-            offset: 5,
-            ..record(Source::Ledger, 2, "ws_42", FULL_ENTRY)
-        },
+        Record { offset: 5, ..record(Source::Ledger, 2, "ws_42", FULL_ENTRY) },
         record(Source::Wallets, 2, "ws_42", SNAPSHOT),
     ];
     records.extend(quarantined());
@@ -142,16 +111,10 @@ async fn every_field_arrives_in_its_column_and_the_same_batch_twice_reads_the_sa
     for insert in &inserts {
         clickhouse.insert(insert).await.unwrap();
     }
-    assert_eq!(
-        world.query("SELECT count() FROM ledger_entries").await,
-        "2\n",
-        "the second insert was real"
-    );
+    assert_eq!(world.query("SELECT count() FROM ledger_entries").await, "2\n", "the second insert was real");
     assert_eq!(world.everything().await, once);
     for schema in tables::ALL {
-        world
-            .query(&format!("OPTIMIZE TABLE {} FINAL", schema.table))
-            .await;
+        world.query(&format!("OPTIMIZE TABLE {} FINAL", schema.table)).await;
     }
     assert_eq!(world.everything().await, once);
 }
@@ -166,40 +129,22 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     world.produce(&records);
 
     let running = world.start();
-    world
-        .until(
-            "SELECT count(), sum(credits) FROM ledger_entries FINAL",
-            "500\t-65250",
-        )
-        .await;
-    world
-        .until("SELECT count() FROM quarantined_events FINAL", "2")
-        .await;
+    world.until("SELECT count(), sum(credits) FROM ledger_entries FINAL", "500\t-65250").await;
+    world.until("SELECT count() FROM quarantined_events FINAL", "2").await;
     world.until("SELECT count() FROM grants FINAL", "2").await;
     let text = running.metrics.encode();
-    assert!(
-        text.contains(r#"creditstream_clickhouse_rows_total{table="ledger_entries"} 500"#),
-        "{text}"
-    );
+    assert!(text.contains(r#"creditstream_clickhouse_rows_total{table="ledger_entries"} 500"#), "{text}");
     // What comes later is added; a second copy of an entry is passed over.
     world.produce(&charges("ws_1", 300..=301));
     // Offset 500 is the marker of the first transaction.
-    world
-        .until(
-            "SELECT count(), max(ledger_offset) FROM ledger_entries",
-            "501\t502",
-        )
-        .await;
+    world.until("SELECT count(), max(ledger_offset) FROM ledger_entries", "501\t502").await;
     running.until_no_lag(&world.config.topics.ledger).await;
     let took = running.stop().await;
     assert!(took < Duration::from_secs(2), "{took:?}");
     let once = world.everything().await;
     let usage =
         "SELECT wallet_id, jobs, images, credits_charged, seq FROM usage_hourly FINAL ORDER BY wallet_id";
-    assert_eq!(
-        world.query(usage).await,
-        "ws_1\t301\t45451\t45451\t301\nws_2\t200\t20100\t20100\t200\n"
-    );
+    assert_eq!(world.query(usage).await, "ws_1\t301\t45451\t45451\t301\nws_2\t200\t20100\t20100\t200\n");
 
     // The same group goes on where it was: nothing is written again.
     let running = world.start();
@@ -211,22 +156,12 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     let mut config = world.config.clone();
     config.sink.group.push_str("-again");
     let running = world.start_with(config);
-    world
-        .until(
-            "SELECT count() > 900, uniqExact(wallet_id, seq) FROM ledger_entries",
-            "1\t502",
-        )
-        .await;
-    world
-        .until("SELECT count() > 2 FROM quarantined_events", "1")
-        .await;
+    world.until("SELECT count() > 900, uniqExact(wallet_id, seq) FROM ledger_entries", "1\t502").await;
+    world.until("SELECT count() > 2 FROM quarantined_events", "1").await;
     running.stop().await;
     let again = world.everything().await;
-    let without_ws_3: String = again
-        .lines()
-        .filter(|line| !line.contains("ws_3"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let without_ws_3: String =
+        again.lines().filter(|line| !line.contains("ws_3")).map(|line| format!("{line}\n")).collect();
     assert_eq!(without_ws_3, once);
 }
 
@@ -234,21 +169,14 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
 async fn what_a_transaction_wrote_counts_only_once_it_is_committed() {
     let world = World::whole().await;
     let running = world.start();
-    world
-        .send(&charges("ws_1", 1..=10))
-        .abort_transaction(PATIENCE)
-        .unwrap();
+    world.send(&charges("ws_1", 1..=10)).abort_transaction(PATIENCE).unwrap();
     world.produce(&charges("ws_1", 1..=5));
     let open = world.send(&charges("ws_1", 6..=7));
-    world
-        .until("SELECT count(), max(seq) FROM ledger_entries", "5\t5")
-        .await;
+    world.until("SELECT count(), max(seq) FROM ledger_entries", "5\t5").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.query("SELECT count() FROM ledger_entries").await, "5\n");
     open.commit_transaction(PATIENCE).unwrap();
-    world
-        .until("SELECT count(), sum(credits) FROM ledger_entries", "7\t-28")
-        .await;
+    world.until("SELECT count(), sum(credits) FROM ledger_entries", "7\t-28").await;
     running.stop().await;
 }
 
@@ -260,17 +188,13 @@ async fn records_of_many_months_are_taken() {
         let mut record = quarantined().remove(0);
         let time = format!("{}-{:02}-01T00:00:00Z", 2000 + month / 12, 1 + month % 12);
         record.headers.push(("cs_time".into(), time.as_bytes().into()));
-        record
-            .headers
-            .push(("cs_offset".into(), month.to_string().as_bytes().into()));
+        record.headers.push(("cs_offset".into(), month.to_string().as_bytes().into()));
         record
     });
     let insert = blocks_of(&world, &months.collect::<Vec<_>>()).remove(0);
     world.clickhouse().insert(&insert).await.unwrap();
     assert_eq!(
-        world
-            .query("SELECT count(), uniqExact(_partition_id) FROM quarantined_events")
-            .await,
+        world.query("SELECT count(), uniqExact(_partition_id) FROM quarantined_events").await,
         "150\t150\n"
     );
 }
@@ -288,28 +212,14 @@ async fn a_gap_stops_its_partition_and_the_others_go_on() {
     world.produce(&records);
     let running = world.start();
     world
-        .until(
-            "SELECT wallet_id, max(seq) FROM ledger_entries GROUP BY 1 ORDER BY 1",
-            "ws_1\t2\nws_9\t3",
-        )
+        .until("SELECT wallet_id, max(seq) FROM ledger_entries GROUP BY 1 ORDER BY 1", "ws_1\t2\nws_9\t3")
         .await;
-    world.produce(
-        &charges("ws_9", 4..=4)
-            .into_iter()
-            .map(elsewhere)
-            .collect::<Vec<_>>(),
-    );
+    world.produce(&charges("ws_9", 4..=4).into_iter().map(elsewhere).collect::<Vec<_>>());
     world
-        .until(
-            "SELECT wallet_id, max(seq) FROM ledger_entries GROUP BY 1 ORDER BY 1",
-            "ws_1\t2\nws_9\t4",
-        )
+        .until("SELECT wallet_id, max(seq) FROM ledger_entries GROUP BY 1 ORDER BY 1", "ws_1\t2\nws_9\t4")
         .await;
     let text = running.metrics.encode();
-    assert!(
-        text.contains(r#"creditstream_shard_stopped{reason="sink",shard="0"} 1"#),
-        "{text}"
-    );
+    assert!(text.contains(r#"creditstream_shard_stopped{reason="sink",shard="0"} 1"#), "{text}");
     running.stop().await;
 }
 
@@ -327,27 +237,17 @@ async fn while_clickhouse_is_away_nothing_is_lost_and_the_sink_catches_up_by_its
     assert_eq!(world.query("SELECT count() FROM ledger_entries").await, "0\n");
     assert!(!running.task.is_finished());
     gate.is_open.store(true, Ordering::SeqCst);
-    world
-        .until("SELECT count() > 100 FROM ledger_entries FINAL", "1")
-        .await;
+    world.until("SELECT count() > 100 FROM ledger_entries FINAL", "1").await;
     // Again in the middle of it: connections break, whatever they are doing.
     gate.is_open.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(300)).await;
     gate.is_open.store(true, Ordering::SeqCst);
     world
-        .until(
-            "SELECT count(), max(seq), sum(credits) FROM ledger_entries FINAL",
-            "1000\t1000\t-500500",
-        )
+        .until("SELECT count(), max(seq), sum(credits) FROM ledger_entries FINAL", "1000\t1000\t-500500")
         .await;
-    world
-        .until("SELECT credits_charged FROM usage_hourly FINAL", "500500")
-        .await;
+    world.until("SELECT credits_charged FROM usage_hourly FINAL", "500500").await;
     let text = running.metrics.encode();
-    assert!(
-        !text.contains(r#"clickhouse_errors_total{kind="unreachable"} 0"#),
-        "{text}"
-    );
+    assert!(!text.contains(r#"clickhouse_errors_total{kind="unreachable"} 0"#), "{text}");
     // Shutdown while it is away again.
     gate.is_open.store(false, Ordering::SeqCst);
     world.produce(&charges("ws_1", 1001..=1100));
@@ -356,9 +256,7 @@ async fn while_clickhouse_is_away_nothing_is_lost_and_the_sink_catches_up_by_its
     assert!(took < Duration::from_secs(2), "{took:?}");
     // What was under way then was not committed: the next one writes it.
     let running = world.start();
-    world
-        .until("SELECT count(), max(seq) FROM ledger_entries FINAL", "1100\t1100")
-        .await;
+    world.until("SELECT count(), max(seq) FROM ledger_entries FINAL", "1100\t1100").await;
     running.stop().await;
     gate.task.abort();
 }
@@ -382,16 +280,11 @@ async fn instances_that_come_and_go_lose_nothing() {
     produce(1..=500);
     let second = world.start_with(config);
     produce(501..=1000);
-    world
-        .until("SELECT uniqExact(wallet_id, seq) > 1000 FROM ledger_entries", "1")
-        .await;
+    world.until("SELECT uniqExact(wallet_id, seq) > 1000 FROM ledger_entries", "1").await;
     first.stop().await;
     produce(1001..=1500);
     world
-        .until(
-            "SELECT count(), sum(credits), max(seq) FROM ledger_entries FINAL",
-            "3000\t-2251500\t1500",
-        )
+        .until("SELECT count(), sum(credits), max(seq) FROM ledger_entries FINAL", "3000\t-2251500\t1500")
         .await;
     world
         .until(
@@ -408,21 +301,11 @@ async fn an_error_that_waiting_cannot_mend_stops_the_sink_and_says_what_to_do() 
     world.query("DROP TABLE usage_hourly").await;
     world.produce(&charges("ws_1", 1..=1));
     let running = world.start();
-    let error = tokio::time::timeout(PATIENCE, running.task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap_err();
+    let error = tokio::time::timeout(PATIENCE, running.task).await.unwrap().unwrap().unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains("usage_hourly") && text.contains("creditstream init"),
-        "{text}"
-    );
+    assert!(text.contains("usage_hourly") && text.contains("creditstream init"), "{text}");
     let metrics = running.metrics.encode();
-    assert!(
-        metrics.contains(r#"creditstream_clickhouse_errors_total{kind="permanent"} 1"#),
-        "{metrics}"
-    );
+    assert!(metrics.contains(r#"creditstream_clickhouse_errors_total{kind="permanent"} 1"#), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -451,10 +334,7 @@ async fn every_try_sends_the_same_bytes() {
     let requests = requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3);
     assert!(requests[0].len() > 50_000);
-    assert!(
-        requests.iter().all(|request| *request == requests[0]),
-        "a retry sent something else"
-    );
+    assert!(requests.iter().all(|request| *request == requests[0]), "a retry sent something else");
     world.config.clickhouse.url = url;
 }
 
@@ -485,9 +365,7 @@ async fn measure_the_insert_path() {
     let (mut building, mut inserting, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
     for round in 0..ROUNDS {
         let wallets = (0..1000).map(|wallet| format!("ws_{wallet:05}_{round}"));
-        let records: Vec<Record> = wallets
-            .flat_map(|wallet_id| charges(&wallet_id, 1..=50))
-            .collect();
+        let records: Vec<Record> = wallets.flat_map(|wallet_id| charges(&wallet_id, 1..=50)).collect();
         world.produce(&records);
         let begun = Instant::now();
         let inserts = blocks_of(&world, &records);
@@ -501,18 +379,13 @@ async fn measure_the_insert_path() {
     }
     let entries = 50_000 * ROUNDS;
     let rate = |time: Duration| (entries as f64 / time.as_secs_f64()) as u64;
-    println!(
-        "{entries} entries and their usage, {} bytes each as Native",
-        bytes as u64 / entries
-    );
+    println!("{entries} entries and their usage, {} bytes each as Native", bytes as u64 / entries);
     println!("turned into rows and serialised: {}/s", rate(building));
     println!("inserted: {}/s", rate(inserting));
     world.query("TRUNCATE TABLE ledger_entries").await;
     let begun = Instant::now();
     let running = world.start();
-    world
-        .until("SELECT count() FROM ledger_entries", &entries.to_string())
-        .await;
+    world.until("SELECT count() FROM ledger_entries", &entries.to_string()).await;
     println!("from Kafka by the whole sink: {}/s", rate(begun.elapsed()));
     running.stop().await;
 }

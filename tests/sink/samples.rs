@@ -62,9 +62,7 @@ pub fn quarantined() -> Vec<Record> {
         ("cs_offset", "12345678901"),
         ("cs_time", "2026-11-03T10:15:30.001Z"),
     ];
-    ours.headers = headers
-        .map(|(name, value)| (name.into(), value.as_bytes().into()))
-        .to_vec();
+    ours.headers = headers.map(|(name, value)| (name.into(), value.as_bytes().into())).to_vec();
     let mut foreign = record(Source::Quarantine, 1, "", "");
     foreign.value = Some([0xff, b'x'].into());
     vec![ours, foreign]

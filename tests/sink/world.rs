@@ -26,10 +26,7 @@ impl World {
     pub fn new() -> World {
         // Logs of a test that fails: RUST_LOG=creditstream=debug.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_test_writer()
-            .try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let mut config = Config::load(None, process_env()).unwrap();
         let id = uuid::Uuid::new_v4().simple().to_string();
         config.clickhouse.database = format!("sink_test_{id}");
@@ -46,9 +43,7 @@ impl World {
     /// With tables.
     pub async fn migrated() -> World {
         let world = World::new();
-        migrate(&world.config.clickhouse)
-            .await
-            .expect("is the stack up? python3 stack/stack.py up");
+        migrate(&world.config.clickhouse).await.expect("is the stack up? python3 stack/stack.py up");
         world
     }
 
@@ -57,15 +52,11 @@ impl World {
         let world = World::migrated().await;
         let admin: AdminClient<DefaultClientContext> = world.kafka().create().unwrap();
         let topics = Source::ALL.map(|source| source.topic(&world.config.topics).to_owned());
-        let new: Vec<NewTopic<'_>> = topics
-            .iter()
-            .map(|topic| NewTopic::new(topic, 2, TopicReplication::Fixed(1)))
-            .collect();
+        let new: Vec<NewTopic<'_>> =
+            topics.iter().map(|topic| NewTopic::new(topic, 2, TopicReplication::Fixed(1))).collect();
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        for made in admin
-            .create_topics(&new, &options)
-            .await
-            .expect("is the stack up? python3 stack/stack.py up")
+        for made in
+            admin.create_topics(&new, &options).await.expect("is the stack up? python3 stack/stack.py up")
         {
             made.unwrap();
         }
@@ -101,10 +92,7 @@ impl World {
             if answer.trim_end() == expected {
                 return;
             }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{sql}\nexpected:\n{expected}\ncame:\n{answer}"
-            );
+            assert!(begun.elapsed() < PATIENCE, "{sql}\nexpected:\n{expected}\ncame:\n{answer}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -129,11 +117,7 @@ impl World {
         let stage = sink::run(Arc::new(config), metrics.clone(), async {
             let _ = stopped.await;
         });
-        Running {
-            stop,
-            task: tokio::spawn(stage),
-            metrics,
-        }
+        Running { stop, task: tokio::spawn(stage), metrics }
     }
 
     /// Sends records in one transaction, in order.
@@ -149,15 +133,9 @@ impl World {
         producer.init_transactions(PATIENCE).unwrap();
         producer.begin_transaction().unwrap();
         for record in records {
-            let headers = record
-                .headers
-                .iter()
-                .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                    headers.insert(Header {
-                        key,
-                        value: Some(&**value),
-                    })
-                });
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(&**value) })
+            });
             let mut message = BaseRecord::to(record.from.source.topic(&self.config.topics))
                 .partition(record.from.partition)
                 .timestamp(record.timestamp.millis())
@@ -178,10 +156,7 @@ impl Drop for World {
         let (config, kafka) = (self.config.clone(), self.kafka());
         // A runtime of its own: the test's may be on its way out.
         let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let sql = format!("DROP DATABASE IF EXISTS {}", config.clickhouse.database);
             let _ = runtime.block_on(insert::client(&config.clickhouse).query_raw(&sql).execute());
             let topics = Source::ALL.map(|source| source.topic(&config.topics));

@@ -55,17 +55,11 @@ fn properties_that_correctness_depends_on_are_faults() {
 #[test]
 fn what_librdkafka_does_not_take_is_a_fault_that_shows_no_secret() {
     let unknown = only_fault("[kafka.properties]\n'security.protokol' = 'SSL'");
-    assert!(
-        unknown.contains("security.protokol = \"SSL\": librdkafka does not take it: "),
-        "{unknown}"
-    );
+    assert!(unknown.contains("security.protokol = \"SSL\": librdkafka does not take it: "), "{unknown}");
     let bad = only_fault("[kafka.properties]\n'security.protocol' = 'SSH'");
     assert!(bad.contains("librdkafka does not take it: "), "{bad}");
     let list = only_fault("[kafka.properties]\n'security.protocol' = ['SSL']");
-    assert!(
-        list.contains("must be a string, an integer or a boolean"),
-        "{list}"
-    );
+    assert!(list.contains("must be a string, an integer or a boolean"), "{list}");
     let secret = only_fault("[kafka.properties]\n'sasl.passwort.secret' = 'hidden'");
     assert!(!secret.contains("hidden"), "{secret}");
     let a_table = only_fault("[clickhouse.url]\npassword = 'hidden'");
@@ -82,11 +76,7 @@ const WITH_SECRETS: &str = "[clickhouse]\npassword = 'hidden-1'\n[kafka.properti
 fn secrets_are_in_neither_debug_nor_effective_toml() {
     let config = load(WITH_SECRETS, &[]).unwrap();
     assert_eq!(config.clickhouse.password.expose(), "hidden-1");
-    for text in [
-        format!("{config:?}"),
-        format!("{config:#?}"),
-        config.effective_toml(),
-    ] {
+    for text in [format!("{config:?}"), format!("{config:#?}"), config.effective_toml()] {
         assert!(!text.contains("hidden"), "{text}");
         assert!(text.contains("***") && text.contains("shown"), "{text}");
     }
@@ -109,10 +99,5 @@ fn effective_toml_loads_again_and_a_masked_secret_in_it_is_a_fault() {
     let expected =
         "clickhouse.password = ***: must be the secret itself; *** is what check-config shows in its place";
     assert!(found.contains(&expected.to_owned()), "{found:#?}");
-    assert_eq!(
-        load(&masked.replace("\"***\"", "'again'"), &[])
-            .unwrap()
-            .effective_toml(),
-        masked
-    );
+    assert_eq!(load(&masked.replace("\"***\"", "'again'"), &[]).unwrap().effective_toml(), masked);
 }

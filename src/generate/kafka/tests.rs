@@ -26,26 +26,13 @@ struct TestTopics {
 impl TestTopics {
     fn create() -> TestTopics {
         let name = uuid::Uuid::new_v4().simple().to_string();
-        let topics = Topics {
-            generation: format!("test-{name}-generation"),
-            wallet: format!("test-{name}-wallet"),
-        };
-        let target = KafkaTarget {
-            kafka: Config::default().kafka,
-            topics,
-        };
+        let topics =
+            Topics { generation: format!("test-{name}-generation"), wallet: format!("test-{name}-wallet") };
+        let target = KafkaTarget { kafka: Config::default().kafka, topics };
         let admin: AdminClient<DefaultClientContext> = target.client_config().create().unwrap();
         let wanted = [
-            NewTopic::new(
-                &target.topics.generation,
-                GENERATION_PARTITIONS,
-                TopicReplication::Fixed(1),
-            ),
-            NewTopic::new(
-                &target.topics.wallet,
-                WALLET_PARTITIONS,
-                TopicReplication::Fixed(1),
-            ),
+            NewTopic::new(&target.topics.generation, GENERATION_PARTITIONS, TopicReplication::Fixed(1)),
+            NewTopic::new(&target.topics.wallet, WALLET_PARTITIONS, TopicReplication::Fixed(1)),
         ];
         let answers = wait(admin.create_topics(&wanted, &AdminOptions::new())).unwrap();
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -55,20 +42,13 @@ impl TestTopics {
 
 impl Drop for TestTopics {
     fn drop(&mut self) {
-        let names = [
-            self.target.topics.generation.as_str(),
-            self.target.topics.wallet.as_str(),
-        ];
+        let names = [self.target.topics.generation.as_str(), self.target.topics.wallet.as_str()];
         let _ = wait(self.admin.delete_topics(&names, &AdminOptions::new()));
     }
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 fn quiet(_: Progress) -> ControlFlow<()> {
@@ -84,25 +64,17 @@ fn content_of(record: &Record) -> Content {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes()))
         .collect();
-    (
-        record.key().map(|key| key.as_bytes().to_vec()),
-        record.value().map(<[u8]>::to_vec),
-        headers,
-    )
+    (record.key().map(|key| key.as_bytes().to_vec()), record.value().map(<[u8]>::to_vec), headers)
 }
 
 /// All records of a topic, by partition, in order.
 fn read_all(target: &KafkaTarget, topic: &str, partitions: i32) -> HashMap<i32, Vec<Content>> {
     let mut client = target.client_config();
-    client
-        .set("group.id", "unused")
-        .set("enable.partition.eof", "true");
+    client.set("group.id", "unused").set("enable.partition.eof", "true");
     let consumer: BaseConsumer = client.create().unwrap();
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
-        assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&assignment).unwrap();
     let now = Timestamp::now().millis();
@@ -122,11 +94,7 @@ fn read_all(target: &KafkaTarget, topic: &str, partitions: i32) -> HashMap<i32, 
         let headers = headers
             .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
             .collect();
-        let content = (
-            message.key().map(<[u8]>::to_vec),
-            message.payload().map(<[u8]>::to_vec),
-            headers,
-        );
+        let content = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec), headers);
         read.entry(message.partition()).or_default().push(content);
     }
     read
@@ -135,11 +103,7 @@ fn read_all(target: &KafkaTarget, topic: &str, partitions: i32) -> HashMap<i32, 
 #[test]
 #[ignore = "needs Kafka"]
 fn every_record_arrives_in_order_on_the_partition_of_its_key() {
-    let options = GenerateOptions {
-        events: 20_000,
-        bad_percent: 5.0,
-        ..GenerateOptions::ending_now()
-    };
+    let options = GenerateOptions { events: 20_000, bad_percent: 5.0, ..GenerateOptions::ending_now() };
     let topics = TestTopics::create();
     let target = &topics.target;
     let mut generator = Generator::new(&options).unwrap();
@@ -152,35 +116,24 @@ fn every_record_arrives_in_order_on_the_partition_of_its_key() {
     let mut without_key = 0;
     while again.next_record(&mut record).is_some() {
         let kind = record.source_kind();
-        let partitions = if kind == SourceKind::Wallet {
-            WALLET_PARTITIONS
-        } else {
-            GENERATION_PARTITIONS
-        };
+        let partitions = if kind == SourceKind::Wallet { WALLET_PARTITIONS } else { GENERATION_PARTITIONS };
         match record.key() {
             Some(key) => {
                 let partition = partition_for(key.as_bytes(), partitions);
-                expected
-                    .entry((target.topics.name(kind), partition))
-                    .or_default()
-                    .push(content_of(&record));
+                expected.entry((target.topics.name(kind), partition)).or_default().push(content_of(&record));
             }
             None => without_key += 1,
         }
     }
-    for (kind, partitions) in [
-        (SourceKind::Generation, GENERATION_PARTITIONS),
-        (SourceKind::Wallet, WALLET_PARTITIONS),
-    ] {
+    for (kind, partitions) in
+        [(SourceKind::Generation, GENERATION_PARTITIONS), (SourceKind::Wallet, WALLET_PARTITIONS)]
+    {
         for (partition, mut found) in read_all(target, target.topics.name(kind), partitions) {
             let before = found.len();
             found.retain(|(key, ..)| key.is_some());
             without_key -= before - found.len();
             assert!(
-                expected
-                    .remove(&(target.topics.name(kind), partition))
-                    .unwrap_or_default()
-                    == found,
+                expected.remove(&(target.topics.name(kind), partition)).unwrap_or_default() == found,
                 "{kind:?} {partition}"
             );
         }
@@ -191,14 +144,9 @@ fn every_record_arrives_in_order_on_the_partition_of_its_key() {
 #[test]
 #[ignore = "needs Kafka"]
 fn a_topic_that_is_not_there_is_named() {
-    let topics = Topics {
-        generation: "test-that-is-not-there".to_owned(),
-        wallet: "test-neither".to_owned(),
-    };
-    let target = KafkaTarget {
-        kafka: Config::default().kafka,
-        topics,
-    };
+    let topics =
+        Topics { generation: "test-that-is-not-there".to_owned(), wallet: "test-neither".to_owned() };
+    let target = KafkaTarget { kafka: Config::default().kafka, topics };
     let mut generator = Generator::new(&GenerateOptions::ending_now()).unwrap();
     let error = to_kafka(&mut generator, &target, Pace::Full, &mut quiet).unwrap_err();
     assert!(error.to_string().contains("test-that-is-not-there"), "{error}");
@@ -210,11 +158,7 @@ fn a_topic_that_is_not_there_is_named() {
 fn records_a_second_into_kafka() {
     let topics = TestTopics::create();
     for seed in 1..=3 {
-        let options = GenerateOptions {
-            events: 1_000_000,
-            seed,
-            ..GenerateOptions::ending_now()
-        };
+        let options = GenerateOptions { events: 1_000_000, seed, ..GenerateOptions::ending_now() };
         let mut generator = Generator::new(&options).unwrap();
         let sent = to_kafka(&mut generator, &topics.target, Pace::Full, &mut quiet).unwrap();
         println!(

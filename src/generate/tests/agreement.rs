@@ -25,10 +25,7 @@ fn the_decoder_agrees_about_every_record() {
                 assert!(event.time.0 > end().plus_millis(1_000 * DAY_MS));
             }
             (Expected::Quarantined(reason), Ok(event)) => {
-                let found = event
-                    .data
-                    .and_then(|data| data.err())
-                    .map(|rejection| rejection.reason);
+                let found = event.data.and_then(|data| data.err()).map(|rejection| rejection.reason);
                 let needs_state = [
                     Reason::IdConflict,
                     Reason::UnknownPlan,
@@ -36,11 +33,7 @@ fn the_decoder_agrees_about_every_record() {
                     Reason::ContractConflict,
                     Reason::JobConflict,
                 ];
-                let expected = if needs_state.contains(reason) {
-                    None
-                } else {
-                    Some(*reason)
-                };
+                let expected = if needs_state.contains(reason) { None } else { Some(*reason) };
                 assert_eq!(expected, found, "{}", shown(record));
             }
             (Expected::Free, Ok(event)) => assert_eq!(event.kind, EventKind::Free),
@@ -50,10 +43,8 @@ fn the_decoder_agrees_about_every_record() {
     }
     let seen: HashSet<&str> = books.reasons.keys().map(String::as_str).collect();
     // `no_contract` needs changes of contracts, which the next release brings.
-    let missing: Vec<Reason> = Reason::ALL
-        .into_iter()
-        .filter(|reason| !seen.contains(reason.as_str()))
-        .collect();
+    let missing: Vec<Reason> =
+        Reason::ALL.into_iter().filter(|reason| !seen.contains(reason.as_str())).collect();
     assert_eq!(missing, [Reason::NoContract]);
 }
 
@@ -68,15 +59,7 @@ fn an_independent_reader_comes_to_the_same_outcomes_and_sums() {
     for (record, expected) in &records {
         decoded(record, |event| {
             let is_bad = matches!(expected, Expected::Quarantined(_));
-            let Ok(Event {
-                kind,
-                wallet_id,
-                source,
-                id,
-                time,
-                data: Some(Ok(data)),
-            }) = event
-            else {
+            let Ok(Event { kind, wallet_id, source, id, time, data: Some(Ok(data)) }) = event else {
                 return;
             };
             let identity = event_key(&wallet_id, &source, &id);
@@ -93,10 +76,7 @@ fn an_independent_reader_comes_to_the_same_outcomes_and_sums() {
             }
             assert_ne!(*expected, Expected::Duplicate, "{}", shown(record));
             if let Data::Completed(completed) = &data
-                && !matches!(
-                    expected,
-                    Expected::Quarantined(Reason::TooOld | Reason::TooFarAhead)
-                )
+                && !matches!(expected, Expected::Quarantined(Reason::TooOld | Reason::TooFarAhead))
             {
                 let charged_before = jobs.get(&job_key(&wallet_id, &completed.job_id, ""));
                 let asset_key = job_key(&wallet_id, &completed.job_id, &completed.asset_id);
@@ -123,10 +103,7 @@ fn an_independent_reader_comes_to_the_same_outcomes_and_sums() {
                         .rate(completed.quantity.asset_type(), &completed.model);
                     assert_eq!(completed.quantity.cost(rate).unwrap(), *credits);
                     let is_whole = completed.asset_id.is_empty();
-                    jobs.insert(
-                        job_key(&wallet_id, &completed.job_id, &completed.asset_id),
-                        is_whole,
-                    );
+                    jobs.insert(job_key(&wallet_id, &completed.job_id, &completed.asset_id), is_whole);
                     jobs.insert(job_key(&wallet_id, &completed.job_id, ""), is_whole);
                     -credits
                 }
@@ -137,10 +114,7 @@ fn an_independent_reader_comes_to_the_same_outcomes_and_sums() {
                     pricing.plan_at(&contract.plan, time).unwrap().credits_per_month
                 }
                 (Data::TopupPurchased(topup), Expected::Granted { credits }) => {
-                    assert_eq!(
-                        pricing.pack_at(topup.amount_usd.unwrap(), time).unwrap().credits,
-                        *credits
-                    );
+                    assert_eq!(pricing.pack_at(topup.amount_usd.unwrap(), time).unwrap().credits, *credits);
                     *credits
                 }
                 (Data::Adjusted(adjusted), Expected::Adjusted { credits }) => {
@@ -152,20 +126,11 @@ fn an_independent_reader_comes_to_the_same_outcomes_and_sums() {
             *balances.entry(wallet_id.into_owned()).or_default() += credits;
         });
     }
-    let expected: BTreeMap<String, i64> = books
-        .wallets
-        .iter()
-        .map(|(wallet, book)| (wallet.clone(), book.balance))
-        .collect();
+    let expected: BTreeMap<String, i64> =
+        books.wallets.iter().map(|(wallet, book)| (wallet.clone(), book.balance)).collect();
     assert_eq!(balances, expected);
-    assert!(
-        balances.values().any(|balance| *balance < 0),
-        "some wallets must run dry"
-    );
-    assert!(
-        balances.values().any(|balance| *balance > 0),
-        "not all wallets must run dry"
-    );
+    assert!(balances.values().any(|balance| *balance < 0), "some wallets must run dry");
+    assert!(balances.values().any(|balance| *balance > 0), "not all wallets must run dry");
 }
 
 /// What must come second has the key of what must come first, and comes after it.
@@ -194,9 +159,6 @@ fn prices_are_those_of_the_product() {
         let pricing = Pricing::built_in().unwrap();
         let card = pricing.rate_card_at(crate::time::EventTime(end())).unwrap();
         assert_eq!(made.credits(), credits);
-        assert_eq!(
-            quantity.cost(card.rate(quantity.asset_type(), "veo-3")).unwrap(),
-            credits
-        );
+        assert_eq!(quantity.cost(card.rate(quantity.asset_type(), "veo-3")).unwrap(), credits);
     }
 }

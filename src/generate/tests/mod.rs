@@ -46,40 +46,27 @@ fn all_records(options: &GenerateOptions) -> (Vec<(Record, Expected)>, Books) {
 
 /// Calls `check` with what the decoder says of a record.
 fn decoded<R>(record: &Record, check: impl FnOnce(Result<Event<'_>, Reason>) -> R) -> R {
-    let headers: Vec<(&str, &[u8])> = record
-        .headers()
-        .iter()
-        .map(|(name, value)| (*name, value.as_bytes()))
-        .collect();
-    let incoming = IncomingRecord {
-        source_kind: record.source_kind(),
-        value: record.value(),
-        headers: &headers,
-    };
+    let headers: Vec<(&str, &[u8])> =
+        record.headers().iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    let incoming =
+        IncomingRecord { source_kind: record.source_kind(), value: record.value(), headers: &headers };
     check(decode(&incoming, &RULES).map_err(|rejection| rejection.reason))
 }
 
 fn topics() -> Topics {
-    Topics {
-        generation: "generation.events".to_owned(),
-        wallet: "wallet.events".to_owned(),
-    }
+    Topics { generation: "generation.events".to_owned(), wallet: "wallet.events".to_owned() }
 }
 
 fn json_lines(options: &GenerateOptions) -> Vec<u8> {
     let mut out = Vec::new();
     let mut generator = Generator::new(options).unwrap();
-    to_json_lines(&mut generator, &topics(), Pace::Full, &mut out, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    to_json_lines(&mut generator, &topics(), Pace::Full, &mut out, &mut |_| ControlFlow::Continue(()))
+        .unwrap();
     out
 }
 
 fn shown(record: &Record) -> String {
-    let value: String = String::from_utf8_lossy(record.value().unwrap_or(b"(tombstone)"))
-        .chars()
-        .take(600)
-        .collect();
+    let value: String =
+        String::from_utf8_lossy(record.value().unwrap_or(b"(tombstone)")).chars().take(600).collect();
     format!("{:?} {:?} {value}", record.source_kind(), record.headers())
 }
