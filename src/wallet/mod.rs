@@ -8,14 +8,17 @@
 //! randomness.
 
 mod apply;
+mod command;
 mod encode;
 mod entry;
 mod fold;
 mod level;
+mod policy;
 mod snapshot;
 mod state;
 
-pub use apply::{Cause, Command, JobCharge, JobHistory, Moment, Policy, Refusal, apply};
+pub use apply::{Refusal, apply};
+pub use command::{Cause, Command, JobCharge, JobHistory, Moment};
 pub use encode::encode_snapshot;
 pub use entry::{
     BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT,
@@ -23,5 +26,6 @@ pub use entry::{
 };
 pub use fold::{Breach, FoldError};
 pub use level::{Level, LevelRules};
+pub use policy::Policy;
 pub use snapshot::{SNAPSHOT_FORMAT, WalletSnapshot};
 pub use state::{Bucket, Contract, Grant, Wallet};
