@@ -64,7 +64,11 @@ fn a_second_instance_joins_under_load_and_the_first_leaves() {
     second.wait_until_ready();
     let begun = Instant::now();
     while second.metric("creditstream_shards_owned", &[]) == 0.0 {
-        assert!(begun.elapsed() < PATIENCE, "the second instance never got a shard:\n{}", tail(&second.log()));
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the second instance never got a shard:\n{}",
+            tail(&second.log())
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     let before = progress.decided();
@@ -136,7 +140,8 @@ fn a_restart_remembers_everything_with_checkpoints_without_and_with_damaged_ones
 /// The sum of the entries that were read to restore, by the log.
 fn entries_read(log: &str) -> u64 {
     let lines = log.lines().filter(|line| line.contains("\"ledger read\""));
-    let entries = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["entries"].as_u64().unwrap());
+    let entries = lines
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["entries"].as_u64().unwrap());
     entries.sum()
 }
 
@@ -254,5 +259,9 @@ fn missing_topics_are_a_clear_error() {
     let deployment = Deployment::without_init(&[]);
     let answer = deployment.run(&["run", "--role", "ledger"]).expect(78);
     assert!(answer.stderr.contains("creditstream init"), "{}", answer.stderr);
-    assert!(answer.stderr.contains(&deployment.config.topics.generation), "it names the topic: {}", answer.stderr);
+    assert!(
+        answer.stderr.contains(&deployment.config.topics.generation),
+        "it names the topic: {}",
+        answer.stderr
+    );
 }
