@@ -167,6 +167,7 @@ class Pipeline:
                 child.kill()
                 child.wait()
         self.children.clear()
+        places.note_pids(self.place.lock, [])
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -185,9 +186,9 @@ class Pipeline:
                 command, stdin=subprocess.DEVNULL, stdout=log if arguments[0] == "run" else subprocess.PIPE, stderr=log,
                 text=True, env=self.place.environment, start_new_session=True, pass_fds=[self.place.lock])
         self.children.append(child)
-        places.note_pids(self.place, [child.pid for child in self.children])
+        places.note_pids(self.place.lock, [child.pid for child in self.children])
         return child
 
     def _forget(self, child: subprocess.Popen[str]) -> None:
         self.children.remove(child)
-        places.note_pids(self.place, [child.pid for child in self.children])
+        places.note_pids(self.place.lock, [child.pid for child in self.children])

@@ -114,14 +114,15 @@ def _lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         owner = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
-        raise DemoError(f"another demo runs, or left a process behind (pids: {owner}): end it first") from error
+        raise DemoError(f"another demo runs, or left a process behind (pids {owner}): end it first") from error
+    note_pids(descriptor, [])
     return descriptor
 
 
-def note_pids(place: Place, pids: list[int]) -> None:
-    """For whoever meets the lock."""
-    os.ftruncate(place.lock, 0)
-    os.pwrite(place.lock, " ".join(map(str, pids)).encode(), 0)
+def note_pids(lock: int, children: list[int]) -> None:
+    """For whoever meets the lock: this demo and its children, and no process that has ended."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, " ".join(map(str, [os.getpid(), *children])).encode(), 0)
 
 
 def _check_answers(place: Place) -> None:
