@@ -38,8 +38,8 @@ TOPICS = {
 # The local Prometheus scrapes these.
 HTTP_PORTS = (39100, 39101, 39102)
 ANSWER_WAIT_S = 10
-# Longer than the session of a member that was killed: until then its group is not empty.
-CLEAN_WAIT_S = 25
+# Longer than the session (45 s for the sink) of a member that was killed: until then its group is not empty.
+CLEAN_WAIT_S = 50
 # Of the caller's settings, what says where the components are. Nothing else may lead the demo to other topics.
 KEPT_SETTINGS = ("CREDITSTREAM__KAFKA__", "CREDITSTREAM__CLICKHOUSE__URL", "CREDITSTREAM__CLICKHOUSE__USER",
                  "CREDITSTREAM__CLICKHOUSE__PASSWORD")
