@@ -57,7 +57,7 @@ pub enum Command {
     )]
     Generate(Generate),
     /// Publish a contract event.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance")]
     Contract(Contract),
     /// Publish a top-up: credits that never expire.
     #[command(after_help = "Example: creditstream topup ws_42 --topup-id inv_981 --amount-usd 250")]
@@ -68,7 +68,7 @@ pub enum Command {
     )]
     Adjust(Adjust),
     /// Look at quarantined records, and send mended ones again.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: creditstream quarantine list --reason unknown_plan")]
     Quarantine(Quarantine),
 }
 

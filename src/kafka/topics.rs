@@ -122,7 +122,7 @@ async fn create(admin: &AdminClient<KafkaLog>, config: &Config, topic: &Wanted) 
     for (name, value) in &topic.settings {
         new = new.set(name, value);
     }
-    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let options = admin_options().operation_timeout(Some(TIMEOUT));
     for result in admin.create_topics([&new], &options).await? {
         match result {
             Ok(_) => return Ok(true),
@@ -133,6 +133,11 @@ async fn create(admin: &AdminClient<KafkaLog>, config: &Config, topic: &Wanted) 
         }
     }
     Ok(false)
+}
+
+/// Without a timeout of its own a request waits for a minute for brokers that are away.
+fn admin_options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT))
 }
 
 /// A new topic is known to every broker only a moment after its creation was acknowledged.
@@ -160,7 +165,7 @@ async fn mend(admin: &AdminClient<KafkaLog>, topic: &Wanted) -> Result<(), Topic
     let resource = ResourceSpecifier::Topic(&topic.name);
     let change =
         settings.iter().fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
-    for result in admin.alter_configs([&change], &AdminOptions::new()).await? {
+    for result in admin.alter_configs([&change], &admin_options()).await? {
         result.map_err(|(_, code)| {
             TopicError::Answer(format!("settings of topic {} were not altered: {code}", topic.name))
         })?;
@@ -176,7 +181,7 @@ struct TopicSettings {
 async fn settings_of(admin: &AdminClient<KafkaLog>, topic: &str) -> Result<TopicSettings, TopicError> {
     let resource = ResourceSpecifier::Topic(topic);
     let mut settings = TopicSettings { all: BTreeMap::new(), of_topic: BTreeMap::new() };
-    for result in admin.describe_configs([&resource], &AdminOptions::new()).await? {
+    for result in admin.describe_configs([&resource], &admin_options()).await? {
         let described =
             result.map_err(|code| TopicError::Answer(format!("settings of topic {topic}: {code}")))?;
         for entry in described.entries {

@@ -212,6 +212,9 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("bootstrap.servers", config.kafka.bootstrap_servers())
         .set("client.id", format!("{}-sink", config.kafka.client_id))
         .set("group.id", &config.sink.group)
+        // One setting for both stages: Kafka's default has a killed sink waited for for 45 s.
+        .set("session.timeout.ms", config.ledger.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", (config.ledger.session_timeout_ms / 5).to_string())
         .set("partition.assignment.strategy", "range")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use creditstream::config::Config;
 use creditstream::generate::{Books, GenerateOptions, Generator, KafkaTarget, Pace, Phase, Topics, to_kafka};
@@ -46,6 +47,7 @@ pub struct Deployment {
     pub config: Config,
     /// Configuration, store and logs.
     pub folder: tempfile::TempDir,
+    begun: Instant,
     _permit: Permit,
 }
 
@@ -160,7 +162,7 @@ impl Deployment {
         std::fs::write(&path, lines.join("\n")).unwrap();
         let access = std::env::vars().filter(|(name, _)| is_access(name));
         let config = Config::load(Some(&path), access).unwrap();
-        Deployment { name, config, folder, _permit: permit }
+        Deployment { name, config, folder, begun: Instant::now(), _permit: permit }
     }
 
     /// The configuration file.
@@ -225,6 +227,8 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        println!("{test}: {:.1} s", self.begun.elapsed().as_secs_f64());
         let topics = &self.config.topics;
         let own = [
             &topics.generation,

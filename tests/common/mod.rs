@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub mod clickhouse;
+pub mod commands;
 pub mod deployment;
 pub mod instance;
 pub mod kafka;
