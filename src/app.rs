@@ -77,12 +77,17 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     on_signals(Arc::clone(&stopping), stop.clone())?;
 
+    // Before anything is served: without it the instance would seem ready until the stage has begun.
+    let beginning = roles.contains(&Role::Ledger).then(|| health.register_component("ledger stage"));
+    if let Some(beginning) = &beginning {
+        beginning.set_not_ready("not begun yet");
+    }
     let server = match config.http.listen_address() {
         Some(address) => Some(serve(address, &metrics, &health, stopped.clone()).await?),
         None => None,
     };
     let mut stages = tokio::task::JoinSet::new();
-    if roles.contains(&Role::Ledger) {
+    if let Some(beginning) = beginning {
         let (config, pricing, metrics, health, stopping) = (
             Arc::clone(&config),
             Arc::clone(&pricing),
@@ -92,7 +97,7 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
         );
         stages.spawn(async move {
             let ledger = tokio::task::spawn_blocking(move || {
-                ledger::run(&config, pricing, &metrics, &health, &stopping)
+                ledger::run(&config, pricing, &metrics, &health, beginning, &stopping)
             });
             ledger.await.context("the ledger stage panicked")?.context("ledger stage")
         });

@@ -14,7 +14,7 @@ use super::watch::{Board, watch};
 use super::worker::{Setup, Worker};
 use crate::config::Config;
 use crate::event::EventRules;
-use crate::http::Health;
+use crate::http::{Health, Readiness};
 use crate::kafka::Clients;
 use crate::metrics::Metrics;
 use crate::rate::Pricing;
@@ -53,6 +53,7 @@ pub fn run(
     pricing: Arc<Pricing>,
     metrics: &Metrics,
     health: &Health,
+    beginning: Readiness,
     stopping: &Arc<AtomicBool>,
 ) -> Result<(), LedgerError> {
     let clients = Clients::new(Arc::clone(config));
@@ -81,6 +82,8 @@ pub fn run(
             result
         })?);
     }
+    // From here on the workers say whether they are ready.
+    beginning.finish();
     let mut outcome = Ok(());
     for worker in workers {
         let result =
