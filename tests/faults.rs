@@ -37,6 +37,27 @@ fn killed_at_random_moments_it_loses_and_doubles_nothing() {
     instance.terminate();
 }
 
+/// Snapshots follow the ledger within a second. A kill in between leaves them behind; a restart brings them up, also
+/// where no event comes any more, and whether there are checkpoints or not.
+#[test]
+fn snapshots_that_a_kill_left_behind_are_brought_up_by_the_restart() {
+    let deployment = Deployment::with(&[STATIC]);
+    let mut books = deployment.generate(&everything(1_000, 50));
+    let mut instance = deployment.start(&[]);
+    deployment.assert_proof(&books);
+    for (seed, keeps_store) in [(2, true), (3, false)] {
+        books.add(&deployment.generate(&usage(seed, 1_000, 50)));
+        deployment.wait_until_processed(&books);
+        instance.kill_9();
+        if !keeps_store {
+            fs::remove_dir_all(deployment.store()).unwrap();
+        }
+        instance = deployment.start(&[]);
+        deployment.assert_proof_with_clickhouse(&books);
+    }
+    instance.terminate();
+}
+
 /// Another instance takes the shards of one that is gone without a word, once its session has run out.
 #[test]
 fn the_shards_of_a_killed_instance_go_to_another() {
