@@ -57,7 +57,10 @@ pub enum Command {
     )]
     Generate(Generate),
     /// Publish a contract event.
-    #[command(subcommand, after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance")]
+    #[command(
+        subcommand,
+        after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance"
+    )]
     Contract(Contract),
     /// Publish a top-up: credits that never expire.
     #[command(after_help = "Example: creditstream topup ws_42 --topup-id inv_981 --amount-usd 250")]
