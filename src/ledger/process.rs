@@ -186,15 +186,20 @@ fn post<'a>(
     context: &Context<'_>,
     outbox: &mut Outbox,
 ) -> Result<Vec<Entry<'a>>, Refusal> {
-    let mut wallet = view.wallet(&event.wallet_id);
-    let entries = apply(&mut wallet, cause, command, context.policy)?;
+    // A wallet that this batch has touched is changed in place: a rejected command leaves it as it was, and after a
+    // breach the whole batch is dropped.
+    let entries = match view.current.wallets.get_mut(&*event.wallet_id) {
+        Some(wallet) => apply(wallet, cause, command, context.policy)?,
+        None => {
+            let mut wallet = view.committed_wallet(&event.wallet_id);
+            let entries = apply(&mut wallet, cause, command, context.policy)?;
+            view.current.wallets.insert(event.wallet_id.as_ref().into(), wallet);
+            entries
+        }
+    };
     let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: (&*event.wallet_id).into(), entries };
     let shard = crate::kafka::partition_for(event.wallet_id.as_bytes(), context.shards);
     outbox.push(OutTopic::Ledger, shard, &event.wallet_id, |out| record.encode(out));
-    match view.current.wallets.get_mut(&*event.wallet_id) {
-        Some(place) => *place = wallet,
-        None => drop(view.current.wallets.insert(event.wallet_id.as_ref().into(), wallet)),
-    }
     Ok(record.entries)
 }
 

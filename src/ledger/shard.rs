@@ -188,10 +188,9 @@ impl ShardView<'_> {
             .or_else(|| self.state.identities.get(key))
     }
 
-    /// A copy of the wallet as it stands, or a new one.
-    pub fn wallet(&self, id: &str) -> Box<Wallet> {
-        let wallet = self.current.wallets.get(id);
-        let wallet = wallet.or_else(|| self.pending.and_then(|pending| pending.wallets.get(id)));
+    /// A copy of the wallet as the batches before this one leave it, or a new one.
+    pub fn committed_wallet(&self, id: &str) -> Box<Wallet> {
+        let wallet = self.pending.and_then(|pending| pending.wallets.get(id));
         wallet.or_else(|| self.state.wallets.get(id)).cloned().unwrap_or_default()
     }
 }
