@@ -78,7 +78,7 @@ fn a_second_instance_joins_under_load_and_the_first_leaves() {
     let deployment = Deployment::new();
     let mut first = deployment.start_with(&[], &[("ledger.instance", "first")]);
     first.wait_until_ready();
-    let load = deployment.generate_slowly(&everything(12_000, 150), 2_000);
+    let load = deployment.generate_slowly(&everything(16_000, 150), 2_000);
     let mut progress = Progress::follow(&deployment.config);
     progress.wait_until_decided(1_500, PATIENCE);
     let mut second = deployment.start_with(&[], &[("ledger.instance", "second")]);

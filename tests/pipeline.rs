@@ -121,9 +121,10 @@ fn with_nothing_to_read_it_becomes_ready_and_ends_when_told() {
 fn a_stop_signal_under_load_ends_it_cleanly_and_loses_nothing() {
     let deployment = Deployment::new();
     let mut instance = deployment.start(&[]);
-    let load = deployment.generate_slowly(&everything(9_000, 100), 3_000);
+    instance.wait_until_ready();
+    let load = deployment.generate_slowly(&everything(12_000, 100), 3_000);
     let mut progress = Progress::follow(&deployment.config);
-    progress.wait_until_decided(2_000, PATIENCE);
+    progress.wait_until_decided(1_000, PATIENCE);
     let took = instance.terminate();
     assert!(!load.is_finished(), "load was on");
     println!("ended in {took:?}");
