@@ -261,9 +261,7 @@ pub fn quarantine(
 ) -> Outcome {
     tally.reasons.push(rejection.reason);
     let reason = [(headers::REASON, rejection.reason.as_str()), (headers::DETAIL, rejection.detail.as_str())];
-    // A record that was quarantined, replayed and is quarantined again says so once.
-    let own = |(name, _): &&(&str, &[u8])| !name.starts_with("cs_");
-    let with_origin = origin_headers(incoming.headers.iter().filter(own), &incoming.origin);
+    let with_origin = origin_headers(incoming);
     let headers = reason
         .into_iter()
         .fold(with_origin, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
@@ -279,7 +277,7 @@ pub fn quarantine(
 
 /// Sends a record on to the shard that owns its wallet.
 pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: &mut Outbox) -> Outcome {
-    let headers = origin_headers(incoming.headers.iter(), &incoming.origin);
+    let headers = origin_headers(incoming);
     let headers = match incoming.key {
         Some(key) => headers.insert(Header { key: headers::KEY, value: Some(key) }),
         None => headers,
@@ -294,10 +292,11 @@ pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: 
     Outcome::HandedOver
 }
 
-fn origin_headers<'a>(
-    own: impl Iterator<Item = &'a (&'a str, &'a [u8])>,
-    origin: &Source<'_>,
-) -> OwnedHeaders {
+/// Its producer's headers, and where it was first written. `cs_` headers that it came with are dropped: of a record
+/// that was quarantined, copied and sent again they would name another origin, and that is what its shard guards by.
+fn origin_headers(incoming: &Incoming<'_>) -> OwnedHeaders {
+    let origin = &incoming.origin;
+    let own = incoming.headers.iter().filter(|(name, _)| !name.starts_with("cs_"));
     let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(*value) })
     });
