@@ -86,17 +86,17 @@ impl Identities {
         self.memos.reserve(more);
     }
 
-    /// Remembers what an entry of the ledger says was accepted. The same as [`remember_event`] and
-    /// [`remember_job`] did when it was posted.
+    /// Remembers what an entry of the ledger says was accepted. The same as was remembered when it
+    /// was posted.
     pub fn remember_entry(&mut self, wallet_id: &str, entry: &Entry<'_>) {
         if !entry.event_id.is_empty() {
             let key = event_key(wallet_id, &entry.source, &entry.event_id);
             self.insert(key, event_memo(entry.fingerprint, entry.event_time));
         }
         if matches!(entry.entry_type, EntryType::Charged | EntryType::Refused) {
-            for (key, memo) in
-                job_memos(wallet_id, &entry.job_id, &entry.asset_id, entry.event_time).into_iter().flatten()
-            {
+            let job =
+                job_memos(wallet_id, &entry.job_id, &entry.asset_id, entry.event_time, |key| self.get(key));
+            for (key, memo) in job.into_iter().flatten() {
                 self.insert(key, memo);
             }
         }
@@ -108,20 +108,23 @@ pub fn event_memo(fingerprint: Fingerprint, event_time: Timestamp) -> Memo {
     Memo { value: fingerprint.0, day: day(event_time) }
 }
 
-/// The memos of a charged (or refused) job: of the job, and of the asset where it was charged by asset.
+/// The memos of a charged (or refused) job: of the job, and of the asset where it was charged by asset. `get` says
+/// what was known before: a job is remembered as long as the latest of its assets, in whatever order they came.
 pub fn job_memos(
     wallet_id: &str,
     job_id: &str,
     asset_id: &str,
     event_time: Timestamp,
+    get: impl Fn(IdentityKey) -> Option<Memo>,
 ) -> [Option<(IdentityKey, Memo)>; 2] {
     let day = day(event_time);
     let job = job_key(wallet_id, job_id, "");
     if asset_id.is_empty() {
         return [Some((job, Memo { value: WHOLE_JOB, day })), None];
     }
+    let last_day = get(job).map_or(day, |before| before.day.max(day));
     let asset = job_key(wallet_id, job_id, asset_id);
-    [Some((job, Memo { value: JOB_BY_ASSET, day })), Some((asset, Memo { value: ASSET, day }))]
+    [Some((job, Memo { value: JOB_BY_ASSET, day: last_day })), Some((asset, Memo { value: ASSET, day }))]
 }
 
 /// What a look-up by `get` knows of a job.

@@ -166,9 +166,9 @@ fn accept(
 
     view.current.identities.insert(key, event_memo(print, event.time.0));
     if let Data::Completed(usage) = data {
-        for (key, memo) in
-            job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0).into_iter().flatten()
-        {
+        let job =
+            job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0, |key| memo(view, key));
+        for (key, memo) in job.into_iter().flatten() {
             view.current.identities.insert(key, memo);
         }
     }
