@@ -9,7 +9,7 @@ use super::TimeRules;
 use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
-use super::identities::{Memo, event_memo, first_day, job_history, job_memos};
+use super::identities::{JobEvent, Memo, event_memo, first_day, job_history, job_memos};
 use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
@@ -166,9 +166,14 @@ fn accept(
 
     view.current.identities.insert(key, event_memo(print, event.time.0));
     if let Data::Completed(usage) = data {
-        let job =
-            job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0, |key| memo(view, key));
-        for (key, memo) in job.into_iter().flatten() {
+        let is_refused = entries.iter().any(|entry| entry.entry_type == EntryType::Refused);
+        let job = JobEvent {
+            wallet_id: &event.wallet_id,
+            job_id: &usage.job_id,
+            asset_id: &usage.asset_id,
+            is_refused,
+        };
+        for (key, memo) in job_memos(&job, event.time.0, |key| memo(view, key)).into_iter().flatten() {
             view.current.identities.insert(key, memo);
         }
     }
