@@ -13,7 +13,6 @@ use common::deployment::{Answer, SHARDS, answer, binary};
 use common::kafka::{self, Sent};
 use common::ledger::Ledger;
 use common::progress::Progress;
-use common::proof::PATIENCE;
 use common::{Deployment, tail};
 use creditstream::generate::Books;
 use creditstream::kafka::partition_for;
@@ -31,15 +30,30 @@ fn every_command_explains_itself_with_an_example() {
     for command in &commands {
         let text = help(command);
         let example = format!("Example: creditstream {}", command.join(" "));
-        assert!(text.contains(&example) || text.contains("CREDITSTREAM__"), "{command:?} has no example:\n{text}");
+        assert!(
+            text.contains(&example) || text.contains("CREDITSTREAM__"),
+            "{command:?} has no example:\n{text}"
+        );
     }
     let version = run(&["--version"]).expect(0).stdout;
-    assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("commit ") && version.contains("librdkafka 2."), "{version}");
+    assert!(
+        version.contains(env!("CARGO_PKG_VERSION"))
+            && version.contains("commit ")
+            && version.contains("librdkafka 2."),
+        "{version}"
+    );
 }
 
 #[test]
 fn what_is_not_understood_is_usage() {
-    for arguments in [&["--nonsense"][..], &["nonsense"], &["run", "--role", "nonsense"], &["topup", "ws_1"], &["init", "extra"], &[]] {
+    for arguments in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["run", "--role", "nonsense"],
+        &["topup", "ws_1"],
+        &["init", "extra"],
+        &[],
+    ] {
         let answer = run(arguments).expect(2);
         assert!(answer.stdout.is_empty() && !answer.stderr.is_empty(), "{arguments:?}");
     }
@@ -53,10 +67,16 @@ fn check_config_prints_the_defaults_and_no_secret() {
 
     for format in ["table", "json"] {
         let mut command = binary();
-        command.args(["check-config", "--format", format]).env("CREDITSTREAM__CLICKHOUSE__PASSWORD", "hunter2");
+        command
+            .args(["check-config", "--format", format])
+            .env("CREDITSTREAM__CLICKHOUSE__PASSWORD", "hunter2");
         command.env("CREDITSTREAM__KAFKA__PROPERTIES__SASL__PASSWORD", "hunter2");
         let answer = answer(&mut command).expect(0);
-        assert!(!answer.stdout.contains("hunter2") && !answer.stderr.contains("hunter2"), "{}", answer.stdout);
+        assert!(
+            !answer.stdout.contains("hunter2") && !answer.stderr.contains("hunter2"),
+            "{}",
+            answer.stdout
+        );
         assert!(answer.stdout.contains("***"));
     }
 }
@@ -68,12 +88,21 @@ fn check_config_lists_every_fault_at_once() {
     fs::write(&path, "[topics]\nshards = 0\nshard = 4\n[alerts]\nlow_percent = 5\ncritical_percent = 20\n[ledger]\nworkers = \"two\"\n").unwrap();
     let checked = |format: &str| {
         let mut command = binary();
-        command.args(["check-config", "--format", format, "--config"]).arg(&path).env("CREDITSTREAM__CLICKHOUSE__URL", "nowhere");
+        command
+            .args(["check-config", "--format", format, "--config"])
+            .arg(&path)
+            .env("CREDITSTREAM__CLICKHOUSE__URL", "nowhere");
         answer(&mut command).expect(78)
     };
     let said = checked("table");
     assert!(said.stdout.is_empty());
-    for fault in ["topics.shards", "topics.shard:", "critical_percent", "ledger.workers", "CREDITSTREAM__CLICKHOUSE__URL"] {
+    for fault in [
+        "topics.shards",
+        "topics.shard:",
+        "critical_percent",
+        "ledger.workers",
+        "CREDITSTREAM__CLICKHOUSE__URL",
+    ] {
         assert!(said.stderr.contains(fault), "{fault} is not named:\n{}", said.stderr);
     }
     let error: Value = serde_json::from_str(checked("json").stderr.trim()).unwrap();
@@ -98,34 +127,52 @@ fn check_events_says_what_would_become_of_each_line() {
         Timestamp::now()
     );
     let old = good.replace(&good[good.find("\"time\":\"2").unwrap() + 8..][..4], "2001");
-    let lines = [good.clone(), topup.clone(), completed("3", "ws_1", 0), "{".to_owned(), topup.replace("250", "251"), old];
+    let lines = [
+        good.clone(),
+        topup.clone(),
+        completed("3", "ws_1", 0),
+        "{".to_owned(),
+        topup.replace("250", "251"),
+        old,
+    ];
     fs::write(&path, lines.join("\n")).unwrap();
     let file = path.display().to_string();
 
     let verdicts = run(&["check-events", &file, "--format", "json"]).expect(1).json_lines();
     let said: Vec<(u64, &str, Option<&str>)> = verdicts
         .iter()
-        .map(|verdict| (verdict["line"].as_u64().unwrap(), verdict["outcome"].as_str().unwrap(), verdict["reason"].as_str()))
+        .map(|verdict| {
+            (
+                verdict["line"].as_u64().unwrap(),
+                verdict["outcome"].as_str().unwrap(),
+                verdict["reason"].as_str(),
+            )
+        })
         .collect();
-    assert_eq!(said, [
-        (1, "charged", None),
-        (2, "granted", None),
-        (3, "quarantined", Some("bad_value")),
-        (4, "quarantined", Some("not_json")),
-        (5, "quarantined", Some("unknown_topup")),
-        (6, "quarantined", Some("too_old")),
-    ]);
+    assert_eq!(
+        said,
+        [
+            (1, "charged", None),
+            (2, "granted", None),
+            (3, "quarantined", Some("bad_value")),
+            (4, "quarantined", Some("not_json")),
+            (5, "quarantined", Some("unknown_topup")),
+            (6, "quarantined", Some("too_old")),
+        ]
+    );
     assert!(verdicts[0]["detail"].as_str().unwrap().contains("4 credits"), "{}", verdicts[0]);
     let table = run(&["check-events", &file]).expect(1).stdout;
     assert_eq!(table.lines().count(), lines.len(), "{table}");
 
     fs::write(&path, format!("{good}\n{topup}\n")).unwrap();
     run(&["check-events", &file]).expect(0);
-    let wrong_topic = run(&["check-events", &file, "--topic", "generation", "--format", "json"]).expect(1).json_lines();
+    let wrong_topic =
+        run(&["check-events", &file, "--topic", "generation", "--format", "json"]).expect(1).json_lines();
     assert_eq!(wrong_topic[1]["reason"], "unknown_type", "a topup on the topic of usage");
     run(&["check-events", "/does/not/exist"]).expect(2);
 
-    let mut child = binary().args(["check-events", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        binary().args(["check-events", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(good.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).starts_with("1: charged"));
@@ -150,7 +197,17 @@ fn a_published_event_counts_once_however_often_it_is_sent() {
     let commands: [&[&str]; 3] = [
         &["contract", "start", "ws_1", "--contract-id", "c_1", "--plan", "lite"],
         &["topup", "ws_1", "--topup-id", "t_1", "--amount-usd", "250", "--reference", "invoice 7"],
-        &["adjust", "ws_1", "--adjustment-id", "a_1", "--credits=-40", "--reason", "double render", "--actor", "jane"],
+        &[
+            "adjust",
+            "ws_1",
+            "--adjustment-id",
+            "a_1",
+            "--credits=-40",
+            "--reason",
+            "double render",
+            "--actor",
+            "jane",
+        ],
     ];
     for command in commands {
         let with = |more: &[&'static str], time: &str| {
@@ -187,7 +244,10 @@ fn what_would_be_refused_is_not_sent() {
     let refused: [(&[&str], &str); 6] = [
         (&["topup", "ws_1", "--topup-id", "t", "--amount-usd", "251"], "unknown_topup"),
         (&["topup", "ws_1", "--topup-id", "t", "--amount-usd", "many"], "--amount-usd"),
-        (&["adjust", "ws_1", "--adjustment-id", "a", "--credits", "0", "--reason", "r", "--actor", "a"], "bad_value"),
+        (
+            &["adjust", "ws_1", "--adjustment-id", "a", "--credits", "0", "--reason", "r", "--actor", "a"],
+            "bad_value",
+        ),
         (&["contract", "start", "ws_1", "--contract-id", "c", "--plan", "gigantic"], "unknown_plan"),
         (&["topup", "no\nid", "--topup-id", "t", "--amount-usd", "250"], "bad_value"),
         (&["topup", "ws_1", "--topup-id", "t", "--amount-usd", "250", "--time", "yesterday"], "--time"),
@@ -209,19 +269,34 @@ fn a_mended_record_is_replayed_and_charged_exactly_once() {
     let event = completed("large", "ws_7", 50);
     let elsewhere = (partition_for(b"ws_7", SHARDS) + 1) % SHARDS;
     let headers: Vec<(&str, Option<&[u8]>)> = vec![("trace", Some(b"\x01\xff"))];
-    let sent = Sent { partition: Some(elsewhere), key: Some(b"other"), value: Some(event.as_bytes()), headers };
+    let sent =
+        Sent { partition: Some(elsewhere), key: Some(b"other"), value: Some(event.as_bytes()), headers };
     kafka::send(config, &config.topics.generation, &sent).unwrap();
-    kafka::send(config, &config.topics.generation, &Sent { value: Some(b"junk"), key: None, partition: Some(0), headers: vec![] }).unwrap();
+    kafka::send(
+        config,
+        &config.topics.generation,
+        &Sent { value: Some(b"junk"), key: None, partition: Some(0), headers: vec![] },
+    )
+    .unwrap();
     decided(&deployment, 2);
     instance.terminate();
 
     let listed = deployment.run(&["quarantine", "list", "--format", "json"]).expect(0).json_lines();
     assert_eq!(listed.len(), 2);
-    let mendable = deployment.run(&["quarantine", "list", "--reason", "bad_value", "--format", "json"]).expect(0).json_lines();
-    assert_eq!((mendable.len(), &mendable[0]["key"], &mendable[0]["value"]), (1, &"other".into(), &event.as_str().into()));
+    let mendable = deployment
+        .run(&["quarantine", "list", "--reason", "bad_value", "--format", "json"])
+        .expect(0)
+        .json_lines();
+    assert_eq!(
+        (mendable.len(), &mendable[0]["key"], &mendable[0]["value"]),
+        (1, &"other".into(), &event.as_str().into())
+    );
     let place = mendable[0]["place"].as_str().unwrap();
     let shown = deployment.run(&["quarantine", "show", place]).expect(0).stdout;
-    assert!(shown.contains(&event) && shown.contains("bad_value") && shown.contains("from 1 to 10"), "{shown}");
+    assert!(
+        shown.contains(&event) && shown.contains("bad_value") && shown.contains("from 1 to 10"),
+        "{shown}"
+    );
     let table = deployment.run(&["quarantine", "list", "--limit", "1"]).expect(0).stdout;
     assert_eq!(table.lines().count(), 1);
     deployment.run(&["quarantine", "show", "0/999999"]).expect(1);
@@ -234,10 +309,15 @@ fn a_mended_record_is_replayed_and_charged_exactly_once() {
     deployment.run(&["quarantine", "replay", place]).expect(0);
     deployment.run(&["quarantine", "replay", "--reason", "bad_value"]).expect(0);
     let records = kafka::read_all(config, &config.topics.generation);
-    let replayed: Vec<_> = records.iter().filter(|record| record.header("cs_replay_of").as_deref() == Some(place)).collect();
+    let replayed: Vec<_> =
+        records.iter().filter(|record| record.header("cs_replay_of").as_deref() == Some(place)).collect();
     assert_eq!((records.len(), replayed.len()), (4, 2));
     for record in replayed {
-        assert_eq!((record.key.as_deref(), record.partition), (Some(&b"other"[..]), elsewhere), "as it came, where it came");
+        assert_eq!(
+            (record.key.as_deref(), record.partition),
+            (Some(&b"other"[..]), elsewhere),
+            "as it came, where it came"
+        );
         assert_eq!(record.value.as_deref(), Some(event.as_bytes()));
         assert_eq!(record.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).count(), 1);
     }
@@ -252,7 +332,8 @@ fn a_mended_record_is_replayed_and_charged_exactly_once() {
 #[test]
 fn init_may_run_twice_and_twice_at_once() {
     let deployment = Deployment::without_init(&[]);
-    let start = || deployment.command(&["init"], &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start =
+        || deployment.command(&["init"], &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let both = [start(), start()].map(|child| child.wait_with_output().unwrap());
     for output in &both {
         assert!(output.status.success(), "{}", tail(&String::from_utf8_lossy(&output.stderr)));
@@ -260,10 +341,23 @@ fn init_may_run_twice_and_twice_at_once() {
     let state = || {
         let topics = &deployment.config.topics;
         let client = kafka::reader(&deployment.config, "read_committed");
-        let own = [&topics.generation, &topics.wallet, &topics.ledger, &topics.progress, &topics.intake, &topics.alerts_dead];
-        let tables = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() ORDER BY name";
-        let applied = "SELECT version, count() FROM schema_migrations FINAL GROUP BY version ORDER BY version";
-        (own.map(|topic| kafka::partitions(&client, topic)), deployment.clickhouse().rows(tables), deployment.clickhouse().rows(applied))
+        let own = [
+            &topics.generation,
+            &topics.wallet,
+            &topics.ledger,
+            &topics.progress,
+            &topics.intake,
+            &topics.alerts_dead,
+        ];
+        let tables =
+            "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() ORDER BY name";
+        let applied =
+            "SELECT version, count() FROM schema_migrations FINAL GROUP BY version ORDER BY version";
+        (
+            own.map(|topic| kafka::partitions(&client, topic)),
+            deployment.clickhouse().rows(tables),
+            deployment.clickhouse().rows(applied),
+        )
     };
     let after_both = state();
     assert_eq!(after_both.0, [SHARDS; 6]);
@@ -301,7 +395,7 @@ fn a_component_that_is_away_is_69_within_half_a_minute() {
         }
     });
     let answer = deployment.run_with(&["init"], &[("clickhouse.url", "http://127.0.0.1:1")]).expect(69);
-    assert!(answer.stderr.contains("127.0.0.1:1"), "it says who is away: {}", answer.stderr);
+    assert!(answer.stderr.contains("clickhouse.url"), "it says what to look at: {}", answer.stderr);
 }
 
 #[test]

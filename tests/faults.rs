@@ -37,6 +37,27 @@ fn killed_at_random_moments_it_loses_and_doubles_nothing() {
     instance.terminate();
 }
 
+/// Snapshots follow the ledger within a second. A kill in between leaves them behind; a restart brings them up, also
+/// where no event comes any more, and whether there are checkpoints or not.
+#[test]
+fn snapshots_that_a_kill_left_behind_are_brought_up_by_the_restart() {
+    let deployment = Deployment::with(&[STATIC]);
+    let mut books = deployment.generate(&everything(1_000, 50));
+    let mut instance = deployment.start(&[]);
+    deployment.assert_proof(&books);
+    for (seed, keeps_store) in [(2, true), (3, false)] {
+        books.add(&deployment.generate(&usage(seed, 1_000, 50)));
+        deployment.wait_until_processed(&books);
+        instance.kill_9();
+        if !keeps_store {
+            fs::remove_dir_all(deployment.store()).unwrap();
+        }
+        instance = deployment.start(&[]);
+        deployment.assert_proof_with_clickhouse(&books);
+    }
+    instance.terminate();
+}
+
 /// Another instance takes the shards of one that is gone without a word, once its session has run out.
 #[test]
 fn the_shards_of_a_killed_instance_go_to_another() {
@@ -64,7 +85,11 @@ fn a_second_instance_joins_under_load_and_the_first_leaves() {
     second.wait_until_ready();
     let begun = Instant::now();
     while second.metric("creditstream_shards_owned", &[]) == 0.0 {
-        assert!(begun.elapsed() < PATIENCE, "the second instance never got a shard:\n{}", tail(&second.log()));
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the second instance never got a shard:\n{}",
+            tail(&second.log())
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     let before = progress.decided();
@@ -136,7 +161,8 @@ fn a_restart_remembers_everything_with_checkpoints_without_and_with_damaged_ones
 /// The sum of the entries that were read to restore, by the log.
 fn entries_read(log: &str) -> u64 {
     let lines = log.lines().filter(|line| line.contains("\"ledger read\""));
-    let entries = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["entries"].as_u64().unwrap());
+    let entries = lines
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["entries"].as_u64().unwrap());
     entries.sum()
 }
 
@@ -254,5 +280,9 @@ fn missing_topics_are_a_clear_error() {
     let deployment = Deployment::without_init(&[]);
     let answer = deployment.run(&["run", "--role", "ledger"]).expect(78);
     assert!(answer.stderr.contains("creditstream init"), "{}", answer.stderr);
-    assert!(answer.stderr.contains(&deployment.config.topics.generation), "it names the topic: {}", answer.stderr);
+    assert!(
+        answer.stderr.contains(&deployment.config.topics.generation),
+        "it names the topic: {}",
+        answer.stderr
+    );
 }

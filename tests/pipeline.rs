@@ -61,7 +61,7 @@ fn roles_work_apart_in_processes_of_their_own() {
     let deployment = Deployment::new();
     let mut ledger = deployment.start(&["ledger"]);
     let books = deployment.generate(&everything(5_000, 100));
-    deployment.wait_until_processed(&books);
+    deployment.assert_proof(&books);
     assert_eq!(deployment.clickhouse().number("SELECT count() FROM ledger_entries"), 0, "no sink runs yet");
     ledger.terminate();
 

@@ -29,6 +29,7 @@ pub fn all_commands() -> Vec<Vec<String>> {
 fn listed(help: &str) -> Vec<String> {
     let below = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = below.take_while(|line| line.starts_with("  "));
-    let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let names =
+        listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }

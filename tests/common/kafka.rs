@@ -89,10 +89,15 @@ pub fn reader(config: &Config, isolation: &str) -> BaseConsumer {
     client.create().unwrap()
 }
 
-/// Number of partitions.
+/// Number of partitions of a topic that exists.
+#[track_caller]
 pub fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
-    i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
+    super::wait_for(&format!("metadata of topic {topic}"), TIMEOUT, || {
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
+        let known = metadata.topics().first()?;
+        let count = i32::try_from(known.partitions().len()).unwrap();
+        (known.error().is_none() && count > 0).then_some(count)
+    })
 }
 
 /// The true end of each partition, once everything below it is settled.

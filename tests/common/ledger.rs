@@ -58,13 +58,26 @@ impl Ledger {
                 sums.add(&wallet_id, entry);
             }
         }
+        ledger.read_snapshots(config);
+        ledger.quarantine = kafka::read_all(config, &config.topics.quarantine);
+        ledger
+    }
+
+    /// Reads the latest snapshot of each wallet.
+    pub fn read_snapshots(&mut self, config: &Config) {
         for record in kafka::read_all(config, &config.topics.wallets) {
             let value = record.json();
             let latest = (number(&value, "balance"), value["seq"].as_u64().unwrap());
-            ledger.snapshots.insert(record.key_text().to_owned(), latest);
+            self.snapshots.insert(record.key_text().to_owned(), latest);
         }
-        ledger.quarantine = kafka::read_all(config, &config.topics.quarantine);
-        ledger
+    }
+
+    /// Wallets whose latest snapshot is not what their entries add up to: expected, found.
+    pub fn stale_snapshots(&self) -> Vec<(&str, (i64, u64), Option<(i64, u64)>)> {
+        let wallets = self.wallets.iter().map(|(wallet_id, sums)| {
+            (wallet_id.as_str(), (sums.balance, sums.seq), self.snapshots.get(wallet_id).copied())
+        });
+        wallets.filter(|(_, expected, found)| Some(*expected) != *found).collect()
     }
 
     /// Quarantined records by reason.
