@@ -37,14 +37,8 @@ fn now() -> Timestamp {
 }
 
 fn errors(schema: &Value, value: &Value) -> Vec<String> {
-    let validator = jsonschema::options()
-        .should_validate_formats(true)
-        .build(schema)
-        .unwrap();
-    validator
-        .iter_errors(value)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect()
+    let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
+    validator.iter_errors(value).map(|error| format!("{error} at {}", error.instance_path())).collect()
 }
 
 fn assert_valid(schema: &Value, value: &Value) {
@@ -72,12 +66,7 @@ fn assert_members(schema: &Value, node: &Value, full: &Value, place: &str) {
             assert_eq!(names(&node["properties"]), names(full), "{place}");
             assert_eq!(node["additionalProperties"], json!(false), "{place}");
             for (name, member) in members {
-                assert_members(
-                    schema,
-                    &node["properties"][name],
-                    member,
-                    &format!("{place}.{name}"),
-                );
+                assert_members(schema, &node["properties"][name], member, &format!("{place}.{name}"));
             }
         }
         Value::Array(items) => assert_members(schema, &node["items"], &items[0], &format!("{place}[]")),
@@ -87,12 +76,8 @@ fn assert_members(schema: &Value, node: &Value, full: &Value, place: &str) {
 
 fn assert_required(schema: &Value, node: &Value, least: &Value, place: &str) {
     let node = resolved(schema, node);
-    let required: BTreeSet<&str> = node["required"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|name| name.as_str().unwrap())
-        .collect();
+    let required: BTreeSet<&str> =
+        node["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(required, names(least), "{place}");
 }
 
@@ -147,12 +132,7 @@ fn full_entry() -> Entry<'static> {
         origin_partition: 3,
         origin_offset: 42,
         business_id: text("topup:t1"),
-        grant: Some(GrantTerms {
-            priority: 10,
-            granted_at: now(),
-            contract_id: text("c1"),
-            month: Some(0),
-        }),
+        grant: Some(GrantTerms { priority: 10, granted_at: now(), contract_id: text("c1"), month: Some(0) }),
         contract: Some(ContractTerms {
             contract_id: text("c1"),
             plan: text("lite"),
@@ -178,11 +158,7 @@ fn full_entry() -> Entry<'static> {
 fn a_ledger_record_and_its_schema_have_the_same_members() {
     let schema = schema(LEDGER);
     let entry = full_entry();
-    let full = LedgerRecord {
-        v: LEDGER_FORMAT,
-        wallet_id: "w1".into(),
-        entries: vec![entry.clone()],
-    };
+    let full = LedgerRecord { v: LEDGER_FORMAT, wallet_id: "w1".into(), entries: vec![entry.clone()] };
     assert_members(&schema, &schema, &to_json(&full), "record");
     assert_required(&schema, &schema, &to_json(&full), "record");
 
@@ -190,24 +166,11 @@ fn a_ledger_record_and_its_schema_have_the_same_members() {
     let least: Entry<'_> = serde_json::from_str(least).unwrap();
     let defs = &schema["$defs"];
     assert_required(&schema, &defs["entry"], &to_json(&least), "entry");
-    let effect = GrantEffect {
-        remaining_after: 0,
-        expires_at: None,
-        ..entry.grant_effects[0].clone()
-    };
+    let effect = GrantEffect { remaining_after: 0, expires_at: None, ..entry.grant_effects[0].clone() };
     assert_required(&schema, &defs["grant_effect"], &to_json(&effect), "grant_effect");
-    let terms = GrantTerms {
-        contract_id: "".into(),
-        month: None,
-        ..entry.grant.unwrap()
-    };
+    let terms = GrantTerms { contract_id: "".into(), month: None, ..entry.grant.unwrap() };
     assert_required(&schema, &defs["grant_terms"], &to_json(&terms), "grant_terms");
-    assert_required(
-        &schema,
-        &defs["contract_terms"],
-        &to_json(&entry.contract),
-        "contract_terms",
-    );
+    assert_required(&schema, &defs["contract_terms"], &to_json(&entry.contract), "contract_terms");
     let none = json!({ "hour": now(), "part": 1, "jobs": 0 });
     let totals: BucketTotals = serde_json::from_value(none.clone()).unwrap();
     assert_eq!(to_json(&totals), none);
@@ -292,12 +255,7 @@ fn what_the_wallet_posts_is_valid_and_shows_every_type_of_entry() {
             members.extend(names(entry).into_iter().map(str::to_owned));
         }
     }
-    assert_eq!(
-        types,
-        EntryType::ALL
-            .map(|entry_type| entry_type.as_str().to_owned())
-            .into()
-    );
+    assert_eq!(types, EntryType::ALL.map(|entry_type| entry_type.as_str().to_owned()).into());
     // Nothing is held before the next release.
     let never: Vec<&str> = names(&schema["$defs"]["entry"]["properties"])
         .into_iter()
@@ -359,24 +317,12 @@ fn a_snapshot_and_its_schema_have_the_same_members() {
     whole["grants"] = json!([Value::Object(merged)]);
     assert_members(&schema, &schema, &whole, "snapshot");
 
-    let empty = Wallet {
-        seq: 1,
-        ..Wallet::default()
-    };
+    let empty = Wallet { seq: 1, ..Wallet::default() };
     let least = to_json(&WalletSnapshot::of("w1", &empty, ShardClock(now())));
     assert_valid(&schema, &least);
     assert_required(&schema, &schema, &least, "snapshot");
-    assert_required(
-        &schema,
-        &schema["$defs"]["contract"],
-        &full["contracts"][0],
-        "contract",
-    );
-    let topup = wallet
-        .grants
-        .iter()
-        .position(|grant| &*grant.grant_id == "topup:t2")
-        .unwrap();
+    assert_required(&schema, &schema["$defs"]["contract"], &full["contracts"][0], "contract");
+    let topup = wallet.grants.iter().position(|grant| &*grant.grant_id == "topup:t2").unwrap();
     let mut grant = full["grants"][topup].clone();
     // An adjustment without expiry has as little as a grant can have.
     for optional in ["amount_usd", "credits_repaid"] {
@@ -425,10 +371,7 @@ fn progress_and_its_schema_have_the_same_members() {
         by_origin: serde_json::from_value(by_origin.clone()).unwrap(),
     };
     // What serde does not know of would be lost on this way.
-    assert_eq!(
-        (to_json(&shard.origins), to_json(&partition.by_origin)),
-        (origin.clone(), by_origin.clone())
-    );
+    assert_eq!((to_json(&shard.origins), to_json(&partition.by_origin)), (origin.clone(), by_origin.clone()));
     let defs = &schema["$defs"];
     for (name, full) in [("shard", to_json(&shard)), ("partition", to_json(&partition))] {
         assert_valid(&schema, &full);
@@ -437,15 +380,9 @@ fn progress_and_its_schema_have_the_same_members() {
         wrong["x"] = json!(1);
         assert!(!errors(&schema, &wrong).is_empty(), "{name}");
     }
-    let shard = to_json(&ShardProgress {
-        origins: Vec::new(),
-        ..shard
-    });
-    let partition = to_json(&PartitionProgress {
-        by_origin: Vec::new(),
-        outcomes: Books::default(),
-        ..partition
-    });
+    let shard = to_json(&ShardProgress { origins: Vec::new(), ..shard });
+    let partition =
+        to_json(&PartitionProgress { by_origin: Vec::new(), outcomes: Books::default(), ..partition });
     for (name, least) in [
         ("shard", shard),
         ("partition", partition),
@@ -462,26 +399,14 @@ fn versions_and_names_in_the_schemas_are_those_of_the_code() {
     assert_eq!(ledger["properties"]["v"]["const"], json!(LEDGER_FORMAT));
     assert_eq!(snapshot["properties"]["v"]["const"], json!(SNAPSHOT_FORMAT));
     for of in ["shard", "partition"] {
-        assert_eq!(
-            progress["$defs"][of]["properties"]["v"]["const"],
-            json!(PROGRESS_FORMAT)
-        );
+        assert_eq!(progress["$defs"][of]["properties"]["v"]["const"], json!(PROGRESS_FORMAT));
     }
     let entry = &ledger["$defs"]["entry"]["properties"];
-    assert_eq!(
-        entry["entry_type"]["enum"],
-        json!(EntryType::ALL.map(EntryType::as_str))
-    );
-    assert_eq!(
-        entry["asset_type"]["enum"],
-        json!([AssetType::Image.as_str(), AssetType::Video.as_str()])
-    );
+    assert_eq!(entry["entry_type"]["enum"], json!(EntryType::ALL.map(EntryType::as_str)));
+    assert_eq!(entry["asset_type"]["enum"], json!([AssetType::Image.as_str(), AssetType::Video.as_str()]));
     let kinds = [GrantKind::Plan, GrantKind::Topup, GrantKind::Adjustment].map(GrantKind::as_str);
     for schema in [&ledger, &snapshot] {
-        assert_eq!(
-            schema["$defs"]["level"]["enum"],
-            json!(Level::ALL.map(Level::as_str))
-        );
+        assert_eq!(schema["$defs"]["level"]["enum"], json!(Level::ALL.map(Level::as_str)));
         assert_eq!(schema["$defs"]["grant_kind"]["enum"], json!(kinds));
     }
     let outcomes: BTreeSet<&str> = Outcome::ALL.map(Outcome::as_str).into();
@@ -490,12 +415,7 @@ fn versions_and_names_in_the_schemas_are_those_of_the_code() {
 
 #[test]
 fn every_schema_is_itself_valid() {
-    for text in [
-        LEDGER,
-        SNAPSHOT,
-        PROGRESS,
-        include_str!("../config/schemas/event.schema.json"),
-    ] {
+    for text in [LEDGER, SNAPSHOT, PROGRESS, include_str!("../config/schemas/event.schema.json")] {
         jsonschema::meta::validate(&schema(text)).unwrap();
     }
 }

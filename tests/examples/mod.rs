@@ -34,9 +34,7 @@ impl Record {
 
 /// Whether a type belongs on the wallet topic.
 pub fn is_wallet_type(kind: &str) -> bool {
-    ["contract.", "topup.", "wallet."]
-        .iter()
-        .any(|prefix| kind.starts_with(prefix))
+    ["contract.", "topup.", "wallet."].iter().any(|prefix| kind.starts_with(prefix))
 }
 
 /// All of them. Panics where a comment stands without its block.
@@ -45,26 +43,14 @@ pub fn examples() -> Vec<Example> {
     let mut lines = text.lines().enumerate();
     let mut examples = Vec::new();
     while let Some((number, line)) = lines.next() {
-        let Some(comment) = line
-            .strip_prefix("<!-- ")
-            .and_then(|rest| rest.strip_suffix(" -->"))
-        else {
+        let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) else {
             continue;
         };
-        let Some((claim, argument)) = comment.split_once(": ") else {
-            panic!("line {}: {line}", number + 1)
-        };
+        let Some((claim, argument)) = comment.split_once(": ") else { panic!("line {}: {line}", number + 1) };
         let fence = lines.next().map(|(_, fence)| fence).unwrap_or_default();
-        assert!(
-            fence.starts_with("```"),
-            "line {}: a comment without its block",
-            number + 1
-        );
-        let body: Vec<&str> = lines
-            .by_ref()
-            .map(|(_, line)| line)
-            .take_while(|line| *line != "```")
-            .collect();
+        assert!(fence.starts_with("```"), "line {}: a comment without its block", number + 1);
+        let body: Vec<&str> =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
         examples.push(Example {
             line: number + 1,
             claim: claim.to_owned(),
@@ -76,32 +62,21 @@ pub fn examples() -> Vec<Example> {
 }
 
 fn records(claim: &str, argument: &str, body: &[&str]) -> Vec<Record> {
-    let structured = |value: String| Record {
-        headers: Vec::new(),
-        value,
-    };
+    let structured = |value: String| Record { headers: Vec::new(), value };
     match claim {
         "example-binary" => {
             let (headers, value) =
                 body.split_at(body.iter().position(|line| line.is_empty()).unwrap_or(body.len()));
-            let header = |line: &&str| {
-                line.split_once(": ")
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            };
-            vec![Record {
-                headers: headers.iter().filter_map(header).collect(),
-                value: value.join("\n"),
-            }]
+            let header =
+                |line: &&str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+            vec![Record { headers: headers.iter().filter_map(header).collect(), value: value.join("\n") }]
         }
         "outcome-sequence" | "quarantine-sequence" => {
             body.iter().map(|line| structured((*line).to_owned())).collect()
         }
         "quarantine-padded" => {
-            let bytes: usize = argument
-                .split_whitespace()
-                .last()
-                .and_then(|bytes| bytes.parse().ok())
-                .unwrap_or(0);
+            let bytes: usize =
+                argument.split_whitespace().last().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
             let value = body.join("\n");
             let padding = bytes.saturating_sub(value.len());
             vec![structured(value + &" ".repeat(padding))]

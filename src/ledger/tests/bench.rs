@@ -48,10 +48,7 @@ pub struct Made {
 
 impl fmt::Debug for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self
-            .value
-            .as_deref()
-            .map_or("(tombstone)".into(), String::from_utf8_lossy);
+        let value = self.value.as_deref().map_or("(tombstone)".into(), String::from_utf8_lossy);
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         write!(
             f,
@@ -85,17 +82,11 @@ impl Made {
     }
 
     pub fn written_at(self, timestamp: &str) -> Made {
-        Made {
-            timestamp: Timestamp::parse(timestamp).unwrap(),
-            ..self
-        }
+        Made { timestamp: Timestamp::parse(timestamp).unwrap(), ..self }
     }
 
     pub fn keyed(self, key: &str) -> Made {
-        Made {
-            key: Some(key.as_bytes().to_vec()),
-            ..self
-        }
+        Made { key: Some(key.as_bytes().to_vec()), ..self }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Made {
@@ -107,10 +98,7 @@ impl Made {
     pub fn with(self, from: &str, to: &str) -> Made {
         let value = String::from_utf8(self.value.clone().unwrap()).unwrap();
         assert!(value.contains(from), "{from} does not stand in {value}");
-        Made {
-            value: Some(value.replace(from, to).into_bytes()),
-            ..self
-        }
+        Made { value: Some(value.replace(from, to).into_bytes()), ..self }
     }
 
     pub fn at(self, time: &str) -> Made {
@@ -135,11 +123,7 @@ fn event(topic: usize, kind: &str, id: &str, data: &str) -> Made {
 /// `generation.completed` of so many images; `job` may be `job/asset`.
 pub fn usage(id: &str, job: &str, images: u32) -> Made {
     let (job, asset) = job.split_once('/').unwrap_or((job, ""));
-    let asset = if asset.is_empty() {
-        String::new()
-    } else {
-        format!(r#","asset_id":"{asset}""#)
-    };
+    let asset = if asset.is_empty() { String::new() } else { format!(r#","asset_id":"{asset}""#) };
     event(
         GENERATION,
         "generation.completed",
@@ -155,12 +139,7 @@ pub fn free(id: &str) -> Made {
 
 /// `topup.purchased`
 pub fn topup(id: &str, topup_id: &str, usd: u32) -> Made {
-    event(
-        WALLET,
-        "topup.purchased",
-        id,
-        &format!(r#"{{"topup_id":"{topup_id}","amount_usd":{usd}}}"#),
-    )
+    event(WALLET, "topup.purchased", id, &format!(r#"{{"topup_id":"{topup_id}","amount_usd":{usd}}}"#))
 }
 
 /// `contract.started` on the first of the month.
@@ -179,10 +158,7 @@ pub fn adjustment(id: &str, adjustment_id: &str, credits: i64) -> Made {
 
 /// A wallet id that lives in `shard` of `shards`.
 pub fn wallet_of(shard: i32, shards: i32) -> String {
-    (0..)
-        .map(|n| format!("w{n}"))
-        .find(|id| is_home(id, shard, shards))
-        .unwrap()
+    (0..).map(|n| format!("w{n}")).find(|id| is_home(id, shard, shards)).unwrap()
 }
 
 pub fn is_home(wallet_id: &str, shard: i32, shards: i32) -> bool {
@@ -309,10 +285,7 @@ impl Bench {
     pub fn batch(&mut self, records: &[Made]) -> Batch {
         let mut batch = Batch::default();
         for record in records {
-            let next = self
-                .next_offsets
-                .entry((record.topic, record.partition))
-                .or_default();
+            let next = self.next_offsets.entry((record.topic, record.partition)).or_default();
             let offset = if record.offset < 0 { *next } else { record.offset };
             *next = (*next).max(offset + 1);
             batch.push_made(&MadeRecord {
@@ -355,16 +328,11 @@ impl Bench {
             (element.topic().to_owned(), element.partition(), offset)
         };
         let offsets = offsets.elements().into_iter().map(offset).collect();
-        Ok(Computed {
-            outbox,
-            tally,
-            offsets,
-        })
+        Ok(Computed { outbox, tally, offsets })
     }
 
     pub fn compute(&mut self, batch: &Batch) -> Computed {
-        self.try_compute(batch)
-            .unwrap_or_else(|breach| panic!("shard {}: {}", breach.shard, breach.breach))
+        self.try_compute(batch).unwrap_or_else(|breach| panic!("shard {}: {}", breach.shard, breach.breach))
     }
 
     /// The computed batch is on its way.
@@ -378,9 +346,7 @@ impl Bench {
     /// The batch on its way is committed.
     pub fn commit(&mut self) {
         let time = self.time;
-        self.shards
-            .values_mut()
-            .for_each(|slot| slot.apply(&time, |_, _| {}));
+        self.shards.values_mut().for_each(|slot| slot.apply(&time, |_, _| {}));
         for source in self.sources.values_mut() {
             if let Some(head) = source.pending.take() {
                 source.head = head;
@@ -416,9 +382,7 @@ impl Bench {
             .filter(|(_, (before, after))| after > *before)
             .map(|(outcome, _)| outcome)
             .collect();
-        let [outcome] = changed[..] else {
-            panic!("{changed:?}: exactly one outcome for every record")
-        };
+        let [outcome] = changed[..] else { panic!("{changed:?}: exactly one outcome for every record") };
         match computed.tally.reasons[..] {
             [] => outcome.as_str().to_owned(),
             [reason] => {
@@ -442,12 +406,7 @@ impl Bench {
 
     /// Records by outcome, over all sources.
     fn counts(&self) -> Vec<u64> {
-        let of = |outcome| {
-            self.sources
-                .values()
-                .map(|source| source.head.books.get(outcome))
-                .sum()
-        };
+        let of = |outcome| self.sources.values().map(|source| source.head.books.get(outcome)).sum();
         Outcome::ALL.into_iter().map(of).collect()
     }
 
@@ -457,9 +416,7 @@ impl Bench {
 
     /// A committed wallet.
     pub fn wallet(&self, wallet_id: &str) -> Option<&Wallet> {
-        self.shards
-            .values()
-            .find_map(|slot| slot.state.wallets.get(wallet_id))
+        self.shards.values().find_map(|slot| slot.state.wallets.get(wallet_id))
     }
 
     pub fn balance(&self, wallet_id: &str) -> i64 {
@@ -475,9 +432,7 @@ impl Bench {
         let clock = &mut self.shards.get_mut(&0).unwrap().state.head.clock;
         *clock = crate::ledger::clock::ClockState::new(ShardClock(Timestamp::parse(at).unwrap()));
         clock.assign([GENERATION, WALLET, INTAKE]);
-        [GENERATION, WALLET, INTAKE]
-            .into_iter()
-            .for_each(|topic| clock.at_end(topic, self.wall));
+        [GENERATION, WALLET, INTAKE].into_iter().for_each(|topic| clock.at_end(topic, self.wall));
     }
 }
 
@@ -499,12 +454,7 @@ impl Computed {
             assert_eq!(record.wallet_id, key);
             let entries = record.entries.iter();
             shown.extend(entries.map(|entry| {
-                format!(
-                    "{key} {} {} {}",
-                    entry.seq,
-                    entry.entry_type.as_str(),
-                    entry.event_id
-                )
+                format!("{key} {} {} {}", entry.seq, entry.entry_type.as_str(), entry.event_id)
             }));
         }
         shown
@@ -512,11 +462,8 @@ impl Computed {
 
     /// Event ids in the order in which they were posted.
     pub fn posted(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self
-            .entries()
-            .iter()
-            .map(|entry| entry.rsplit(' ').next().unwrap().to_owned())
-            .collect();
+        let mut ids: Vec<String> =
+            self.entries().iter().map(|entry| entry.rsplit(' ').next().unwrap().to_owned()).collect();
         ids.dedup();
         ids
     }
@@ -540,12 +487,7 @@ impl Computed {
     /// Everything that the transaction would write, to the byte.
     pub fn bytes(&self) -> String {
         let topics = [OutTopic::Ledger, OutTopic::Wallets, OutTopic::Progress];
-        format!(
-            "{:#?}\n{:#?}\n{:#?}",
-            topics.map(|topic| self.records(topic)),
-            self.sent(),
-            self.offsets
-        )
+        format!("{:#?}\n{:#?}\n{:#?}", topics.map(|topic| self.records(topic)), self.sent(), self.offsets)
     }
 }
 
@@ -559,10 +501,6 @@ pub fn through_intake(sent: &Sent, offset: i64) -> Made {
         timestamp: Timestamp::parse(NOW).unwrap(),
         key: sent.key.as_ref().map(|key| key.as_bytes().to_vec()),
         value: sent.value.clone(),
-        headers: sent
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.as_bytes().to_vec()))
-            .collect(),
+        headers: sent.headers.iter().map(|(name, value)| (name.clone(), value.as_bytes().to_vec())).collect(),
     }
 }

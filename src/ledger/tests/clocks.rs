@@ -36,79 +36,26 @@ fn the_window_begins_and_ends_with_its_bounds() {
 fn the_window_is_measured_from_the_shard_clock_or_the_records_own_timestamp() {
     for (shard_clock, written_at, time, expected) in [
         // A replay of old records into a new shard: their own timestamps are old too.
-        (
-            None,
-            "2026-08-01T00:00:00Z",
-            "2026-08-01T00:00:00.000Z",
-            "charged",
-        ),
-        (
-            None,
-            "2026-08-01T00:00:00Z",
-            "2026-06-27T00:00:00.000Z",
-            "charged",
-        ),
-        (
-            None,
-            "2026-08-01T00:00:00Z",
-            "2026-06-26T23:59:59.999Z",
-            "too_old",
-        ),
-        (
-            Some("2026-11-03T10:00:00Z"),
-            "2026-08-01T00:00:00Z",
-            "2026-08-01T00:00:00.000Z",
-            "too_old",
-        ),
+        (None, "2026-08-01T00:00:00Z", "2026-08-01T00:00:00.000Z", "charged"),
+        (None, "2026-08-01T00:00:00Z", "2026-06-27T00:00:00.000Z", "charged"),
+        (None, "2026-08-01T00:00:00Z", "2026-06-26T23:59:59.999Z", "too_old"),
+        (Some("2026-11-03T10:00:00Z"), "2026-08-01T00:00:00Z", "2026-08-01T00:00:00.000Z", "too_old"),
         // An old event that was written now.
-        (
-            None,
-            "2026-11-03T10:15:30Z",
-            "2026-09-29T10:15:30.000Z",
-            "charged",
-        ),
-        (
-            None,
-            "2026-11-03T10:15:30Z",
-            "2026-09-29T10:15:29.999Z",
-            "too_old",
-        ),
-        (
-            Some("2026-08-01T00:00:00Z"),
-            "2026-11-03T10:15:30Z",
-            "2026-09-29T10:15:29.999Z",
-            "too_old",
-        ),
+        (None, "2026-11-03T10:15:30Z", "2026-09-29T10:15:30.000Z", "charged"),
+        (None, "2026-11-03T10:15:30Z", "2026-09-29T10:15:29.999Z", "too_old"),
+        (Some("2026-08-01T00:00:00Z"), "2026-11-03T10:15:30Z", "2026-09-29T10:15:29.999Z", "too_old"),
         // A timestamp of the future is worth no more than the wall clock.
-        (
-            None,
-            "2027-11-03T10:15:30Z",
-            "2026-09-29T10:15:30.000Z",
-            "charged",
-        ),
+        (None, "2027-11-03T10:15:30Z", "2026-09-29T10:15:30.000Z", "charged"),
         // The wall clock alone bounds the future.
-        (
-            None,
-            "2026-08-01T00:00:00Z",
-            "2026-11-03T10:20:30.000Z",
-            "charged",
-        ),
-        (
-            None,
-            "2027-11-03T10:15:30Z",
-            "2026-11-03T10:20:30.001Z",
-            "too_far_ahead",
-        ),
+        (None, "2026-08-01T00:00:00Z", "2026-11-03T10:20:30.000Z", "charged"),
+        (None, "2027-11-03T10:15:30Z", "2026-11-03T10:20:30.001Z", "too_far_ahead"),
     ] {
         let mut bench = Bench::new();
         if let Some(at) = shard_clock {
             bench.set_clock(at);
         }
         let found = bench.one(&usage("e1", "j1", 4).at(time).written_at(written_at));
-        assert_eq!(
-            found, expected,
-            "clock {shard_clock:?}, written at {written_at}, event at {time}"
-        );
+        assert_eq!(found, expected, "clock {shard_clock:?}, written at {written_at}, event at {time}");
     }
 }
 
@@ -120,10 +67,7 @@ fn a_record_without_a_timestamp_is_measured_by_the_shard_clock() {
     without.timestamp = Timestamp::from_millis(-1);
     bench.table(&[
         (without.clone(), "charged"),
-        (
-            without.with("09-29T10:15:30.000", "09-29T10:15:29.999"),
-            "too_old",
-        ),
+        (without.with("09-29T10:15:30.000", "09-29T10:15:29.999"), "too_old"),
     ]);
 }
 
@@ -137,32 +81,12 @@ fn accepted_and_free_events_move_the_clock_and_nothing_else_does() {
         (at(free("f1"), 2), "free", "2026-11-03T10:02:00Z"),
         // Quarantined, for whatever reason.
         (at(usage("e2", "j2", 0), 10), "bad_value", "2026-11-03T10:02:00Z"),
-        (
-            at(usage("e1", "j1", 4), 10),
-            "id_conflict",
-            "2026-11-03T10:02:00Z",
-        ),
-        (
-            at(usage("e3", "j1", 4), 10),
-            "job_conflict",
-            "2026-11-03T10:02:00Z",
-        ),
-        (
-            at(usage("e4", "j4", 4), 21),
-            "too_far_ahead",
-            "2026-11-03T10:02:00Z",
-        ),
-        (
-            at(topup("e5", "t1", 99), 10),
-            "unknown_topup",
-            "2026-11-03T10:02:00Z",
-        ),
+        (at(usage("e1", "j1", 4), 10), "id_conflict", "2026-11-03T10:02:00Z"),
+        (at(usage("e3", "j1", 4), 10), "job_conflict", "2026-11-03T10:02:00Z"),
+        (at(usage("e4", "j4", 4), 21), "too_far_ahead", "2026-11-03T10:02:00Z"),
+        (at(topup("e5", "t1", 99), 10), "unknown_topup", "2026-11-03T10:02:00Z"),
         (at(usage("e1", "j1", 4), 1), "duplicate", "2026-11-03T10:02:00Z"),
-        (
-            at(usage("e6", "j6", 4), 3).at_offset(0),
-            "skipped",
-            "2026-11-03T10:02:00Z",
-        ),
+        (at(usage("e6", "j6", 4), 3).at_offset(0), "skipped", "2026-11-03T10:02:00Z"),
         // Earlier events do not turn it back.
         (at(usage("e6", "j6", 4), 1), "charged", "2026-11-03T10:02:00Z"),
         // Two sources are being read now: the slower one leads.
@@ -185,16 +109,8 @@ fn the_end_of_a_source_is_marked_after_the_records_before_it() {
     let late = topup("e1", "t1", 100).at("2026-11-03T09:30:00.000Z");
     let early = usage("e2", "j2", 4).at("2026-11-03T10:00:00.000Z");
     bench.run(&[late, early]);
-    assert_eq!(
-        bench.clock(),
-        clock("2026-11-03T09:30:00Z"),
-        "both are being read"
-    );
+    assert_eq!(bench.clock(), clock("2026-11-03T09:30:00Z"), "both are being read");
     bench.sources.get_mut(&(WALLET, 0)).unwrap().reached_end = true;
     bench.run(&[free("f1").at("2026-11-03T10:01:00.000Z")]);
-    assert_eq!(
-        bench.clock(),
-        clock("2026-11-03T10:01:00Z"),
-        "the wallet topic is at its end"
-    );
+    assert_eq!(bench.clock(), clock("2026-11-03T10:01:00Z"), "the wallet topic is at its end");
 }

@@ -15,19 +15,9 @@ fn bench_of_the_examples() -> Bench {
 }
 
 fn made(record: &examples::Record) -> Made {
-    let topic = if examples::is_wallet_type(&record.kind()) {
-        WALLET
-    } else {
-        GENERATION
-    };
-    let headers = record
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone().into_bytes()));
-    Made {
-        headers: headers.collect(),
-        ..Made::new(topic, record.value.clone())
-    }
+    let topic = if examples::is_wallet_type(&record.kind()) { WALLET } else { GENERATION };
+    let headers = record.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes()));
+    Made { headers: headers.collect(), ..Made::new(topic, record.value.clone()) }
 }
 
 fn outcome_of(kind: &str) -> &'static str {
@@ -43,13 +33,7 @@ fn outcome_of(kind: &str) -> &'static str {
 #[test]
 fn every_example_of_the_documentation_becomes_what_it_claims() {
     let mut seen = 0;
-    for Example {
-        line,
-        claim,
-        argument,
-        records,
-    } in examples()
-    {
+    for Example { line, claim, argument, records } in examples() {
         let mut bench = bench_of_the_examples();
         let mut outcomes: Vec<String> = records.iter().map(|record| bench.one(&made(record))).collect();
         let expected: Vec<String> = match claim.as_str() {
@@ -78,24 +62,13 @@ fn every_example_of_the_documentation_becomes_what_it_claims() {
 #[test]
 fn the_accepted_examples_follow_each_other_and_their_binary_twins_are_duplicates() {
     let mut bench = bench_of_the_examples();
-    let all: Vec<Example> = examples()
-        .into_iter()
-        .filter(|example| example.claim.starts_with("example"))
-        .collect();
-    for kind in [
-        "contract.started",
-        "topup.purchased",
-        "wallet.adjusted",
-        "generation.completed",
-    ] {
+    let all: Vec<Example> =
+        examples().into_iter().filter(|example| example.claim.starts_with("example")).collect();
+    for kind in ["contract.started", "topup.purchased", "wallet.adjusted", "generation.completed"] {
         let mut accepted = 0;
         for example in all.iter().filter(|example| example.argument == kind) {
             let outcome = bench.one(&made(&example.records[0]));
-            let expected = if example.claim == "example" {
-                outcome_of(kind)
-            } else {
-                "duplicate"
-            };
+            let expected = if example.claim == "example" { outcome_of(kind) } else { "duplicate" };
             assert_eq!(outcome, expected, "line {}", example.line);
             accepted += 1;
         }

@@ -24,14 +24,8 @@ fn the_same_event_again_is_a_duplicate_whatever_its_spelling() {
     bench.table(&[
         (event.clone(), "charged"),
         (event.clone(), "duplicate"),
-        (
-            event.clone().with("\"images\":4", "\"images\":4.0,\"note\":1"),
-            "duplicate",
-        ),
-        (
-            event.clone().with("10:15:30.000Z", "11:15:30.0009+01:00"),
-            "duplicate",
-        ),
+        (event.clone().with("\"images\":4", "\"images\":4.0,\"note\":1"), "duplicate"),
+        (event.clone().with("10:15:30.000Z", "11:15:30.0009+01:00"), "duplicate"),
         (binary.header("ce_time", bench::NOW), "duplicate"),
     ]);
     assert_eq!((bench.balance("w1"), bench.wallet("w1").unwrap().seq), (-4, 1));
@@ -70,10 +64,7 @@ fn what_was_quarantined_can_be_mended_and_sent_again_under_its_id() {
     let mut bench = Bench::new();
     bench.table(&[
         (usage("e1", "j1", 0), "bad_value"),
-        (
-            usage("e1", "j1", 4).with("generation.completed", "video.rendered"),
-            "unknown_type",
-        ),
+        (usage("e1", "j1", 4).with("generation.completed", "video.rendered"), "unknown_type"),
         (usage("e1", "j1", 4).at("2026-09-01T00:00:00.000Z"), "too_old"),
         (topup("e2", "t1", 99), "unknown_topup"),
         (usage("e1", "j1", 4), "charged"),
@@ -184,12 +175,8 @@ fn it_makes_no_difference_in_which_batch_the_first_one_was() {
         topup("e4", "t1", 100),
         topup("e2", "t1", 100),
     ];
-    let expected = [
-        (Outcome::Duplicate, 2),
-        (Outcome::Quarantined, 3),
-        (Outcome::Charged, 1),
-        (Outcome::Granted, 1),
-    ];
+    let expected =
+        [(Outcome::Duplicate, 2), (Outcome::Quarantined, 3), (Outcome::Charged, 1), (Outcome::Granted, 1)];
     for way in ["one batch", "pending", "committed"] {
         let mut bench = Bench::new();
         match way {
@@ -210,10 +197,8 @@ fn it_makes_no_difference_in_which_batch_the_first_one_was() {
             }
         }
         for (outcome, count) in expected {
-            let found: u64 = [GENERATION, WALLET]
-                .into_iter()
-                .map(|topic| bench.count(topic, 0, outcome))
-                .sum();
+            let found: u64 =
+                [GENERATION, WALLET].into_iter().map(|topic| bench.count(topic, 0, outcome)).sum();
             assert_eq!(found, count, "{way}: {outcome:?}");
         }
         assert_eq!(bench.balance("w1"), 551, "{way}");
@@ -232,14 +217,8 @@ fn a_job_is_remembered_as_long_as_the_latest_of_its_assets() {
         (at(usage("e2", "j1/b", 1), "2026-11-10T12:00:00.000Z"), "charged"),
         // The shard moves on: 10 November is beyond the horizon, the 20th is not.
         (at(free("f1"), "2026-12-20T00:00:00.000Z"), "free"),
-        (
-            at(usage("e3", "j1/a", 1), "2026-11-20T12:00:00.000Z"),
-            "job_conflict",
-        ),
-        (
-            at(usage("e4", "j1", 1), "2026-11-20T12:00:00.000Z"),
-            "job_conflict",
-        ),
+        (at(usage("e3", "j1/a", 1), "2026-11-20T12:00:00.000Z"), "job_conflict"),
+        (at(usage("e4", "j1", 1), "2026-11-20T12:00:00.000Z"), "job_conflict"),
         (at(usage("e5", "j1/c", 1), "2026-11-20T12:00:00.000Z"), "charged"),
     ]);
     assert_eq!(bench.balance("w1"), -3);
@@ -249,31 +228,14 @@ fn a_job_is_remembered_as_long_as_the_latest_of_its_assets() {
 fn what_lies_before_the_day_of_the_horizon_is_forgotten_and_too_old_at_once() {
     let mut bench = Bench::new();
     bench.wall = crate::time::Timestamp::parse("2026-12-31T00:00:00Z").unwrap();
-    let event = usage("e1", "j1", 1)
-        .at("2026-11-10T12:00:00.000Z")
-        .written_at("2026-11-10T12:00:00Z");
+    let event = usage("e1", "j1", 1).at("2026-11-10T12:00:00.000Z").written_at("2026-11-10T12:00:00Z");
     bench.table(&[
         (event.clone(), "charged"),
-        (
-            free("f1")
-                .at("2026-12-15T12:00:00.000Z")
-                .written_at("2026-12-15T12:00:00Z"),
-            "free",
-        ),
+        (free("f1").at("2026-12-15T12:00:00.000Z").written_at("2026-12-15T12:00:00Z"), "free"),
         (event.clone(), "duplicate"),
-        (
-            free("f2")
-                .at("2026-12-15T12:00:00.001Z")
-                .written_at("2026-12-15T12:00:00Z"),
-            "free",
-        ),
+        (free("f2").at("2026-12-15T12:00:00.001Z").written_at("2026-12-15T12:00:00Z"), "free"),
         (event.clone(), "too_old"),
-        (
-            free("f3")
-                .at("2026-12-16T00:00:00.000Z")
-                .written_at("2026-12-15T12:00:00Z"),
-            "free",
-        ),
+        (free("f3").at("2026-12-16T00:00:00.000Z").written_at("2026-12-15T12:00:00Z"), "free"),
     ]);
     assert_eq!(bench.shards[&0].state.identities.len(), 0, "the day is over");
     bench.table(&[(event, "too_old")]);
@@ -311,11 +273,7 @@ fn the_ledger_alone_gives_back_wallets_and_identities() {
         for (_, _, value) in computed.records(OutTopic::Ledger) {
             let record: LedgerRecord<'_> = serde_json::from_str(&value).unwrap();
             for entry in &record.entries {
-                wallets
-                    .entry(record.wallet_id.to_string())
-                    .or_default()
-                    .fold(entry)
-                    .unwrap();
+                wallets.entry(record.wallet_id.to_string()).or_default().fold(entry).unwrap();
                 identities.remember_entry(&record.wallet_id, entry);
             }
         }
@@ -326,10 +284,7 @@ fn the_ledger_alone_gives_back_wallets_and_identities() {
         assert_eq!(state.wallets.get(wallet_id.as_str()), Some(wallet));
     }
     let sorted = |identities: &Identities| {
-        let mut all: Vec<_> = identities
-            .iter()
-            .map(|(key, memo)| (key, memo.value, memo.day))
-            .collect();
+        let mut all: Vec<_> = identities.iter().map(|(key, memo)| (key, memo.value, memo.day)).collect();
         all.sort();
         all
     };

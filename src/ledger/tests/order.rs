@@ -40,15 +40,12 @@ fn wallet_events_go_first_on_ties() {
 #[test]
 fn wallet_events_of_intake_go_first_on_ties_too() {
     let handed_over = |made: Made, topic: &str, offset: i64| {
-        Made {
-            topic: INTAKE,
-            ..made
-        }
-        .header("cs_topic", topic)
-        .header("cs_topic_id", "id")
-        .header("cs_partition", "5")
-        .header("cs_offset", &offset.to_string())
-        .header("cs_time", bench::NOW)
+        Made { topic: INTAKE, ..made }
+            .header("cs_topic", topic)
+            .header("cs_topic_id", "id")
+            .header("cs_partition", "5")
+            .header("cs_offset", &offset.to_string())
+            .header("cs_time", bench::NOW)
     };
     let mut bench = Bench::new();
     let computed = bench.run(&[
@@ -59,14 +56,8 @@ fn wallet_events_of_intake_go_first_on_ties_too() {
     ]);
     let posted = computed.posted();
     let place = |id: &str| posted.iter().position(|posted| posted == id).unwrap();
-    assert!(
-        place("i1") < place("g1") && place("w1") < place("g1"),
-        "{posted:?}"
-    );
-    assert!(
-        place("i1") < place("i2"),
-        "each partition's order is kept: {posted:?}"
-    );
+    assert!(place("i1") < place("g1") && place("w1") < place("g1"), "{posted:?}");
+    assert!(place("i1") < place("i2"), "each partition's order is kept: {posted:?}");
 }
 
 #[test]
@@ -115,9 +106,8 @@ fn a_record_at_or_below_the_last_offset_is_skipped_and_counted() {
 #[test]
 fn reading_everything_again_posts_nothing() {
     let mut bench = Bench::new();
-    let records: Vec<Made> = (0..20_i64)
-        .map(|n| usage(&format!("e{n}"), &format!("j{n}"), 1).at_offset(n))
-        .collect();
+    let records: Vec<Made> =
+        (0..20_i64).map(|n| usage(&format!("e{n}"), &format!("j{n}"), 1).at_offset(n)).collect();
     bench.run(&records);
     let again = bench.run(&records);
     assert_eq!(again.entries(), Vec::<String>::new());

@@ -22,11 +22,7 @@ fn mixed() -> Vec<Made> {
         usage("e8", "j4", 1).at("2020-01-01T00:00:00.000Z"),
     ];
     let mut all: Vec<Made> = records.iter().map(|made| made.clone().of_wallet(&here)).collect();
-    all.extend(
-        records
-            .into_iter()
-            .map(|made| made.of_wallet(&there).at_partition(1)),
-    );
+    all.extend(records.into_iter().map(|made| made.of_wallet(&there).at_partition(1)));
     all.push(usage("e9", "j9", 1).of_wallet(&there));
     all.push(Made::new(GENERATION, "nonsense").keyed("k").header("h", "v"));
     all
@@ -50,42 +46,25 @@ fn the_same_batch_computed_twice_gives_the_same_bytes() {
 fn after_an_abort_the_same_batch_gives_the_same_bytes() {
     let mut bench = Bench::with_shards(2);
     bench.run(&[contract("e0", "c0", "scale").of_wallet("w1")]);
-    let before = format!(
-        "{:?}",
-        bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>()
-    );
+    let before = format!("{:?}", bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>());
     let batch = bench.batch(&mixed());
     let first = bench.compute(&batch).bytes();
     bench.abort();
-    let after = format!(
-        "{:?}",
-        bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>()
-    );
+    let after = format!("{:?}", bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>());
     assert_eq!(before, after, "an abort leaves what is committed as it was");
     assert_eq!(bench.compute(&batch).bytes(), first);
     bench.send();
     bench.abort();
-    assert_eq!(
-        bench.compute(&batch).bytes(),
-        first,
-        "aborted while it was being committed"
-    );
+    assert_eq!(bench.compute(&batch).bytes(), first, "aborted while it was being committed");
 }
 
 /// Goal: it does not matter how records are cut into batches. Method: the entries of one batch, and of batches of
 /// one record of which each is computed while the one before is being committed.
 #[test]
 fn the_next_batch_sees_the_one_that_is_being_committed() {
-    let records: Vec<Made> = mixed()
-        .into_iter()
-        .filter(|made| made.topic == GENERATION)
-        .collect();
+    let records: Vec<Made> = mixed().into_iter().filter(|made| made.topic == GENERATION).collect();
     let entries_of = |computed: &bench::Computed| {
-        computed
-            .records(OutTopic::Ledger)
-            .into_iter()
-            .map(|(_, key, value)| (key, value))
-            .collect::<Vec<_>>()
+        computed.records(OutTopic::Ledger).into_iter().map(|(_, key, value)| (key, value)).collect::<Vec<_>>()
     };
     let mut at_once = Bench::with_shards(2);
     let mut expected = entries_of(&at_once.run(&records));
@@ -143,25 +122,10 @@ fn nothing_is_state_before_the_commit() {
 fn a_breach_names_the_shard() {
     let mut bench = Bench::with_shards(2);
     let wallet_id = wallet_of(1, 2);
-    let spoilt = Wallet {
-        overdraft: i64::MAX - 5,
-        ..Wallet::default()
-    };
-    bench
-        .shards
-        .get_mut(&1)
-        .unwrap()
-        .state
-        .wallets
-        .insert(wallet_id.as_str().into(), spoilt);
+    let spoilt = Wallet { overdraft: i64::MAX - 5, ..Wallet::default() };
+    bench.shards.get_mut(&1).unwrap().state.wallets.insert(wallet_id.as_str().into(), spoilt);
     let batch = bench.batch(&[usage("e1", "j1", 100).of_wallet(&wallet_id).at_partition(1)]);
-    let Err(breach) = bench.try_compute(&batch) else {
-        panic!("the sums close")
-    };
+    let Err(breach) = bench.try_compute(&batch) else { panic!("the sums close") };
     assert_eq!(breach.shard, 1);
-    assert!(
-        matches!(breach.breach, Breach { seq: 1, .. }),
-        "{}",
-        breach.breach
-    );
+    assert!(matches!(breach.breach, Breach { seq: 1, .. }), "{}", breach.breach);
 }

@@ -32,33 +32,22 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
     let computed = bench.run(&batch());
     let (here, there) = (wallet_of(0, 2), wallet_of(1, 2));
 
-    let homes: Vec<(i32, String)> = computed
-        .records(OutTopic::Ledger)
-        .into_iter()
-        .map(|(partition, key, _)| (partition, key))
-        .collect();
-    assert!(
-        homes.iter().all(|(partition, key)| is_home(key, *partition, 2)),
-        "{homes:?}"
-    );
+    let homes: Vec<(i32, String)> =
+        computed.records(OutTopic::Ledger).into_iter().map(|(partition, key, _)| (partition, key)).collect();
+    assert!(homes.iter().all(|(partition, key)| is_home(key, *partition, 2)), "{homes:?}");
 
     let mut snapshots = computed.records(OutTopic::Wallets);
     snapshots.sort();
     assert_eq!(snapshots.len(), 2);
     for ((partition, key, value), (home, wallet_id)) in snapshots.iter().zip([(0, &here), (1, &there)]) {
         let snapshot: WalletSnapshot<'_> = serde_json::from_str(value).unwrap();
-        assert_eq!(
-            (*partition, key, &*snapshot.wallet_id),
-            (home, wallet_id, wallet_id.as_str())
-        );
+        assert_eq!((*partition, key, &*snapshot.wallet_id), (home, wallet_id, wallet_id.as_str()));
         assert_eq!(&snapshot.into_wallet(), bench.wallet(wallet_id).unwrap());
     }
 
     let progress = computed.records(OutTopic::Progress);
-    let keys: Vec<(i32, &str)> = progress
-        .iter()
-        .map(|(partition, key, _)| (*partition, key.as_str()))
-        .collect();
+    let keys: Vec<(i32, &str)> =
+        progress.iter().map(|(partition, key, _)| (*partition, key.as_str())).collect();
     assert_eq!(
         keys,
         [
@@ -71,33 +60,18 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
     );
     let shard: ShardProgress = serde_json::from_str(&progress[0].2).unwrap();
     assert_eq!(
-        (
-            shard.batch,
-            shard.group.as_str(),
-            shard.clock.to_string().as_str()
-        ),
+        (shard.batch, shard.group.as_str(), shard.clock.to_string().as_str()),
         (1, "group", bench::NOW)
     );
     assert_eq!(shard.config_hash, bench.policy.hash_up_to(bench.clock()));
     let source: PartitionProgress = serde_json::from_str(&progress[2].2).unwrap();
     assert_eq!(
-        (
-            source.offset,
-            source.at_home,
-            source.partitions,
-            &*source.topic_id
-        ),
+        (source.offset, source.at_home, source.partitions, &*source.topic_id),
         (2, true, 2, "generation.events-id")
     );
-    assert_eq!(
-        serde_json::to_string(&source.outcomes).unwrap(),
-        r#"{"charged":2,"quarantined":1}"#
-    );
+    assert_eq!(serde_json::to_string(&source.outcomes).unwrap(), r#"{"charged":2,"quarantined":1}"#);
     let source: PartitionProgress = serde_json::from_str(&progress[3].2).unwrap();
-    assert_eq!(
-        serde_json::to_string(&source.outcomes).unwrap(),
-        r#"{"charged":1,"free":1,"handed_over":1}"#
-    );
+    assert_eq!(serde_json::to_string(&source.outcomes).unwrap(), r#"{"charged":1,"free":1,"handed_over":1}"#);
     assert_eq!(
         computed.offsets,
         [
@@ -114,24 +88,13 @@ fn credits_are_counted_by_flow_and_quarantined_records_by_reason() {
     let tally = bench.run(&batch()).tally;
     assert_eq!(
         tally.flows,
-        Flows {
-            granted: 755,
-            charged: 309,
-            refused: 0,
-            adjusted_up: 9,
-            adjusted_down: 8
-        }
+        Flows { granted: 755, charged: 309, refused: 0, adjusted_up: 9, adjusted_down: 8 }
     );
     let mut reasons = tally.reasons.clone();
     reasons.sort();
     assert_eq!(reasons, [Reason::NotJson, Reason::BadValue]);
     assert_eq!(tally.posted.len(), 7, "one timestamp for each posted record");
-    assert!(
-        tally
-            .posted
-            .iter()
-            .all(|at| *at == Timestamp::parse(bench::NOW).unwrap())
-    );
+    assert!(tally.posted.iter().all(|at| *at == Timestamp::parse(bench::NOW).unwrap()));
 }
 
 #[test]
@@ -139,13 +102,7 @@ fn refused_credits_are_counted_as_refused() {
     let mut bench = Bench::with_limit(10);
     bench.run(&[contract("e1", "c1", "lite")]);
     let tally = bench.run(&[usage("e2", "j1", 211)]).tally;
-    assert_eq!(
-        tally.flows,
-        Flows {
-            refused: 211,
-            ..Flows::default()
-        }
-    );
+    assert_eq!(tally.flows, Flows { refused: 211, ..Flows::default() });
 }
 
 #[test]
@@ -154,11 +111,7 @@ fn a_batch_of_records_that_were_read_before_moves_nothing_but_the_books() {
     bench.run(&[usage("e1", "j1", 1).at_offset(0)]);
     let computed = bench.run(&[usage("e1", "j1", 1).at_offset(0)]);
     assert!(computed.records(OutTopic::Ledger).is_empty() && computed.records(OutTopic::Wallets).is_empty());
-    let keys: Vec<String> = computed
-        .records(OutTopic::Progress)
-        .into_iter()
-        .map(|(_, key, _)| key)
-        .collect();
+    let keys: Vec<String> = computed.records(OutTopic::Progress).into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, ["generation.events/0"]);
 }
 
@@ -167,39 +120,21 @@ fn a_batch_of_records_that_were_read_before_moves_nothing_but_the_books() {
 fn everything_that_is_written_is_valid_by_its_schema() {
     let validator = |text: &str| jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap();
     let schemas = [
-        (
-            OutTopic::Ledger,
-            validator(include_str!("../../../config/schemas/ledger-record.schema.json")),
-        ),
-        (
-            OutTopic::Wallets,
-            validator(include_str!(
-                "../../../config/schemas/wallet-snapshot.schema.json"
-            )),
-        ),
-        (
-            OutTopic::Progress,
-            validator(include_str!("../../../config/schemas/progress.schema.json")),
-        ),
+        (OutTopic::Ledger, validator(include_str!("../../../config/schemas/ledger-record.schema.json"))),
+        (OutTopic::Wallets, validator(include_str!("../../../config/schemas/wallet-snapshot.schema.json"))),
+        (OutTopic::Progress, validator(include_str!("../../../config/schemas/progress.schema.json"))),
     ];
     let mut bench = Bench::with_shards(2);
     let first = bench.run(&batch());
     let handed_over = bench::through_intake(first.sent().iter().find(|sent| !sent.is_quarantine).unwrap(), 0);
     let mut limited = Bench::with_limit(0);
     limited.run(&[contract("e1", "c1", "lite")]);
-    let written = [
-        first,
-        bench.run(&[handed_over]),
-        limited.run(&[usage("e2", "j2/a", 900)]),
-    ];
+    let written = [first, bench.run(&[handed_over]), limited.run(&[usage("e2", "j2/a", 900)])];
     for computed in &written {
         for (topic, schema) in &schemas {
             for (_, _, value) in computed.records(*topic) {
                 let value = serde_json::from_str(&value).unwrap();
-                let errors: Vec<String> = schema
-                    .iter_errors(&value)
-                    .map(|error| error.to_string())
-                    .collect();
+                let errors: Vec<String> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
                 assert!(errors.is_empty(), "{errors:?}\n{value:#}");
             }
         }

@@ -105,11 +105,7 @@ pub fn play_with(change: impl FnOnce(&mut Config), table: &str) -> Book {
 /// A point in time, as the tables spell it.
 pub fn when(text: &str) -> Timestamp {
     let has_year = text.len() > 4 && text.as_bytes()[4] == b'-';
-    let dated = if has_year {
-        text.to_owned()
-    } else {
-        format!("2026-{text}")
-    };
+    let dated = if has_year { text.to_owned() } else { format!("2026-{text}") };
     let whole = match dated.len() {
         10 => format!("{dated}T00:00:00Z"),
         16 => format!("{dated}:00Z"),
@@ -133,18 +129,11 @@ impl Book {
     }
 
     pub fn play(&mut self, table: &str) {
-        for line in table
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
+        for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             match line.strip_prefix("= ") {
-                Some(expected) => assert_eq!(
-                    self.state(),
-                    squeezed(expected),
-                    "the state after\n{}",
-                    self.history()
-                ),
+                Some(expected) => {
+                    assert_eq!(self.state(), squeezed(expected), "the state after\n{}", self.history())
+                }
                 None => {
                     let (command, expected) =
                         line.split_once("=>").unwrap_or_else(|| panic!("{line}: no =>"));
@@ -191,11 +180,7 @@ impl Book {
             self.remember(usage, &entries);
         }
         check_entries(&before, &entries, &self.wallet);
-        let record = LedgerRecord {
-            v: LEDGER_FORMAT,
-            wallet_id: WALLET_ID.into(),
-            entries,
-        };
+        let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: WALLET_ID.into(), entries };
         let json = serde_json::to_string(&record).unwrap();
         let read: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
         assert_eq!(read, record, "through JSON");
@@ -214,60 +199,35 @@ impl Book {
         let in_grants: i64 = wallet.grants.iter().map(|grant| grant.remaining).sum();
         assert_eq!(in_grants - wallet.overdraft, entry.balance_after, "{entry:?}");
         assert_eq!(wallet.balance(), entry.balance_after);
-        assert_eq!(
-            (wallet.overdraft, wallet.held),
-            (entry.overdraft_after, entry.held_after)
-        );
+        assert_eq!((wallet.overdraft, wallet.held), (entry.overdraft_after, entry.held_after));
         for grant in &wallet.grants {
             assert!((0..=grant.granted).contains(&grant.remaining), "{grant:?}");
-            assert!(
-                (0..=grant.granted - grant.remaining).contains(&grant.repaid),
-                "{grant:?}"
-            );
+            assert!((0..=grant.granted - grant.remaining).contains(&grant.repaid), "{grant:?}");
         }
         let keys: Vec<_> = wallet.grants.iter().map(Grant::burn_down_key).collect();
         assert!(keys.is_sorted(), "grants in burn-down order: {keys:?}");
     }
 
     fn job(&self, usage: &Completed<'_>) -> JobHistory {
-        let asset_charged = self
-            .assets
-            .contains_key(&(usage.job_id.to_string(), usage.asset_id.to_string()));
-        JobHistory {
-            asset_charged,
-            ..self.jobs.get(&*usage.job_id).copied().unwrap_or_default()
-        }
+        let asset_charged = self.assets.contains_key(&(usage.job_id.to_string(), usage.asset_id.to_string()));
+        JobHistory { asset_charged, ..self.jobs.get(&*usage.job_id).copied().unwrap_or_default() }
     }
 
     fn remember(&mut self, usage: &Completed<'_>, entries: &[Entry<'_>]) {
         let known = self.jobs.entry(usage.job_id.to_string()).or_default();
-        known.job = Some(if usage.asset_id.is_empty() {
-            JobCharge::Whole
-        } else {
-            JobCharge::ByAsset
-        });
+        known.job = Some(if usage.asset_id.is_empty() { JobCharge::Whole } else { JobCharge::ByAsset });
         known.is_counted |= entries.iter().any(|entry| entry.entry_type == EntryType::Charged);
         if !usage.asset_id.is_empty() {
-            self.assets
-                .insert((usage.job_id.to_string(), usage.asset_id.to_string()), ());
+            self.assets.insert((usage.job_id.to_string(), usage.asset_id.to_string()), ());
         }
     }
 
     fn state(&self) -> String {
-        let grants = self
-            .wallet
-            .grants
-            .iter()
-            .map(|grant| format!(" | {} {}", grant.grant_id, grant.remaining));
-        let (balance, overdraft, level) = (
-            self.wallet.balance(),
-            self.wallet.overdraft,
-            self.wallet.level.as_str(),
-        );
-        format!(
-            "{balance} overdraft {overdraft} {level}{}",
-            grants.collect::<String>()
-        )
+        let grants =
+            self.wallet.grants.iter().map(|grant| format!(" | {} {}", grant.grant_id, grant.remaining));
+        let (balance, overdraft, level) =
+            (self.wallet.balance(), self.wallet.overdraft, self.wallet.level.as_str());
+        format!("{balance} overdraft {overdraft} {level}{}", grants.collect::<String>())
     }
 
     fn history(&self) -> String {
@@ -295,11 +255,7 @@ pub fn apply_line<'a>(
         source: "/s",
         event_id,
         fingerprint: fingerprint(kind, event_time, &line.data),
-        origin: Origin {
-            topic: "generation.events",
-            partition: 3,
-            offset: 42,
-        },
+        origin: Origin { topic: "generation.events", partition: 3, offset: 42 },
         moment: Moment {
             event_time,
             clock: ShardClock(line.clock),
@@ -334,10 +290,7 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
         grant_effects: entry
             .grant_effects
             .iter()
-            .map(|effect| GrantEffect {
-                grant_id: own(&effect.grant_id),
-                ..*effect
-            })
+            .map(|effect| GrantEffect { grant_id: own(&effect.grant_id), ..*effect })
             .collect(),
         plan: own(&entry.plan),
         contract_id: own(&entry.contract_id),
@@ -346,10 +299,10 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
         reference: own(&entry.reference),
         origin_topic: own(&entry.origin_topic),
         business_id: own(&entry.business_id),
-        grant: entry.grant.as_ref().map(|terms| GrantTerms {
-            contract_id: own(&terms.contract_id),
-            ..*terms
-        }),
+        grant: entry
+            .grant
+            .as_ref()
+            .map(|terms| GrantTerms { contract_id: own(&terms.contract_id), ..*terms }),
         contract: entry.contract.as_ref().map(|terms| ContractTerms {
             contract_id: own(&terms.contract_id),
             plan: own(&terms.plan),
@@ -367,20 +320,14 @@ fn check_entries(before: &Wallet, entries: &[Entry<'_>], after: &Wallet) {
         assert_eq!(entry.seq, seq, "seq without gap");
         balance += entry.credits;
         assert_eq!(entry.balance_after, balance, "the sum of credits is the balance");
-        assert_eq!(
-            entry.level, after.level,
-            "the level is set once, by the last entry"
-        );
+        assert_eq!(entry.level, after.level, "the level is set once, by the last entry");
         assert!(!entry.event_id.is_empty() && entry.fingerprint.0 != 0);
         let in_effects: i64 = entry.grant_effects.iter().map(|effect| effect.credits).sum();
         let overdrawn = match entry.entry_type {
             EntryType::OverdraftRepaid => -entry.amount,
             _ => in_effects - entry.credits,
         };
-        assert!(
-            entry.entry_type == EntryType::OverdraftRepaid || overdrawn >= 0,
-            "{entry:?}"
-        );
+        assert!(entry.entry_type == EntryType::OverdraftRepaid || overdrawn >= 0, "{entry:?}");
     }
     assert_eq!(after.seq, before.seq + entries.len() as u64);
 }
@@ -407,10 +354,7 @@ fn shown(entry: &Entry<'_>) -> String {
         _ => format!("{:+}", entry.credits),
     };
     let effect = |effect: &GrantEffect<'_>| {
-        format!(
-            " {}({:+}={})",
-            effect.grant_id, effect.credits, effect.remaining_after
-        )
+        format!(" {}({:+}={})", effect.grant_id, effect.credits, effect.remaining_after)
     };
     let effects: String = entry.grant_effects.iter().map(effect).collect();
     format!("{} {size}{effects}", entry.entry_type.as_str())
@@ -424,10 +368,7 @@ fn squeezed(text: &str) -> String {
 pub fn parse(command: &str) -> Line {
     let words: Vec<&str> = command.split_whitespace().collect();
     let option = |name: &str| {
-        words
-            .iter()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-            .map(|text| text.to_owned())
+        words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(|text| text.to_owned())
     };
     let own = |text: &str| Cow::<'static, str>::Owned(text.to_owned());
     let optional = |name: &str| option(name).map_or(Cow::Borrowed(""), Cow::Owned);

@@ -13,15 +13,9 @@ fn a_contract_grants_its_plans_first_allocation_when_it_has_begun() {
     // It began long ago: in this release the months since then are not granted yet.
     let book = play("contract c1 lite 2026-06-15 => contract_started lite; granted +200 plan:c1:0(+200=200)");
     let grant = &book.wallet.grants[0];
-    assert_eq!(
-        (grant.granted_at, grant.expires_at),
-        (when("2026-06-15"), Some(when("2027-06-15")))
-    );
+    assert_eq!((grant.granted_at, grant.expires_at), (when("2026-06-15"), Some(when("2027-06-15"))));
     assert_eq!(grant.priority, 10);
-    assert_eq!(
-        book.wallet.contracts[0].next_allocation_at(),
-        Some(when("2026-07-15"))
-    );
+    assert_eq!(book.wallet.contracts[0].next_allocation_at(), Some(when("2026-07-15")));
 }
 
 #[test]
@@ -30,10 +24,7 @@ fn a_contract_that_begins_later_grants_nothing_yet() {
         "contract c1 lite 2026-11-03T10:15:30.001 => contract_started lite
          = 0 overdraft 0 exhausted",
     );
-    assert_eq!(
-        book.wallet.contracts[0].next_allocation_at(),
-        Some(when("2026-11-03T10:15:30.001"))
-    );
+    assert_eq!(book.wallet.contracts[0].next_allocation_at(), Some(when("2026-11-03T10:15:30.001")));
     // The shard is there already, though the event is not.
     play("contract c1 lite 11-04 clock=11-04 => contract_started lite; granted +200 plan:c1:0(+200=200)");
     play("contract c1 lite 11-04 clock=11-03T23:59:59.999 => contract_started lite");
@@ -45,39 +36,20 @@ fn the_terms_of_a_contract_stand_in_its_entries() {
         "contract c1 lite 2026-10-31 months=4 => contract_started lite; granted +200 plan:c1:0(+200=200)",
     );
     let record: LedgerRecord<'_> = serde_json::from_str(&book.records[0]).unwrap();
-    let [started, granted] = &record.entries[..] else {
-        panic!()
-    };
+    let [started, granted] = &record.entries[..] else { panic!() };
     let terms = started.contract.as_ref().unwrap();
     assert_eq!(
-        (
-            &*terms.contract_id,
-            &*terms.plan,
-            terms.term_months,
-            terms.allocation
-        ),
+        (&*terms.contract_id, &*terms.plan, terms.term_months, terms.allocation),
         ("c1", "lite", 4, 200)
     );
-    assert_eq!(
-        (terms.starts_at, terms.ends_at),
-        (when("2026-10-31"), when("2027-02-28"))
-    );
-    assert_eq!(
-        (&*started.business_id, &*granted.business_id),
-        ("contract:c1", "")
-    );
+    assert_eq!((terms.starts_at, terms.ends_at), (when("2026-10-31"), when("2027-02-28")));
+    assert_eq!((&*started.business_id, &*granted.business_id), ("contract:c1", ""));
     assert_eq!((started.credits, started.amount), (0, 0));
     let grant = granted.grant.as_ref().unwrap();
-    assert_eq!(
-        (&*grant.contract_id, grant.month, grant.priority),
-        ("c1", Some(0), 10)
-    );
+    assert_eq!((&*grant.contract_id, grant.month, grant.priority), ("c1", Some(0), 10));
     assert_eq!(granted.grant_effects[0].expires_at, Some(when("2027-02-28")));
     for entry in [started, granted] {
-        assert_eq!(
-            (&*entry.contract_id, &*entry.plan, &*entry.reference),
-            ("c1", "lite", "invoice")
-        );
+        assert_eq!((&*entry.contract_id, &*entry.plan, &*entry.reference), ("c1", "lite", "invoice"));
         assert_eq!((entry.origin_partition, entry.origin_offset), (3, 42));
     }
 }
@@ -145,9 +117,7 @@ fn usage_is_booked_to_the_contract_and_month_of_its_own_time() {
         ("2027-11-29T23:59:59.999", "scale", "c2", Some("2027-10-30")),
         ("2027-11-30", "", "", None),
     ] {
-        let json = book
-            .apply(&book::parse(&format!("charge j{at} 1 images at={at}")))
-            .unwrap();
+        let json = book.apply(&book::parse(&format!("charge j{at} 1 images at={at}"))).unwrap();
         let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
         let entry = &record.entries[0];
         let first_day = entry.period_start.map(|day| day.to_string());

@@ -9,19 +9,13 @@ fn before_last(table: &str) -> (Wallet, String) {
     let mut wallet = Wallet::default();
     for record in &book.records {
         let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
-        record
-            .entries
-            .iter()
-            .for_each(|entry| wallet.fold(entry).unwrap());
+        record.entries.iter().for_each(|entry| wallet.fold(entry).unwrap());
     }
     (wallet, last)
 }
 
 fn first_entry(record: &str) -> Entry<'_> {
-    serde_json::from_str::<LedgerRecord<'_>>(record)
-        .unwrap()
-        .entries
-        .remove(0)
+    serde_json::from_str::<LedgerRecord<'_>>(record).unwrap().entries.remove(0)
 }
 
 const CHARGED: &str = "topup t1 1 => granted +10 topup:t1(+10=10)
@@ -37,13 +31,7 @@ fn a_double_and_a_gap_leave_the_wallet_untouched() {
         (1, FoldError::Double { seq: 1, last: 2 }),
         (2, FoldError::Double { seq: 2, last: 2 }),
         (4, FoldError::Gap { seq: 4, last: 2 }),
-        (
-            u64::MAX,
-            FoldError::Gap {
-                seq: u64::MAX,
-                last: 2,
-            },
-        ),
+        (u64::MAX, FoldError::Gap { seq: u64::MAX, last: 2 }),
     ] {
         let before = format!("{wallet:?}");
         assert_eq!(wallet.fold(&Entry { seq, ..entry.clone() }), Err(expected));
@@ -67,58 +55,32 @@ fn an_altered_entry_is_a_breach() {
     };
     alter("credits", &|entry| entry.credits -= 1);
     alter("the balance", &|entry| entry.balance_after += 1);
-    alter("credits and the balance", &|entry| {
-        (entry.credits, entry.balance_after) = (-14, 6)
-    });
+    alter("credits and the balance", &|entry| (entry.credits, entry.balance_after) = (-14, 6));
     alter("overdraft", &|entry| entry.overdraft_after += 1);
     alter("a negative overdraft", &|entry| {
         (entry.overdraft_after, entry.balance_after, entry.credits) = (-1, 6, -14);
     });
     alter("a negative hold", &|entry| entry.held_after = -1);
     alter("an effect", &|entry| entry.grant_effects[1].credits -= 1);
-    alter("what an effect leaves", &|entry| {
-        entry.grant_effects[1].remaining_after += 1
-    });
+    alter("what an effect leaves", &|entry| entry.grant_effects[1].remaining_after += 1);
     alter("an effect and what it leaves", &|entry| {
-        (
-            entry.grant_effects[1].credits,
-            entry.grant_effects[1].remaining_after,
-        ) = (-4, 6);
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-4, 6);
     });
-    alter("a grant", &|entry| {
-        entry.grant_effects[0].grant_id = "topup:t3".into()
-    });
+    alter("a grant", &|entry| entry.grant_effects[0].grant_id = "topup:t3".into());
     alter("an effect less", &|entry| drop(entry.grant_effects.pop()));
-    alter("an effect twice", &|entry| {
-        entry.grant_effects.push(entry.grant_effects[1].clone())
-    });
+    alter("an effect twice", &|entry| entry.grant_effects.push(entry.grant_effects[1].clone()));
     alter("a grant below 0", &|entry| {
-        (
-            entry.grant_effects[0].credits,
-            entry.grant_effects[0].remaining_after,
-        ) = (-11, -1);
-        (
-            entry.grant_effects[1].credits,
-            entry.grant_effects[1].remaining_after,
-        ) = (-4, 6);
+        (entry.grant_effects[0].credits, entry.grant_effects[0].remaining_after) = (-11, -1);
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-4, 6);
     });
     alter("a grant above what was granted", &|entry| {
-        (
-            entry.grant_effects[0].credits,
-            entry.grant_effects[0].remaining_after,
-        ) = (1, 11);
-        (
-            entry.grant_effects[1].credits,
-            entry.grant_effects[1].remaining_after,
-        ) = (-10, 0);
+        (entry.grant_effects[0].credits, entry.grant_effects[0].remaining_after) = (1, 11);
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-10, 0);
         (entry.credits, entry.balance_after) = (-9, 11);
     });
     for (what, entry) in altered {
         let folded = wallet.clone().fold(&entry);
-        assert!(
-            matches!(folded, Err(FoldError::Breach(Breach { seq: 3, .. }))),
-            "{what}: {folded:?}"
-        );
+        assert!(matches!(folded, Err(FoldError::Breach(Breach { seq: 3, .. }))), "{what}: {folded:?}");
     }
     wallet.clone().fold(&entry).unwrap();
 }
@@ -127,22 +89,13 @@ fn an_altered_entry_is_a_breach() {
 fn an_altered_grant_is_a_breach() {
     let (wallet, record) = before_last("topup t1 1 => granted +10 topup:t1(+10=10)");
     let entry = first_entry(&record);
-    let without_terms = Entry {
-        grant: None,
-        ..entry.clone()
-    };
+    let without_terms = Entry { grant: None, ..entry.clone() };
     assert!(
         matches!(wallet.clone().fold(&without_terms), Err(FoldError::Breach(_))),
         "an effect on no grant"
     );
-    let without_effect = Entry {
-        grant_effects: Vec::new(),
-        ..entry.clone()
-    };
-    assert!(matches!(
-        wallet.clone().fold(&without_effect),
-        Err(FoldError::Breach(_))
-    ));
+    let without_effect = Entry { grant_effects: Vec::new(), ..entry.clone() };
+    assert!(matches!(wallet.clone().fold(&without_effect), Err(FoldError::Breach(_))));
     let more = Entry { credits: 11, ..entry };
     assert!(matches!(wallet.clone().fold(&more), Err(FoldError::Breach(_))));
 }
@@ -154,13 +107,7 @@ fn a_balance_beyond_64_bits_is_a_breach_and_never_wraps() {
     book.wallet.overdraft = i64::MAX - 5;
     let line = book::parse("charge j1 10000 images");
     let cost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        drop(book::apply_line(
-            &mut book.wallet,
-            &book.policy,
-            &line,
-            JobHistory::default(),
-            "e1",
-        ));
+        drop(book::apply_line(&mut book.wallet, &book.policy, &line, JobHistory::default(), "e1"));
     }));
     let message = *cost.unwrap_err().downcast::<String>().unwrap();
     assert!(message.contains("breaks conservation"), "{message}");
@@ -170,26 +117,12 @@ fn a_balance_beyond_64_bits_is_a_breach_and_never_wraps() {
 fn what_is_absent_is_left_out_and_read_back_as_that() {
     let book = play(CHARGED);
     let charged = &book.records[2];
-    for absent in [
-        "held_credits",
-        "amount",
-        "reason",
-        "actor",
-        "grant\"",
-        "contract",
-        "plan",
-        "null",
-        "expires_at",
-    ] {
+    for absent in
+        ["held_credits", "amount", "reason", "actor", "grant\"", "contract", "plan", "null", "expires_at"]
+    {
         assert!(!charged.contains(&format!("\"{absent}")), "{absent} in {charged}");
     }
-    for present in [
-        "\"v\":1",
-        "\"seq\":3",
-        "\"credits\":-15",
-        "\"balance_after\":5",
-        "\"bucket\":{",
-    ] {
+    for present in ["\"v\":1", "\"seq\":3", "\"credits\":-15", "\"balance_after\":5", "\"bucket\":{"] {
         assert!(charged.contains(present), "{present} not in {charged}");
     }
     assert!(
@@ -201,15 +134,9 @@ fn what_is_absent_is_left_out_and_read_back_as_that() {
 #[test]
 fn entry_types_and_kinds_are_named_as_they_are_spelt() {
     for entry_type in EntryType::ALL {
-        assert_eq!(
-            serde_json::to_string(&entry_type).unwrap(),
-            format!("\"{}\"", entry_type.as_str())
-        );
+        assert_eq!(serde_json::to_string(&entry_type).unwrap(), format!("\"{}\"", entry_type.as_str()));
     }
     for kind in [GrantKind::Plan, GrantKind::Topup, GrantKind::Adjustment] {
-        assert_eq!(
-            serde_json::to_string(&kind).unwrap(),
-            format!("\"{}\"", kind.as_str())
-        );
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.as_str()));
     }
 }

@@ -12,10 +12,7 @@ fn a_topup_needs_no_contract_and_never_expires() {
          = 503 overdraft 0 ok | topup:t1 503",
     );
     let grant = &book.wallet.grants[0];
-    assert_eq!(
-        (grant.kind, grant.expires_at, grant.priority),
-        (GrantKind::Topup, None, 30)
-    );
+    assert_eq!((grant.kind, grant.expires_at, grant.priority), (GrantKind::Topup, None, 30));
     assert_eq!((grant.amount_usd.0, grant.granted, grant.seq), (10_000, 555, 4));
 }
 
@@ -35,10 +32,7 @@ fn a_person_may_grant_and_debit() {
     );
     let record: LedgerRecord<'_> = serde_json::from_str(&book.records[1]).unwrap();
     let entry = &record.entries[0];
-    assert_eq!(
-        (&*entry.reason, &*entry.actor, &*entry.business_id),
-        ("goodwill", "kim", "adjustment:a2")
-    );
+    assert_eq!((&*entry.reason, &*entry.actor, &*entry.business_id), ("goodwill", "kim", "adjustment:a2"));
 }
 
 /// Priority, then the soonest expiry (never last), then the oldest, then the id.
@@ -138,19 +132,10 @@ fn whatever_comes_in_repays_overdraft_at_once_out_of_those_very_credits() {
          = 150 overdraft 0 ok | plan:c1:0 150 | adjustment:a1 0 | topup:t1 0 | topup:t2 0
          topup t3 1                  => granted +10 topup:t3(+10=10)",
     );
-    let repaid: Vec<(&str, i64)> = book
-        .wallet
-        .grants
-        .iter()
-        .map(|grant| (&*grant.grant_id, grant.repaid))
-        .collect();
-    let expected = [
-        ("plan:c1:0", 50),
-        ("adjustment:a1", 4),
-        ("topup:t1", 10),
-        ("topup:t2", 10),
-        ("topup:t3", 0),
-    ];
+    let repaid: Vec<(&str, i64)> =
+        book.wallet.grants.iter().map(|grant| (&*grant.grant_id, grant.repaid)).collect();
+    let expected =
+        [("plan:c1:0", 50), ("adjustment:a1", 4), ("topup:t1", 10), ("topup:t2", 10), ("topup:t3", 0)];
     assert_eq!(repaid, expected);
 }
 

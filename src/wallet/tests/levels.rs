@@ -65,24 +65,12 @@ fn a_level_is_entered_at_its_threshold_and_left_above_the_hysteresis() {
 #[test]
 fn thresholds_are_configured() {
     let mut config = Config::default().alerts;
-    (
-        config.low_percent,
-        config.critical_percent,
-        config.hysteresis_percent,
-    ) = (50, 10, 0);
+    (config.low_percent, config.critical_percent, config.hysteresis_percent) = (50, 10, 0);
     let rules = LevelRules::new(&config);
-    for (before, available, after) in [
-        (Fine, 51, Fine),
-        (Fine, 50, Low),
-        (Low, 51, Fine),
-        (Low, 10, Critical),
-        (Critical, 11, Low),
-    ] {
-        assert_eq!(
-            rules.level(before, available, available, 100),
-            after,
-            "{before:?} {available}"
-        );
+    for (before, available, after) in
+        [(Fine, 51, Fine), (Fine, 50, Low), (Low, 51, Fine), (Low, 10, Critical), (Critical, 11, Low)]
+    {
+        assert_eq!(rules.level(before, available, available, 100), after, "{before:?} {available}");
     }
 }
 
@@ -117,10 +105,7 @@ fn all_entries_of_an_event_carry_the_level_after_its_last() {
          topup t1 100       => granted +555 topup:t1(+555=555); overdraft_repaid 5 topup:t1(-5=550)",
     );
     let record: LedgerRecord<'_> = serde_json::from_str(&book.records[1]).unwrap();
-    assert_eq!(
-        record.entries.iter().map(|entry| entry.level).collect::<Vec<_>>(),
-        [Fine, Fine]
-    );
+    assert_eq!(record.entries.iter().map(|entry| entry.level).collect::<Vec<_>>(), [Fine, Fine]);
 }
 
 #[test]
@@ -129,9 +114,6 @@ fn levels_are_named_and_ordered_from_best_to_worst() {
     assert_eq!(names, ["ok", "low", "critical", "exhausted", "overdrawn"]);
     assert!(Level::ALL.is_sorted());
     for level in Level::ALL {
-        assert_eq!(
-            serde_json::to_string(&level).unwrap(),
-            format!("\"{}\"", level.as_str())
-        );
+        assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{}\"", level.as_str()));
     }
 }

@@ -70,24 +70,13 @@ fn a_refusal_says_what_it_would_have_cost_and_touches_nothing() {
     let mut book =
         play("contract c1 strict 2026-11-01 => contract_started strict; granted +100 plan:c1:0(+100=100)");
     let before = book.wallet.clone();
-    let json = book
-        .apply(&book::parse("charge j1 50 seconds model=veo-3"))
-        .unwrap();
+    let json = book.apply(&book::parse("charge j1 50 seconds model=veo-3")).unwrap();
     let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
     let entry = &record.entries[0];
-    assert_eq!(
-        (entry.entry_type, entry.credits, entry.amount),
-        (EntryType::Refused, 0, 225)
-    );
-    assert_eq!(
-        (&*entry.job_id, &*entry.model, entry.video_seconds.0),
-        ("j1", "veo-3", 50_000)
-    );
+    assert_eq!((entry.entry_type, entry.credits, entry.amount), (EntryType::Refused, 0, 225));
+    assert_eq!((&*entry.job_id, &*entry.model, entry.video_seconds.0), ("j1", "veo-3", 50_000));
     assert!(entry.grant_effects.is_empty());
-    assert_eq!(
-        (book.wallet.balance(), book.wallet.overdraft),
-        (before.balance(), before.overdraft)
-    );
+    assert_eq!((book.wallet.balance(), book.wallet.overdraft), (before.balance(), before.overdraft));
     assert_eq!(book.wallet.seq, before.seq + 1);
 }
 
@@ -110,11 +99,7 @@ fn a_job_is_charged_once_as_a_whole_or_asset_by_asset() {
 #[test]
 fn every_history_of_a_job_allows_what_it_must() {
     use JobCharge::{ByAsset, Whole};
-    let history = |job, asset_charged| JobHistory {
-        job,
-        asset_charged,
-        is_counted: job.is_some(),
-    };
+    let history = |job, asset_charged| JobHistory { job, asset_charged, is_counted: job.is_some() };
     for (job, whole_allowed, asset_allowed) in [
         (history(None, false), true, true),
         (history(Some(Whole), false), false, false),
@@ -122,20 +107,15 @@ fn every_history_of_a_job_allows_what_it_must() {
         (history(Some(ByAsset), false), false, true),
         (history(Some(ByAsset), true), false, false),
     ] {
-        for (command, is_allowed) in [
-            ("charge j 1 images", whole_allowed),
-            ("charge j 1 images asset=a", asset_allowed),
-        ] {
+        for (command, is_allowed) in
+            [("charge j 1 images", whole_allowed), ("charge j 1 images asset=a", asset_allowed)]
+        {
             let book = Book::new(&crate::config::Config::default());
             let mut wallet = Wallet::default();
             let line = book::parse(command);
             let applied = book::apply_line(&mut wallet, &book.policy, &line, job, "e1");
             let reason = applied.map(|_| ()).map_err(|rejection| rejection.reason);
-            let expected = if is_allowed {
-                Ok(())
-            } else {
-                Err(crate::event::Reason::JobConflict)
-            };
+            let expected = if is_allowed { Ok(()) } else { Err(crate::event::Reason::JobConflict) };
             assert_eq!(reason, expected, "{job:?} {command}");
         }
     }
@@ -206,10 +186,8 @@ fn what_happens_in_one_wallet_changes_nothing_in_another() {
             book
         })
         .collect();
-    let mut turns = [
-        Book::new(&crate::config::Config::default()),
-        Book::new(&crate::config::Config::default()),
-    ];
+    let mut turns =
+        [Book::new(&crate::config::Config::default()), Book::new(&crate::config::Config::default())];
     for step in 0..5 {
         for (first, book) in turns.iter_mut().enumerate() {
             book.enter(&book::parse(commands[(first + step) % 5]));

@@ -7,11 +7,7 @@ fn charged(book: &mut Book, command: &str) -> (String, String, i64) {
     let json = book.apply(&book::parse(command)).unwrap();
     let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
     let entry = &record.entries[0];
-    (
-        entry.rate_card.to_string(),
-        entry.rate.unwrap().to_string(),
-        entry.credits,
-    )
+    (entry.rate_card.to_string(), entry.rate.unwrap().to_string(), entry.credits)
 }
 
 #[test]
@@ -32,11 +28,7 @@ fn usage_is_priced_by_the_card_in_force_at_its_own_time_and_by_its_model() {
         // Late: the clock is past the new card, the event is not.
         ("charge j12 4 images at=11-09 clock=11-20", "card-1", "1", -4),
     ] {
-        assert_eq!(
-            charged(&mut book, command),
-            (card.to_owned(), rate.to_owned(), credits),
-            "{command}"
-        );
+        assert_eq!(charged(&mut book, command), (card.to_owned(), rate.to_owned(), credits), "{command}");
     }
 }
 

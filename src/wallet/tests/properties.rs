@@ -41,11 +41,8 @@ fn command() -> impl Strategy<Value = String> {
 
 /// What a charge of `cost` must draw, by another implementation: one credit at a time.
 fn naive_draws(wallet: &Wallet, cost: i64, at: crate::time::Timestamp) -> Vec<(String, i64)> {
-    let mut grants: Vec<&Grant> = wallet
-        .grants
-        .iter()
-        .filter(|grant| grant.expires_at.is_none_or(|expiry| at < expiry))
-        .collect();
+    let mut grants: Vec<&Grant> =
+        wallet.grants.iter().filter(|grant| grant.expires_at.is_none_or(|expiry| at < expiry)).collect();
     grants.sort_by(|a, b| {
         let never = |grant: &Grant| grant.expires_at.is_none();
         (a.priority.cmp(&b.priority))
@@ -54,20 +51,15 @@ fn naive_draws(wallet: &Wallet, cost: i64, at: crate::time::Timestamp) -> Vec<(S
             .then(a.granted_at.cmp(&b.granted_at))
             .then(a.grant_id.cmp(&b.grant_id))
     });
-    let mut left: Vec<(String, i64)> = grants
-        .iter()
-        .map(|grant| (grant.grant_id.to_string(), grant.remaining))
-        .collect();
+    let mut left: Vec<(String, i64)> =
+        grants.iter().map(|grant| (grant.grant_id.to_string(), grant.remaining)).collect();
     let full = left.clone();
     for _ in 0..cost {
         if let Some((_, remaining)) = left.iter_mut().find(|(_, remaining)| *remaining > 0) {
             *remaining -= 1;
         }
     }
-    let drawn = full
-        .into_iter()
-        .zip(left)
-        .map(|((id, before), (_, after))| (id, before - after));
+    let drawn = full.into_iter().zip(left).map(|((id, before), (_, after))| (id, before - after));
     drawn.filter(|(_, drawn)| *drawn > 0).collect()
 }
 
@@ -75,11 +67,8 @@ fn naive_draws(wallet: &Wallet, cost: i64, at: crate::time::Timestamp) -> Vec<(S
 fn check_draws(before: &Wallet, entry: &Entry<'_>) {
     let takes = matches!(entry.entry_type, EntryType::Charged | EntryType::Adjusted) && entry.grant.is_none();
     if takes {
-        let drawn: Vec<(String, i64)> = entry
-            .grant_effects
-            .iter()
-            .map(|effect| (effect.grant_id.to_string(), -effect.credits))
-            .collect();
+        let drawn: Vec<(String, i64)> =
+            entry.grant_effects.iter().map(|effect| (effect.grant_id.to_string(), -effect.credits)).collect();
         assert_eq!(drawn, naive_draws(before, -entry.credits, entry.event_time));
         let covered: i64 = drawn.iter().map(|(_, drawn)| drawn).sum();
         assert_eq!(
@@ -89,14 +78,9 @@ fn check_draws(before: &Wallet, entry: &Entry<'_>) {
         );
     }
     if entry.entry_type == EntryType::Refused {
-        let covered: i64 = naive_draws(before, entry.amount, entry.event_time)
-            .iter()
-            .map(|(_, drawn)| drawn)
-            .sum();
-        assert!(
-            before.overdraft + entry.amount - covered > 0 && covered < entry.amount,
-            "{entry:?}"
-        );
+        let covered: i64 =
+            naive_draws(before, entry.amount, entry.event_time).iter().map(|(_, drawn)| drawn).sum();
+        assert!(before.overdraft + entry.amount - covered > 0 && covered < entry.amount, "{entry:?}");
         assert!(!entry.plan.is_empty(), "only a plan has a limit");
     }
 }
