@@ -75,7 +75,8 @@ impl EventKind {
         }
     }
 
-    const fn source_kind(self) -> SourceKind {
+    /// The kind of topic that it belongs on.
+    pub const fn source_kind(self) -> SourceKind {
         match self {
             EventKind::GenerationCompleted | EventKind::Free => SourceKind::Generation,
             EventKind::ContractStarted | EventKind::TopupPurchased | EventKind::WalletAdjusted => {

@@ -12,6 +12,18 @@ pub struct Batch {
     headers: Vec<(Range<usize>, Range<usize>)>,
 }
 
+/// A record that no broker delivered.
+#[cfg(test)]
+pub struct MadeRecord<'r> {
+    pub topic: usize,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<&'r [u8]>,
+    pub value: Option<&'r [u8]>,
+    pub headers: Vec<(&'r str, &'r [u8])>,
+}
+
 /// One record: places in the arena.
 pub struct RawRecord {
     /// Index of its topic.
@@ -40,6 +52,21 @@ impl Batch {
         });
         let headers = first_header..self.headers.len();
         let RecordView { partition, offset, timestamp, .. } = *record;
+        self.records.push(RawRecord { topic, partition, offset, timestamp, key, value, headers });
+    }
+
+    /// Copies a made record in, as [`Batch::push`] does a polled one.
+    #[cfg(test)]
+    pub fn push_made(&mut self, record: &MadeRecord<'_>) {
+        let key = record.key.map(|key| self.store(key));
+        let value = record.value.map(|value| self.store(value));
+        let first_header = self.headers.len();
+        for (name, value) in &record.headers {
+            let header = (self.store(name.as_bytes()), self.store(value));
+            self.headers.push(header);
+        }
+        let headers = first_header..self.headers.len();
+        let MadeRecord { topic, partition, offset, timestamp, .. } = *record;
         self.records.push(RawRecord { topic, partition, offset, timestamp, key, value, headers });
     }
 

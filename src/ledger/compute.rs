@@ -97,7 +97,6 @@ pub struct ShardBreach {
 /// The records of one partition in a batch, decoded one ahead: the head is what the merge looks at.
 struct Stream<'b> {
     id: SourceId,
-    is_wallet_topic: bool,
     rest: std::vec::IntoIter<&'b RawRecord>,
     head: Option<Incoming<'b>>,
 }
@@ -147,14 +146,11 @@ impl<'c> Computation<'c> {
         let decode = |rest: &mut std::vec::IntoIter<&'b RawRecord>| {
             rest.find_map(|record| decode_record(batch, record, routes, rules))
         };
-        let is_wallet_topic = |topic: usize| {
-            routes.topic(topic).is_some_and(|topic| topic.role == TopicRole::Source(SourceKind::Wallet))
-        };
         let mut streams: Vec<Stream<'_>> = partitions
             .into_iter()
             .map(|(id, records)| {
                 let mut rest = records.into_iter();
-                Stream { id, is_wallet_topic: is_wallet_topic(id.0), head: decode(&mut rest), rest }
+                Stream { id, head: decode(&mut rest), rest }
             })
             .collect();
         while let Some(earliest) =
@@ -297,10 +293,12 @@ impl<'c> Computation<'c> {
 }
 
 impl Stream<'_> {
-    /// The event that happened first goes first, wallet events first on ties. What cannot be decoded goes at once.
+    /// The event that happened first goes first, wallet events first on ties, whether they came by their own topic or
+    /// by intake. What cannot be decoded goes at once.
     fn key(&self) -> (Timestamp, bool) {
         let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
-        (event.map_or(Timestamp::MIN, |event| event.time.0), !self.is_wallet_topic)
+        let is_wallet_event = event.is_some_and(|event| event.kind.source_kind() == SourceKind::Wallet);
+        (event.map_or(Timestamp::MIN, |event| event.time.0), !is_wallet_event)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Memo {
 const WHOLE_JOB: u64 = 0;
 const JOB_BY_ASSET: u64 = 1;
 const ASSET: u64 = 2;
+/// By asset, and each of them refused so far.
+const JOB_REFUSED_BY_ASSET: u64 = 3;
 
 /// Identities by key.
 #[derive(Clone, Debug, Default)]
@@ -86,17 +88,17 @@ impl Identities {
         self.memos.reserve(more);
     }
 
-    /// Remembers what an entry of the ledger says was accepted. The same as [`remember_event`] and
-    /// [`remember_job`] did when it was posted.
+    /// Remembers what an entry of the ledger says was accepted. The same as was remembered when it
+    /// was posted.
     pub fn remember_entry(&mut self, wallet_id: &str, entry: &Entry<'_>) {
         if !entry.event_id.is_empty() {
             let key = event_key(wallet_id, &entry.source, &entry.event_id);
             self.insert(key, event_memo(entry.fingerprint, entry.event_time));
         }
         if matches!(entry.entry_type, EntryType::Charged | EntryType::Refused) {
-            for (key, memo) in
-                job_memos(wallet_id, &entry.job_id, &entry.asset_id, entry.event_time).into_iter().flatten()
-            {
+            let is_refused = entry.entry_type == EntryType::Refused;
+            let job = JobEvent { wallet_id, job_id: &entry.job_id, asset_id: &entry.asset_id, is_refused };
+            for (key, memo) in job_memos(&job, entry.event_time, |key| self.get(key)).into_iter().flatten() {
                 self.insert(key, memo);
             }
         }
@@ -108,20 +110,36 @@ pub fn event_memo(fingerprint: Fingerprint, event_time: Timestamp) -> Memo {
     Memo { value: fingerprint.0, day: day(event_time) }
 }
 
-/// The memos of a charged (or refused) job: of the job, and of the asset where it was charged by asset.
+/// A charge of a job, or its refusal.
+pub struct JobEvent<'e> {
+    /// Wallet.
+    pub wallet_id: &'e str,
+    /// Job.
+    pub job_id: &'e str,
+    /// Asset, or empty for the whole job.
+    pub asset_id: &'e str,
+    /// Nothing was charged.
+    pub is_refused: bool,
+}
+
+/// The memos of a charged (or refused) job: of the job, and of the asset where it was charged by asset. `get` says
+/// what was known before: a job is remembered as long as the latest of its assets, in whatever order they came.
 pub fn job_memos(
-    wallet_id: &str,
-    job_id: &str,
-    asset_id: &str,
+    event: &JobEvent<'_>,
     event_time: Timestamp,
+    get: impl Fn(IdentityKey) -> Option<Memo>,
 ) -> [Option<(IdentityKey, Memo)>; 2] {
     let day = day(event_time);
-    let job = job_key(wallet_id, job_id, "");
-    if asset_id.is_empty() {
+    let job = job_key(event.wallet_id, event.job_id, "");
+    if event.asset_id.is_empty() {
         return [Some((job, Memo { value: WHOLE_JOB, day })), None];
     }
-    let asset = job_key(wallet_id, job_id, asset_id);
-    [Some((job, Memo { value: JOB_BY_ASSET, day })), Some((asset, Memo { value: ASSET, day }))]
+    let before = get(job);
+    let was_charged = before.is_some_and(|before| before.value != JOB_REFUSED_BY_ASSET);
+    let value = if event.is_refused && !was_charged { JOB_REFUSED_BY_ASSET } else { JOB_BY_ASSET };
+    let last_day = before.map_or(day, |before| before.day.max(day));
+    let asset = job_key(event.wallet_id, event.job_id, event.asset_id);
+    [Some((job, Memo { value, day: last_day })), Some((asset, Memo { value: ASSET, day }))]
 }
 
 /// What a look-up by `get` knows of a job.
@@ -131,13 +149,15 @@ pub fn job_history(
     asset_id: &str,
     get: impl Fn(IdentityKey) -> Option<Memo>,
 ) -> JobHistory {
-    let job = get(job_key(wallet_id, job_id, "")).map(|memo| match memo.value {
+    let memo = get(job_key(wallet_id, job_id, ""));
+    let job = memo.map(|memo| match memo.value {
         WHOLE_JOB => JobCharge::Whole,
         _ => JobCharge::ByAsset,
     });
     let asset_charged =
         job.is_some() && !asset_id.is_empty() && get(job_key(wallet_id, job_id, asset_id)).is_some();
-    JobHistory { job, asset_charged }
+    let is_counted = memo.is_some_and(|memo| memo.value != JOB_REFUSED_BY_ASSET);
+    JobHistory { job, asset_charged, is_counted }
 }
 
 /// The first day that is remembered at a reading of the clock.

@@ -26,6 +26,8 @@ mod routes;
 mod shard;
 mod stage;
 mod store;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod worker;
 

@@ -9,7 +9,7 @@ use super::TimeRules;
 use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
-use super::identities::{Memo, event_memo, first_day, job_history, job_memos};
+use super::identities::{JobEvent, Memo, event_memo, first_day, job_history, job_memos};
 use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
@@ -166,9 +166,14 @@ fn accept(
 
     view.current.identities.insert(key, event_memo(print, event.time.0));
     if let Data::Completed(usage) = data {
-        for (key, memo) in
-            job_memos(&event.wallet_id, &usage.job_id, &usage.asset_id, event.time.0).into_iter().flatten()
-        {
+        let is_refused = entries.iter().any(|entry| entry.entry_type == EntryType::Refused);
+        let job = JobEvent {
+            wallet_id: &event.wallet_id,
+            job_id: &usage.job_id,
+            asset_id: &usage.asset_id,
+            is_refused,
+        };
+        for (key, memo) in job_memos(&job, event.time.0, |key| memo(view, key)).into_iter().flatten() {
             view.current.identities.insert(key, memo);
         }
     }
@@ -261,9 +266,7 @@ pub fn quarantine(
 ) -> Outcome {
     tally.reasons.push(rejection.reason);
     let reason = [(headers::REASON, rejection.reason.as_str()), (headers::DETAIL, rejection.detail.as_str())];
-    // A record that was quarantined, replayed and is quarantined again says so once.
-    let own = |(name, _): &&(&str, &[u8])| !name.starts_with("cs_");
-    let with_origin = origin_headers(incoming.headers.iter().filter(own), &incoming.origin);
+    let with_origin = origin_headers(incoming);
     let headers = reason
         .into_iter()
         .fold(with_origin, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
@@ -279,7 +282,7 @@ pub fn quarantine(
 
 /// Sends a record on to the shard that owns its wallet.
 pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: &mut Outbox) -> Outcome {
-    let headers = origin_headers(incoming.headers.iter(), &incoming.origin);
+    let headers = origin_headers(incoming);
     let headers = match incoming.key {
         Some(key) => headers.insert(Header { key: headers::KEY, value: Some(key) }),
         None => headers,
@@ -294,10 +297,11 @@ pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: 
     Outcome::HandedOver
 }
 
-fn origin_headers<'a>(
-    own: impl Iterator<Item = &'a (&'a str, &'a [u8])>,
-    origin: &Source<'_>,
-) -> OwnedHeaders {
+/// Its producer's headers, and where it was first written. `cs_` headers that it came with are dropped: of a record
+/// that was quarantined, copied and sent again they would name another origin, and that is what its shard guards by.
+fn origin_headers(incoming: &Incoming<'_>) -> OwnedHeaders {
+    let origin = &incoming.origin;
+    let own = incoming.headers.iter().filter(|(name, _)| !name.starts_with("cs_"));
     let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(*value) })
     });

@@ -195,7 +195,7 @@ impl<'a> Posting<'_, 'a, '_> {
             entry.credits = -cost;
             entry.grant_effects = effects;
             entry.overdraft_after = overdraft_after;
-            entry.bucket = Some(charged_totals(open.totals, usage.quantity, cost, job.job.is_none()));
+            entry.bucket = Some(charged_totals(open.totals, usage.quantity, cost, !job.is_counted));
         }
         self.post(entry)
     }

@@ -101,6 +101,8 @@ pub struct JobHistory {
     pub job: Option<JobCharge>,
     /// This very asset of it was.
     pub asset_charged: bool,
+    /// Some charge of it was posted, not only refused: it stands in the rollup's number of jobs.
+    pub is_counted: bool,
 }
 
 /// How a job was charged: the two do not mix.

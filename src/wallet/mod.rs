@@ -16,6 +16,8 @@ mod level;
 mod policy;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Refusal, apply};
 pub use command::{Cause, Command, JobCharge, JobHistory, Moment};

@@ -7,8 +7,11 @@ fn print(kind: &str, value: &str) -> Fingerprint {
     fingerprint(event.kind, event.time, &event.data.unwrap().unwrap())
 }
 
-/// All fields of each type, with for each field another value.
-const FULL: [(&str, &[(&str, &str, &str)]); 5] = [
+/// A field, its value, and another value.
+type Field = (&'static str, &'static str, &'static str);
+
+/// All fields of each type.
+const FULL: [(&str, &[Field]); 5] = [
     (
         "generation.completed",
         &[

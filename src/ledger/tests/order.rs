@@ -1,0 +1,126 @@
+//! The order in which the sources of one batch are merged, and the guards against reading twice.
+
+use super::*;
+use crate::ledger::books::Outcome;
+
+fn minute(made: Made, minute: u32) -> Made {
+    made.at(&format!("2026-11-03T10:{minute:02}:00.000Z"))
+}
+
+#[test]
+fn sources_are_merged_by_event_time_and_each_keeps_its_own_order() {
+    let mut bench = Bench::new();
+    let computed = bench.run(&[
+        minute(usage("g1", "j1", 1), 1),
+        minute(usage("g2", "j2", 1), 5),
+        // Late in its own partition: it waits for the one before it.
+        minute(usage("g3", "j3", 1), 2),
+        minute(usage("g4", "j4", 1), 7),
+        minute(topup("w1", "t1", 100), 3),
+        minute(topup("w2", "t2", 100), 4),
+        minute(topup("w3", "t3", 100), 6),
+    ]);
+    assert_eq!(computed.posted(), ["g1", "w1", "w2", "g2", "g3", "w3", "g4"]);
+}
+
+/// So that a contract and the first usage of the same instant come in the right order.
+#[test]
+fn wallet_events_go_first_on_ties() {
+    let mut bench = Bench::new();
+    let computed = bench.run(&[
+        usage("g1", "j1", 1),
+        usage("g2", "j2", 1),
+        topup("w1", "t1", 100),
+        topup("w2", "t2", 100),
+    ]);
+    assert_eq!(computed.posted(), ["w1", "w2", "g1", "g2"]);
+}
+
+/// Also where they come by way of intake, which carries both kinds.
+#[test]
+fn wallet_events_of_intake_go_first_on_ties_too() {
+    let handed_over = |made: Made, topic: &str, offset: i64| {
+        Made { topic: INTAKE, ..made }
+            .header("cs_topic", topic)
+            .header("cs_topic_id", "id")
+            .header("cs_partition", "5")
+            .header("cs_offset", &offset.to_string())
+            .header("cs_time", bench::NOW)
+    };
+    let mut bench = Bench::new();
+    let computed = bench.run(&[
+        usage("g1", "j1", 1),
+        handed_over(topup("i1", "t1", 100), "wallet.events", 1),
+        handed_over(usage("i2", "j2", 1), "generation.events", 1),
+        topup("w1", "t2", 100),
+    ]);
+    let posted = computed.posted();
+    let place = |id: &str| posted.iter().position(|posted| posted == id).unwrap();
+    assert!(place("i1") < place("g1") && place("w1") < place("g1"), "{posted:?}");
+    assert!(place("i1") < place("i2"), "each partition's order is kept: {posted:?}");
+}
+
+#[test]
+fn what_cannot_be_decoded_holds_nothing_up() {
+    let mut bench = Bench::new();
+    let computed = bench.run(&[
+        Made::new(GENERATION, "nonsense"),
+        minute(usage("g1", "j1", 1), 1),
+        Made::new(WALLET, "nonsense"),
+        minute(topup("w1", "t1", 100), 2),
+    ]);
+    assert_eq!(computed.posted(), ["g1", "w1"]);
+    assert_eq!(computed.sent().len(), 2);
+}
+
+/// First of all checks: whatever such a record says, it was read before.
+#[test]
+fn a_record_at_or_below_the_last_offset_is_skipped_and_counted() {
+    let mut bench = Bench::new();
+    bench.table(&[
+        (usage("e1", "j1", 1).at_offset(10), "charged"),
+        (usage("e2", "j2", 1).at_offset(10), "skipped"),
+        (usage("e2", "j2", 1).at_offset(9), "skipped"),
+        (usage("e2", "j2", 1).at_offset(0), "skipped"),
+        (Made::new(GENERATION, "nonsense").at_offset(10), "skipped"),
+        // Offsets may have gaps.
+        (usage("e3", "j3", 1).at_offset(12), "charged"),
+        (usage("e2", "j2", 1).at_offset(11), "skipped"),
+        // Each partition has its own.
+        (topup("e4", "t1", 100).at_offset(3), "granted"),
+        // Quarantined, free and duplicate ones were read as well.
+        (Made::new(GENERATION, "nonsense").at_offset(13), "not_json"),
+        (usage("e5", "j5", 1).at_offset(13), "skipped"),
+        (free("f1").at_offset(14), "free"),
+        (usage("e5", "j5", 1).at_offset(14), "skipped"),
+        (usage("e1", "j1", 1).at_offset(15), "duplicate"),
+        (usage("e5", "j5", 1).at_offset(15), "skipped"),
+        (usage("e5", "j5", 1).at_offset(16), "charged"),
+    ]);
+    assert_eq!(bench.balance("w1"), 552);
+    assert_eq!(bench.count(GENERATION, 0, Outcome::Skipped), 8);
+    assert_eq!(bench.sources[&(GENERATION, 0)].head.next, 17);
+}
+
+/// The consumer group was reset to the beginning.
+#[test]
+fn reading_everything_again_posts_nothing() {
+    let mut bench = Bench::new();
+    let records: Vec<Made> =
+        (0..20_i64).map(|n| usage(&format!("e{n}"), &format!("j{n}"), 1).at_offset(n)).collect();
+    bench.run(&records);
+    let again = bench.run(&records);
+    assert_eq!(again.entries(), Vec::<String>::new());
+    assert_eq!(bench.count(GENERATION, 0, Outcome::Skipped), 20);
+    assert_eq!(bench.balance("w1"), -20);
+    assert_eq!(again.offsets, [("generation.events".to_owned(), 0, 20)]);
+}
+
+#[test]
+fn a_record_twice_in_one_batch_is_skipped_the_second_time() {
+    let mut bench = Bench::new();
+    let record = usage("e1", "j1", 1).at_offset(0);
+    bench.run(&[record.clone(), record.clone(), usage("e2", "j2", 1), record]);
+    assert_eq!(bench.count(GENERATION, 0, Outcome::Skipped), 2);
+    assert_eq!(bench.count(GENERATION, 0, Outcome::Charged), 2);
+}

@@ -1,0 +1,131 @@
+//! Batches under way: what they see, what an abort drops, and that the same records give the same bytes.
+
+use super::*;
+use crate::ledger::outbox::OutTopic;
+use crate::wallet::{Breach, Wallet};
+
+/// Something of everything, for two shards.
+fn mixed() -> Vec<Made> {
+    let there = wallet_of(1, 2);
+    let here = wallet_of(0, 2);
+    let records = vec![
+        contract("e1", "c1", "lite"),
+        usage("e2", "j1", 4),
+        usage("e2", "j1", 4),
+        usage("e2", "j1", 5),
+        usage("e3", "j1", 4),
+        usage("e4", "j2/a", 900),
+        topup("e5", "t1", 100),
+        adjustment("e6", "a1", -7),
+        free("f1"),
+        usage("e7", "j3", 0),
+        usage("e8", "j4", 1).at("2020-01-01T00:00:00.000Z"),
+    ];
+    let mut all: Vec<Made> = records.iter().map(|made| made.clone().of_wallet(&here)).collect();
+    all.extend(records.into_iter().map(|made| made.of_wallet(&there).at_partition(1)));
+    all.push(usage("e9", "j9", 1).of_wallet(&there));
+    all.push(Made::new(GENERATION, "nonsense").keyed("k").header("h", "v"));
+    all
+}
+
+#[test]
+fn the_same_batch_computed_twice_gives_the_same_bytes() {
+    let compute = || {
+        let mut bench = Bench::with_shards(2);
+        let batch = bench.batch(&mixed());
+        bench.compute(&batch).bytes()
+    };
+    let once = compute();
+    assert!(once.contains("nonsense") || once.contains("110,"), "{once}");
+    for _ in 0..3 {
+        assert_eq!(compute(), once);
+    }
+}
+
+#[test]
+fn after_an_abort_the_same_batch_gives_the_same_bytes() {
+    let mut bench = Bench::with_shards(2);
+    bench.run(&[contract("e0", "c0", "scale").of_wallet("w1")]);
+    let before = format!("{:?}", bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>());
+    let batch = bench.batch(&mixed());
+    let first = bench.compute(&batch).bytes();
+    bench.abort();
+    let after = format!("{:?}", bench.shards.values().map(|slot| &slot.state).collect::<Vec<_>>());
+    assert_eq!(before, after, "an abort leaves what is committed as it was");
+    assert_eq!(bench.compute(&batch).bytes(), first);
+    bench.send();
+    bench.abort();
+    assert_eq!(bench.compute(&batch).bytes(), first, "aborted while it was being committed");
+}
+
+/// Goal: it does not matter how records are cut into batches. Method: the entries of one batch, and of batches of
+/// one record of which each is computed while the one before is being committed.
+#[test]
+fn the_next_batch_sees_the_one_that_is_being_committed() {
+    let records: Vec<Made> = mixed().into_iter().filter(|made| made.topic == GENERATION).collect();
+    let entries_of = |computed: &bench::Computed| {
+        computed.records(OutTopic::Ledger).into_iter().map(|(_, key, value)| (key, value)).collect::<Vec<_>>()
+    };
+    let mut at_once = Bench::with_shards(2);
+    let mut expected = entries_of(&at_once.run(&records));
+    let mut piped = Bench::with_shards(2);
+    let mut found = Vec::new();
+    for record in &records {
+        let batch = piped.batch(std::slice::from_ref(record));
+        found.extend(entries_of(&piped.compute(&batch)));
+        piped.commit();
+        piped.send();
+    }
+    piped.commit();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    for (one, other) in at_once.shards.values().zip(piped.shards.values()) {
+        assert_eq!(one.state.wallets, other.state.wallets);
+        assert_eq!(one.state.identities.len(), other.state.identities.len());
+        assert_eq!(one.state.head.clock.now(), other.state.head.clock.now());
+    }
+}
+
+#[test]
+fn an_abort_drops_the_batch_behind_as_well() {
+    let mut bench = Bench::new();
+    let first = bench.batch(&[usage("e1", "j1", 1)]);
+    let second = bench.batch(&[usage("e1", "j1", 1), usage("e2", "j2", 1)]);
+    bench.compute(&first);
+    bench.send();
+    let with_first = bench.compute(&second);
+    assert_eq!(with_first.posted(), ["e2"]);
+    bench.abort();
+    assert_eq!(bench.balance("w1"), 0);
+    // The first is read again; until then its event is not known.
+    let alone = bench.compute(&second);
+    assert_eq!(alone.posted(), ["e1", "e2"]);
+}
+
+#[test]
+fn nothing_is_state_before_the_commit() {
+    let mut bench = Bench::new();
+    let batch = bench.batch(&[topup("e1", "t1", 100)]);
+    bench.compute(&batch);
+    assert_eq!(bench.wallet("w1"), None);
+    bench.send();
+    assert_eq!(bench.wallet("w1"), None);
+    assert_eq!(bench.sources[&(WALLET, 0)].head.next, 0);
+    bench.commit();
+    assert_eq!(bench.wallet("w1").map(Wallet::balance), Some(555));
+    assert_eq!(bench.sources[&(WALLET, 0)].head.next, 1);
+}
+
+/// Sums that do not close stop the shard and name it; nothing of the batch is sent.
+#[test]
+fn a_breach_names_the_shard() {
+    let mut bench = Bench::with_shards(2);
+    let wallet_id = wallet_of(1, 2);
+    let spoilt = Wallet { overdraft: i64::MAX - 5, ..Wallet::default() };
+    bench.shards.get_mut(&1).unwrap().state.wallets.insert(wallet_id.as_str().into(), spoilt);
+    let batch = bench.batch(&[usage("e1", "j1", 100).of_wallet(&wallet_id).at_partition(1)]);
+    let Err(breach) = bench.try_compute(&batch) else { panic!("the sums close") };
+    assert_eq!(breach.shard, 1);
+    assert!(matches!(breach.breach, Breach { seq: 1, .. }), "{}", breach.breach);
+}

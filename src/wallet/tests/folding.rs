@@ -1,0 +1,142 @@
+//! Entries read back: what does not fit is never folded.
+
+use super::*;
+
+/// A wallet before its last record, and that record.
+fn before_last(table: &str) -> (Wallet, String) {
+    let mut book = play(table);
+    let last = book.records.pop().unwrap();
+    let mut wallet = Wallet::default();
+    for record in &book.records {
+        let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
+        record.entries.iter().for_each(|entry| wallet.fold(entry).unwrap());
+    }
+    (wallet, last)
+}
+
+fn first_entry(record: &str) -> Entry<'_> {
+    serde_json::from_str::<LedgerRecord<'_>>(record).unwrap().entries.remove(0)
+}
+
+const CHARGED: &str = "topup t1 1 => granted +10 topup:t1(+10=10)
+     topup t2 1 => granted +10 topup:t2(+10=10)
+     charge j1 15 images => charged -15 topup:t1(-10=0) topup:t2(-5=5)";
+
+#[test]
+fn a_double_and_a_gap_leave_the_wallet_untouched() {
+    let (mut wallet, record) = before_last(CHARGED);
+    let entry = first_entry(&record);
+    for (seq, expected) in [
+        (0, FoldError::Double { seq: 0, last: 2 }),
+        (1, FoldError::Double { seq: 1, last: 2 }),
+        (2, FoldError::Double { seq: 2, last: 2 }),
+        (4, FoldError::Gap { seq: 4, last: 2 }),
+        (u64::MAX, FoldError::Gap { seq: u64::MAX, last: 2 }),
+    ] {
+        let before = format!("{wallet:?}");
+        assert_eq!(wallet.fold(&Entry { seq, ..entry.clone() }), Err(expected));
+        assert_eq!(format!("{wallet:?}"), before);
+    }
+    wallet.fold(&entry).unwrap();
+    assert_eq!(wallet.fold(&entry), Err(FoldError::Double { seq: 3, last: 3 }));
+    assert_eq!(wallet.balance(), 5);
+}
+
+/// Every number of an entry that bears on the sums, changed by one.
+#[test]
+fn an_altered_entry_is_a_breach() {
+    let (wallet, record) = before_last(CHARGED);
+    let entry = first_entry(&record);
+    let mut altered: Vec<(&str, Entry<'_>)> = Vec::new();
+    let mut alter = |what, change: &dyn Fn(&mut Entry<'_>)| {
+        let mut entry = entry.clone();
+        change(&mut entry);
+        altered.push((what, entry));
+    };
+    alter("credits", &|entry| entry.credits -= 1);
+    alter("the balance", &|entry| entry.balance_after += 1);
+    alter("credits and the balance", &|entry| (entry.credits, entry.balance_after) = (-14, 6));
+    alter("overdraft", &|entry| entry.overdraft_after += 1);
+    alter("a negative overdraft", &|entry| {
+        (entry.overdraft_after, entry.balance_after, entry.credits) = (-1, 6, -14);
+    });
+    alter("a negative hold", &|entry| entry.held_after = -1);
+    alter("an effect", &|entry| entry.grant_effects[1].credits -= 1);
+    alter("what an effect leaves", &|entry| entry.grant_effects[1].remaining_after += 1);
+    alter("an effect and what it leaves", &|entry| {
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-4, 6);
+    });
+    alter("a grant", &|entry| entry.grant_effects[0].grant_id = "topup:t3".into());
+    alter("an effect less", &|entry| drop(entry.grant_effects.pop()));
+    alter("an effect twice", &|entry| entry.grant_effects.push(entry.grant_effects[1].clone()));
+    alter("a grant below 0", &|entry| {
+        (entry.grant_effects[0].credits, entry.grant_effects[0].remaining_after) = (-11, -1);
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-4, 6);
+    });
+    alter("a grant above what was granted", &|entry| {
+        (entry.grant_effects[0].credits, entry.grant_effects[0].remaining_after) = (1, 11);
+        (entry.grant_effects[1].credits, entry.grant_effects[1].remaining_after) = (-10, 0);
+        (entry.credits, entry.balance_after) = (-9, 11);
+    });
+    for (what, entry) in altered {
+        let folded = wallet.clone().fold(&entry);
+        assert!(matches!(folded, Err(FoldError::Breach(Breach { seq: 3, .. }))), "{what}: {folded:?}");
+    }
+    wallet.clone().fold(&entry).unwrap();
+}
+
+#[test]
+fn an_altered_grant_is_a_breach() {
+    let (wallet, record) = before_last("topup t1 1 => granted +10 topup:t1(+10=10)");
+    let entry = first_entry(&record);
+    let without_terms = Entry { grant: None, ..entry.clone() };
+    assert!(
+        matches!(wallet.clone().fold(&without_terms), Err(FoldError::Breach(_))),
+        "an effect on no grant"
+    );
+    let without_effect = Entry { grant_effects: Vec::new(), ..entry.clone() };
+    assert!(matches!(wallet.clone().fold(&without_effect), Err(FoldError::Breach(_))));
+    let more = Entry { credits: 11, ..entry };
+    assert!(matches!(wallet.clone().fold(&more), Err(FoldError::Breach(_))));
+}
+
+/// A sum that does not fit stops the shard; it never wraps.
+#[test]
+fn a_balance_beyond_64_bits_is_a_breach_and_never_wraps() {
+    let mut book = Book::new(&crate::config::Config::default());
+    book.wallet.overdraft = i64::MAX - 5;
+    let line = book::parse("charge j1 10000 images");
+    let cost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(book::apply_line(&mut book.wallet, &book.policy, &line, JobHistory::default(), "e1"));
+    }));
+    let message = *cost.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("breaks conservation"), "{message}");
+}
+
+#[test]
+fn what_is_absent_is_left_out_and_read_back_as_that() {
+    let book = play(CHARGED);
+    let charged = &book.records[2];
+    for absent in
+        ["held_credits", "amount", "reason", "actor", "grant\"", "contract", "plan", "null", "expires_at"]
+    {
+        assert!(!charged.contains(&format!("\"{absent}")), "{absent} in {charged}");
+    }
+    for present in ["\"v\":1", "\"seq\":3", "\"credits\":-15", "\"balance_after\":5", "\"bucket\":{"] {
+        assert!(charged.contains(present), "{present} not in {charged}");
+    }
+    assert!(
+        serde_json::from_str::<LedgerRecord<'_>>(&charged.replace("\"v\":1", "\"v\":1,\"later\":[1]"))
+            .is_ok()
+    );
+}
+
+#[test]
+fn entry_types_and_kinds_are_named_as_they_are_spelt() {
+    for entry_type in EntryType::ALL {
+        assert_eq!(serde_json::to_string(&entry_type).unwrap(), format!("\"{}\"", entry_type.as_str()));
+    }
+    for kind in [GrantKind::Plan, GrantKind::Topup, GrantKind::Adjustment] {
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.as_str()));
+    }
+}
