@@ -36,7 +36,7 @@ pub enum Role {
 /// The file cannot be read, or has faults: all of them are listed.
 pub fn pricing(config: &Config) -> anyhow::Result<Pricing> {
     let Some(path) = config.pricing.file_path() else { return Ok(Pricing::built_in()?) };
-    Ok(pricing_file(path)?)
+    pricing_file(path)
 }
 
 /// Prices from a file.

@@ -236,7 +236,7 @@ fn topup_purchased<'a>(raw: &RawData<'a>) -> Result<TopupPurchased<'a>, Rejectio
 
     let topup_id = id("topup_id", topup_id)?;
     // Any positive number is well-formed; whether a pack has that price is asked of the pricing file.
-    if !number(amount_text, AMOUNT_SCALE).is_some_and(|amount| amount > 0) {
+    if number(amount_text, AMOUNT_SCALE).is_none_or(|amount| amount <= 0) {
         return Err(bad(format!("data.amount_usd is {}: expected a number above 0", shown(amount_text))));
     }
     let amount_usd = number(amount_text, 2).and_then(|cents| i64::try_from(cents).ok()).map(UsdCents);

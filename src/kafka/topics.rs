@@ -123,16 +123,11 @@ async fn create(admin: &AdminClient<KafkaLog>, config: &Config, topic: &Wanted) 
         new = new.set(name, value);
     }
     let options = admin_options().operation_timeout(Some(TIMEOUT));
-    for result in admin.create_topics([&new], &options).await? {
-        match result {
-            Ok(_) => return Ok(true),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => return Ok(false),
-            Err((name, code)) => {
-                return Err(TopicError::Answer(format!("topic {name} was not created: {code}")));
-            }
-        }
+    match admin.create_topics([&new], &options).await?.into_iter().next() {
+        Some(Ok(_)) => Ok(true),
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(false),
+        Some(Err((name, code))) => Err(TopicError::Answer(format!("topic {name} was not created: {code}"))),
     }
-    Ok(false)
 }
 
 /// Without a timeout of its own a request waits for a minute for brokers that are away.

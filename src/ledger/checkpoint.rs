@@ -17,6 +17,9 @@ use super::store;
 use super::watch::Board;
 use crate::config::StoreConfig;
 
+/// The thread that writes: shard and bytes to it, and its handle.
+type Writer = (SyncSender<(i32, Vec<u8>)>, JoinHandle<()>);
+
 /// Writes checkpoints of a worker's shards.
 pub struct Checkpoints {
     folder: Option<PathBuf>,
@@ -26,7 +29,7 @@ pub struct Checkpoints {
     /// Sampled ledger positions, and the number of commits at the time.
     samples: BTreeMap<i32, (i64, u64)>,
     commits: u64,
-    writer: Option<(SyncSender<(i32, Vec<u8>)>, JoinHandle<()>)>,
+    writer: Option<Writer>,
 }
 
 impl Checkpoints {
@@ -123,7 +126,7 @@ impl Checkpoints {
     }
 }
 
-fn spawn_writer(folder: PathBuf) -> Option<(SyncSender<(i32, Vec<u8>)>, JoinHandle<()>)> {
+fn spawn_writer(folder: PathBuf) -> Option<Writer> {
     let (sender, receiver) = sync_channel::<(i32, Vec<u8>)>(1);
     let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
         for (shard, bytes) in receiver {

@@ -40,6 +40,9 @@ pub enum RestoreError {
     Refused(String),
 }
 
+/// Progress of shards, and of partitions, by key.
+type ProgressByKey = (HashMap<String, ShardProgress>, HashMap<String, PartitionProgress>);
+
 /// What was read.
 pub struct Restored {
     /// Shards; an error is a contradiction that stops that one.
@@ -144,10 +147,7 @@ impl<'r> Restorer<'r> {
         Ok(stretches)
     }
 
-    fn read_progress(
-        &self,
-        ends: &[Stretch],
-    ) -> Result<(HashMap<String, ShardProgress>, HashMap<String, PartitionProgress>), RestoreError> {
+    fn read_progress(&self, ends: &[Stretch]) -> Result<ProgressByKey, RestoreError> {
         let (mut shards, mut partitions) = (HashMap::new(), HashMap::new());
         let mut fault = None;
         self.read(&self.routes.out.progress, ends, |record| {

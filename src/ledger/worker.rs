@@ -307,11 +307,9 @@ impl Worker {
             self.saved_at = Instant::now();
         }
         self.in_flight = Some(InFlight { tally, events: batch.len() });
-        let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { outbox, offsets, group }));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            _ => Err(LedgerError::Stopped("the commit thread ended".to_owned())),
-        }
+        let job = Job { outbox, offsets, group };
+        let is_sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if is_sent { Ok(()) } else { Err(LedgerError::Stopped("the commit thread ended".to_owned())) }
     }
 
     fn snapshots_due(&self) -> bool {

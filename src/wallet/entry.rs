@@ -322,6 +322,8 @@ fn is_no_amount(value: &UsdCents) -> bool {
     value.0 == 0
 }
 
+// serde hands over what the field holds.
+#[allow(clippy::ptr_arg)]
 fn is_empty(value: &Cow<'_, str>) -> bool {
     value.is_empty()
 }

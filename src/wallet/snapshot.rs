@@ -240,6 +240,8 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
+// serde hands over what the field holds.
+#[allow(clippy::ptr_arg)]
 fn is_empty(value: &Cow<'_, str>) -> bool {
     value.is_empty()
 }

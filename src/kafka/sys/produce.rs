@@ -295,7 +295,7 @@ impl<C: ProducerContext> TransactionalProducer for BaseProducer<C> {
         // An abort purges the queue and waits for the reports of what it purged, so these must be polled.
         unsafe {
             let client = self.client().native_ptr();
-            rd::rd_kafka_purge(client, (rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) as i32);
+            rd::rd_kafka_purge(client, rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT);
             let deadline = Instant::now() + timeout;
             while self.in_flight_count() > 0 && Instant::now() < deadline {
                 self.poll(Duration::from_millis(5));
