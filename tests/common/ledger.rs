@@ -31,6 +31,9 @@ pub struct Ledger {
     pub snapshots: BTreeMap<String, (i64, u64)>,
 }
 
+/// Wallet, (balance, seq) by the ledger, and by its snapshot where it has one.
+pub type StaleSnapshot<'a> = (&'a str, (i64, u64), Option<(i64, u64)>);
+
 impl Ledger {
     /// Reads the topics of a deployment, and checks what must hold whatever was sent: every entry follows its
     /// wallet's last one, sums close, no event and no record is there twice.
@@ -73,7 +76,7 @@ impl Ledger {
     }
 
     /// Wallets whose latest snapshot is not what their entries add up to: expected, found.
-    pub fn stale_snapshots(&self) -> Vec<(&str, (i64, u64), Option<(i64, u64)>)> {
+    pub fn stale_snapshots(&self) -> Vec<StaleSnapshot<'_>> {
         let wallets = self.wallets.iter().map(|(wallet_id, sums)| {
             (wallet_id.as_str(), (sums.balance, sums.seq), self.snapshots.get(wallet_id).copied())
         });
