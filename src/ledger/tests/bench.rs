@@ -174,6 +174,8 @@ pub struct Bench {
     pub wall: Timestamp,
     pub shards: BTreeMap<i32, ShardSlot>,
     pub sources: BTreeMap<SourceId, SourceSlot>,
+    /// Whether batches save wallets.
+    pub with_snapshots: bool,
     next_offsets: HashMap<SourceId, i64>,
 }
 
@@ -239,6 +241,7 @@ impl Bench {
             wall: Timestamp::parse(NOW).unwrap(),
             shards: BTreeMap::new(),
             sources: BTreeMap::new(),
+            with_snapshots: true,
             next_offsets: HashMap::new(),
         };
         for shard in 0..shards {
@@ -321,6 +324,7 @@ impl Bench {
             sources: &mut self.sources,
             outbox: &mut outbox,
             tally: &mut tally,
+            with_snapshots: self.with_snapshots,
         };
         let offsets = computation.run(batch)?;
         let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
@@ -416,7 +420,7 @@ impl Bench {
 
     /// A committed wallet.
     pub fn wallet(&self, wallet_id: &str) -> Option<&Wallet> {
-        self.shards.values().find_map(|slot| slot.state.wallets.get(wallet_id))
+        self.shards.values().find_map(|slot| slot.state.wallets.get(wallet_id)).map(|wallet| &**wallet)
     }
 
     pub fn balance(&self, wallet_id: &str) -> i64 {

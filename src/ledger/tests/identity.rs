@@ -281,7 +281,7 @@ fn the_ledger_alone_gives_back_wallets_and_identities() {
     let state = &bench.shards[&0].state;
     assert_eq!(wallets.len(), 2);
     for (wallet_id, wallet) in &wallets {
-        assert_eq!(state.wallets.get(wallet_id.as_str()), Some(wallet));
+        assert_eq!(state.wallets.get(wallet_id.as_str()).map(|wallet| &**wallet), Some(wallet));
     }
     let sorted = |identities: &Identities| {
         let mut all: Vec<_> = identities.iter().map(|(key, memo)| (key, memo.value, memo.day)).collect();

@@ -117,13 +117,80 @@ fn nothing_is_state_before_the_commit() {
     assert_eq!(bench.sources[&(WALLET, 0)].head.next, 1);
 }
 
+/// Ids of the wallets that a batch saves.
+fn saved(computed: &bench::Computed) -> Vec<String> {
+    let mut ids: Vec<String> =
+        computed.records(OutTopic::Wallets).into_iter().map(|(_, wallet_id, _)| wallet_id).collect();
+    ids.sort();
+    ids
+}
+
+fn charge(id: &str, wallet_id: &str) -> Made {
+    usage(id, id, 1).of_wallet(wallet_id)
+}
+
+/// Wallets are not saved with every batch: then the next one that saves has all that were changed since, once each,
+/// as they are by then.
+#[test]
+fn a_batch_that_saves_wallets_saves_all_that_were_changed_since() {
+    let mut bench = Bench::new();
+    bench.with_snapshots = false;
+    assert_eq!(saved(&bench.run(&[charge("e1", "w1"), charge("e2", "w2")])), [""; 0]);
+    assert_eq!(saved(&bench.run(&[charge("e3", "w2"), charge("e4", "w3")])), [""; 0]);
+    bench.with_snapshots = true;
+    let computed = bench.run(&[charge("e5", "w3")]);
+    assert_eq!(saved(&computed), ["w1", "w2", "w3"]);
+    for (_, wallet_id, value) in computed.records(OutTopic::Wallets) {
+        let snapshot: crate::wallet::WalletSnapshot<'_> = serde_json::from_str(&value).unwrap();
+        assert_eq!(&snapshot.into_wallet(), bench.wallet(&wallet_id).unwrap());
+    }
+    assert_eq!(saved(&bench.run(&[charge("e6", "w1")])), ["w1"]);
+    // Nothing came, nothing is left: not even a position is written.
+    let batch = bench.batch(&[]);
+    let nothing = bench.compute(&batch);
+    assert!(nothing.records(OutTopic::Progress).is_empty() && nothing.offsets.is_empty());
+}
+
+#[test]
+fn what_is_unsaved_is_saved_without_any_record_too() {
+    let mut bench = Bench::new();
+    bench.with_snapshots = false;
+    bench.run(&[charge("e1", "w1")]);
+    bench.with_snapshots = true;
+    let computed = bench.run(&[]);
+    assert_eq!(saved(&computed), ["w1"]);
+    // The offset fences an instance that has lost the shard.
+    assert_eq!(computed.offsets, [("credits.intake".to_owned(), 0, 0)]);
+    assert_eq!(saved(&bench.run(&[])), [""; 0]);
+}
+
+#[test]
+fn a_wallet_is_unsaved_until_the_batch_that_saves_it_is_committed() {
+    let mut bench = Bench::new();
+    bench.with_snapshots = false;
+    bench.run(&[charge("e1", "w1")]);
+    let second = bench.batch(&[charge("e2", "w2")]);
+    bench.compute(&second);
+    bench.send();
+    bench.with_snapshots = true;
+    let third = bench.batch(&[charge("e3", "w3")]);
+    assert_eq!(saved(&bench.compute(&third)), ["w1", "w2", "w3"], "with the one that is being committed");
+    bench.commit();
+    bench.send();
+    let fourth = bench.batch(&[charge("e4", "w2")]);
+    assert_eq!(saved(&bench.compute(&fourth)), ["w2"], "the others are under way");
+    // Nobody knows what became of them: all is said again.
+    bench.abort();
+    assert_eq!(saved(&bench.compute(&third)), ["w1", "w2", "w3"]);
+}
+
 /// Sums that do not close stop the shard and name it; nothing of the batch is sent.
 #[test]
 fn a_breach_names_the_shard() {
     let mut bench = Bench::with_shards(2);
     let wallet_id = wallet_of(1, 2);
     let spoilt = Wallet { overdraft: i64::MAX - 5, ..Wallet::default() };
-    bench.shards.get_mut(&1).unwrap().state.wallets.insert(wallet_id.as_str().into(), spoilt);
+    bench.shards.get_mut(&1).unwrap().state.wallets.insert(wallet_id.as_str().into(), Box::new(spoilt));
     let batch = bench.batch(&[usage("e1", "j1", 100).of_wallet(&wallet_id).at_partition(1)]);
     let Err(breach) = bench.try_compute(&batch) else { panic!("the sums close") };
     assert_eq!(breach.shard, 1);

@@ -248,6 +248,9 @@ fn a_shard_that_does_not_run_reads_nothing() {
     bench.shards.remove(&1);
     let computed = bench.run(&[misplaced("e1", 1, 1), misplaced("e2", 0, 0)]);
     assert_eq!(computed.posted(), ["e2"]);
-    assert_eq!(computed.offsets, [("generation.events".to_owned(), 0, 1)]);
+    assert_eq!(
+        computed.offsets,
+        [("generation.events".to_owned(), 0, 1), ("credits.intake".to_owned(), 0, 0)]
+    );
     assert_eq!(bench.sources[&(GENERATION, 1)].head.next, 0);
 }

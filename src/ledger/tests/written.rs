@@ -55,7 +55,10 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
             (1, "shard/1"),
             (0, "generation.events/0"),
             (1, "generation.events/1"),
-            (0, "wallet.events/0")
+            (0, "wallet.events/0"),
+            // A shard that was touched commits intake's offset along, read from or not.
+            (0, "credits.intake/0"),
+            (1, "credits.intake/1")
         ]
     );
     let shard: ShardProgress = serde_json::from_str(&progress[0].2).unwrap();
@@ -77,7 +80,9 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
         [
             ("generation.events".to_owned(), 0, 3),
             ("generation.events".to_owned(), 1, 3),
-            ("wallet.events".to_owned(), 0, 5)
+            ("wallet.events".to_owned(), 0, 5),
+            ("credits.intake".to_owned(), 0, 0),
+            ("credits.intake".to_owned(), 1, 0)
         ]
     );
 }

@@ -184,6 +184,9 @@ impl Book {
         let json = serde_json::to_string(&record).unwrap();
         let read: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
         assert_eq!(read, record, "through JSON");
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded);
+        assert_eq!(String::from_utf8(encoded).unwrap(), json, "as it is written for every event");
         for entry in &read.entries {
             self.replica.fold(entry).unwrap();
             self.check_conservation(entry);
@@ -337,6 +340,9 @@ fn check_snapshot(wallet: &Wallet, clock: ShardClock) {
     let json = serde_json::to_string(&snapshot).unwrap();
     let read: WalletSnapshot<'_> = serde_json::from_str(&json).unwrap();
     assert_eq!(read, snapshot);
+    let mut encoded = Vec::new();
+    encode_snapshot(WALLET_ID, wallet, clock, &mut encoded);
+    assert_eq!(String::from_utf8(encoded).unwrap(), json, "as it is written");
     assert_eq!(
         read.balance,
         read.plan_credits + read.topup_credits + read.adjustment_credits - read.overdraft
