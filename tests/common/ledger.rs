@@ -21,6 +21,9 @@ pub struct Sums {
     pub jobs: BTreeSet<String>,
 }
 
+/// Balance and seq.
+pub type Latest = (i64, u64);
+
 /// What the topic holds.
 #[derive(Default)]
 pub struct Ledger {
@@ -28,7 +31,7 @@ pub struct Ledger {
     pub entries: u64,
     pub quarantine: Vec<Record>,
     /// Balance and seq of the latest snapshot of each wallet.
-    pub snapshots: BTreeMap<String, (i64, u64)>,
+    pub snapshots: BTreeMap<String, Latest>,
 }
 
 impl Ledger {
@@ -73,7 +76,7 @@ impl Ledger {
     }
 
     /// Wallets whose latest snapshot is not what their entries add up to: expected, found.
-    pub fn stale_snapshots(&self) -> Vec<(&str, (i64, u64), Option<(i64, u64)>)> {
+    pub fn stale_snapshots(&self) -> Vec<(&str, Latest, Option<Latest>)> {
         let wallets = self.wallets.iter().map(|(wallet_id, sums)| {
             (wallet_id.as_str(), (sums.balance, sums.seq), self.snapshots.get(wallet_id).copied())
         });
