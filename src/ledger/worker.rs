@@ -84,6 +84,8 @@ pub struct Worker {
     aborts: u32,
     /// When unsaved wallets were last sent to be written.
     saved_at: Instant,
+    /// The batch under way is the last: wallets are saved with it.
+    is_last_batch: bool,
 }
 
 /// The batch that is being committed.
@@ -173,6 +175,7 @@ impl Worker {
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
             saved_at: Instant::now(),
+            is_last_batch: false,
             setup: Arc::clone(setup),
         })
     }
@@ -313,7 +316,7 @@ impl Worker {
     }
 
     fn snapshots_due(&self) -> bool {
-        self.saved_at.elapsed() >= SNAPSHOTS_EVERY
+        self.is_last_batch || self.saved_at.elapsed() >= SNAPSHOTS_EVERY
     }
 
     /// Without any record, wallets that are not saved yet are a batch of their own.
@@ -497,13 +500,27 @@ impl Worker {
         info!(worker = self.number, "partitions revoked");
     }
 
-    /// Stops: finish what is in flight, write checkpoints, leave.
+    /// Stops: finish what is in flight, save the wallets, write checkpoints, leave.
     fn finish(&mut self) -> Result<(), LedgerError> {
-        let settled = self.settle();
+        let saved = self.save_wallets();
         self.drop_overlays();
         self.checkpoints.finish(&mut self.shards, &self.board);
         self.jobs = None;
         info!(worker = self.number, "worker ended");
-        settled.map(|_| ())
+        saved
+    }
+
+    /// What readers of `credits.wallets` see while nobody serves these shards is the latest.
+    fn save_wallets(&mut self) -> Result<(), LedgerError> {
+        let is_landed = self.settle()? == Flight::Landed;
+        if let Some(group) = GroupMetadata::read(&self.consumer)
+            && is_landed
+            && self.shards.values().any(ShardSlot::has_unsaved)
+        {
+            self.is_last_batch = true;
+            self.work(&Batch::default(), group)?;
+            self.settle()?;
+        }
+        Ok(())
     }
 }

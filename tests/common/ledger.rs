@@ -21,6 +21,9 @@ pub struct Sums {
     pub jobs: BTreeSet<String>,
 }
 
+/// Balance and seq.
+pub type Latest = (i64, u64);
+
 /// What the topic holds.
 #[derive(Default)]
 pub struct Ledger {
@@ -28,11 +31,8 @@ pub struct Ledger {
     pub entries: u64,
     pub quarantine: Vec<Record>,
     /// Balance and seq of the latest snapshot of each wallet.
-    pub snapshots: BTreeMap<String, (i64, u64)>,
+    pub snapshots: BTreeMap<String, Latest>,
 }
-
-/// Wallet, (balance, seq) by the ledger, and by its snapshot where it has one.
-pub type StaleSnapshot<'a> = (&'a str, (i64, u64), Option<(i64, u64)>);
 
 impl Ledger {
     /// Reads the topics of a deployment, and checks what must hold whatever was sent: every entry follows its
@@ -76,7 +76,7 @@ impl Ledger {
     }
 
     /// Wallets whose latest snapshot is not what their entries add up to: expected, found.
-    pub fn stale_snapshots(&self) -> Vec<StaleSnapshot<'_>> {
+    pub fn stale_snapshots(&self) -> Vec<(&str, Latest, Option<Latest>)> {
         let wallets = self.wallets.iter().map(|(wallet_id, sums)| {
             (wallet_id.as_str(), (sums.balance, sums.seq), self.snapshots.get(wallet_id).copied())
         });
