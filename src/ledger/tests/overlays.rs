@@ -173,11 +173,12 @@ fn a_wallet_is_unsaved_until_the_batch_that_saves_it_is_committed() {
     bench.compute(&second);
     bench.send();
     bench.with_snapshots = true;
-    let third = bench.batch(&[charge("e3", "w3")]);
+    // Of w1 and w2 an earlier state waits as well: only the latest is written.
+    let third = bench.batch(&[charge("e3", "w1"), charge("e4", "w2"), charge("e5", "w3")]);
     assert_eq!(saved(&bench.compute(&third)), ["w1", "w2", "w3"], "with the one that is being committed");
     bench.commit();
     bench.send();
-    let fourth = bench.batch(&[charge("e4", "w2")]);
+    let fourth = bench.batch(&[charge("e6", "w2")]);
     assert_eq!(saved(&bench.compute(&fourth)), ["w2"], "the others are under way");
     // Nobody knows what became of them: all is said again.
     bench.abort();
