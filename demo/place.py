@@ -214,7 +214,14 @@ def _delete_groups(client: AdminClient) -> None:
                 code = error.args[0].code()
                 if code == KafkaError.GROUP_ID_NOT_FOUND:
                     break
-                if code != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                # A broker that has just started does not know yet which groups it coordinates.
+                passing = (
+                    KafkaError.NON_EMPTY_GROUP,
+                    KafkaError.NOT_COORDINATOR,
+                    KafkaError.COORDINATOR_NOT_AVAILABLE,
+                    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+                )
+                if code not in passing or time.monotonic() > deadline:
                     raise DemoError(f"consumer group {group} cannot be deleted: {error}") from error
                 time.sleep(0.5)
 
