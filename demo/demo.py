@@ -70,7 +70,7 @@ class Demo:
             self.go_live()
             ledger = self.wait_for_clickhouse()
             self.pipeline.stop()
-            self.screen.step("creditstream stopped by SIGTERM; all that follows is read from Kafka and ClickHouse")
+            self.screen.step("pipeline stopped by SIGTERM; all that follows is read from Kafka and ClickHouse")
         finally:
             self.pipeline.close()
         proof = Proof(self.place, self.screen)
@@ -94,7 +94,7 @@ class Demo:
         self.wait_for_records(setup)
         self.screen.step(f"{setup:,} contracts, top-ups and adjustments of 1,000 wallets sent and posted")
         self.pipeline.stop()
-        self.screen.step("creditstream stopped by SIGTERM: usage piles up")
+        self.screen.step("pipeline stopped by SIGTERM: usage piles up")
         began_s = time.monotonic()
         self.send("usage-1", "--phase", "usage", *options)
         self.screen.step(f"{BACKLOG_EVENTS:,} usage events sent in {time.monotonic() - began_s:.1f} s: "
@@ -152,7 +152,7 @@ class Demo:
     def begin_pipeline(self, how: str) -> None:
         """Start, and say so."""
         pid = self.pipeline.start()
-        self.screen.step(f"creditstream started{how}: process {pid}, http://{self.pipeline.http_address}/metrics")
+        self.screen.step(f"pipeline started{how}: process {pid}, http://{self.pipeline.http_address}/metrics")
 
     def send(self, part: str, *options: str) -> int:
         """Generate a part to its end; how many records that were."""
