@@ -17,8 +17,8 @@ demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometh
 	@.stack/venv/bin/python demo/demo.py
 
 test: build stack-up ## All tests, on the real components
-	$(CARGO) test --release --locked --all-targets
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
+	$(CARGO) test --release --locked --all-targets
 
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
