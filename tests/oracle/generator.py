@@ -1,7 +1,9 @@
 """Random lives of one wallet, seeded: realistic in shape, nasty in detail. The maker keeps the oracle's own
 life beside the steps it has made, so that it can aim at instants and amounts where rules meet."""
 import heapq
+import json
 import random
+import re
 from decimal import Decimal
 
 import scenes
@@ -157,8 +159,15 @@ def make_life(seed):
     return life, maker.life.expected()
 
 
-def plain(value):
-    """For json.dumps: exact decimals as numbers; see main.write."""
+_NUMBER = re.compile(r'"@number:([^"]*)"')
+
+
+def to_json(value):
+    """Exact decimals become JSON numbers as they are spelled."""
+    return _NUMBER.sub(r"\1", json.dumps(value, default=_mark, separators=(",", ":")))
+
+
+def _mark(value):
     if isinstance(value, Decimal):
         return "@number:" + str(value)
     raise TypeError("not JSON: %r" % (value,))

@@ -36,7 +36,8 @@ class Life:
             outcome, reason, at = self.event(step)
             if outcome != "quarantined":
                 self.clock = max(self.clock, min(at, step["wall_ms"]))
-                self.first_due = None
+                if outcome not in ("free", "duplicate"):
+                    self.first_due = None
                 self.settle()
         wallet = self.wallet
         result = {"outcome": outcome, "reason": reason, "entries": entries, "balance": wallet.balance(),

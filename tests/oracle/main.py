@@ -1,7 +1,6 @@
 """The oracle's three commands: generate, evaluate, selftest (see README.md)."""
 import argparse
 import json
-import re
 import sys
 import unittest
 from decimal import Decimal
@@ -9,12 +8,8 @@ from decimal import Decimal
 import generator
 import life
 
-NUMBER = re.compile(r'"@number:([^"]*)"')
-
-
 def write(value):
-    text = json.dumps(value, default=generator.plain, separators=(",", ":"))
-    sys.stdout.write(NUMBER.sub(r"\1", text) + "\n")
+    sys.stdout.write(generator.to_json(value) + "\n")
     sys.stdout.flush()
 
 

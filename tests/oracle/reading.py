@@ -45,7 +45,8 @@ def is_number(value):
 
 
 def is_whole(value):
-    return is_number(value) and value == int(value)
+    """Nothing we count comes near 10^18; beyond it no number is looked at closely."""
+    return is_number(value) and abs(value) < 10**18 and value == int(value)
 
 
 def kind_of(topic, event):

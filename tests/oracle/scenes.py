@@ -237,7 +237,7 @@ def start_contract(maker):
     if maker.chance(0.85):
         data["term_months"] = maker.pick(1, 1, 2, 3, 3, 4, 6, 6, 12, 13, 24)
     if maker.chance(0.02):
-        data["plan"] = maker.pick("nova", "gold")
+        data["plan"] = "gold"
     if maker.chance(0.2):
         data["reference"] = "INV-7"
     at = maker.wall - maker.pick(0, 0, 1000, times.HOUR, 3 * times.DAY)

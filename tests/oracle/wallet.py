@@ -309,6 +309,10 @@ class Wallet:
                 self.hit("grant-pays-last-ms-before-expiry")
             if grant.expiry() <= self.seen_until and at < grant.expiry():
                 self.hit("late-usage-paid-by-then-valid-grant")
+        if uncovered == 0 and limit_from == "plan" and limit == 0:
+            self.hit("charge-covered-under-zero-limit")
+        if at < self.seen_until and any(g.expiry_posted and g.granted_at <= at < g.expiry() for g in self.all_grants):
+            self.hit("too-late-for-expired-grant-next-one-pays")
         for grant in self.open_grants:
             if grant.remaining and at >= grant.expiry():
                 self.hit("charge-skips-expired-grant-still-in-balance")
