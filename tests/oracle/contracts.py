@@ -57,6 +57,8 @@ class Contract:
     def plan_points(self, only_applied=False):
         """(since, plan) in order: first plan, then renewals before changes of the same instant, then
         in order of arrival. The last one at an instant is the one in force from it."""
+        if not self.changes and not self.renewal_plans:
+            return [(self.start, self.first_plan)]
         points = [(self.start, 0, 0, self.first_plan)]
         for seam, plan in self.renewal_plans.items():
             points.append((self.month(seam), 1, 0, plan))

@@ -113,12 +113,12 @@ class Maker:
         return times.text(at)[:-1].lower() + "999z"
 
     def run(self):
-        count = self.rng.randint(24, 46)
+        count = self.rng.randint(19, 34)
         gap = (self.finish - self.begin) // count
         next_scene = self.begin
         made = 0
         while made < count or self.waiting:
-            if len(self.steps) > 190:
+            if len(self.steps) > 150:
                 break
             if self.waiting and (made >= count or self.waiting[0][0] <= next_scene):
                 wall, _, action = heapq.heappop(self.waiting)
@@ -139,9 +139,9 @@ class Maker:
     def approach(self, wall):
         """Time goes by up to an instant: often the traffic of other wallets has moved the clock already."""
         wall = max(wall, self.wall)
-        if self.chance(0.22):
+        if self.chance(0.15):
             self.tick_at_due(wall)
-        if self.chance(0.35):
+        if self.chance(0.18):
             self.tick(max(0, wall - self.pick(0, 1, 1000, times.MINUTE, times.HOUR)), wall)
         self.wall = max(self.wall, wall)
 

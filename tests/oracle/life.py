@@ -18,6 +18,7 @@ class Life:
         self.clock = 0
         self.seen = {}                # (source, id) -> (event time, payload)
         self.results = []
+        self.sums = [0, 0, 0]         # overdraft, held, balance after the last entry
         self.first_due = None         # earliest instant anything is due; None: to be looked up
 
     def hit(self, rule):
@@ -40,8 +41,11 @@ class Life:
                     self.first_due = None
                 self.settle()
         wallet = self.wallet
-        result = {"outcome": outcome, "reason": reason, "entries": entries, "balance": wallet.balance(),
-                  "held": wallet.held(), "overdraft": wallet.overdraft, "level": wallet.level}
+        if entries:
+            self.sums = entries[-1][4:]
+        overdraft, held, balance = self.sums
+        result = {"outcome": outcome, "reason": reason, "entries": entries, "balance": balance,
+                  "held": held, "overdraft": overdraft, "level": wallet.level}
         self.results.append(result)
         return result
 
@@ -57,7 +61,7 @@ class Life:
             if item[0] > self.clock:
                 return
             before = len(self.wallet.entries)
-            together = [other for other in items if other[0] == item[0] and other is not item]
+            together = [other for other in items if other[0] == item[0] and other is not item] if len(items) > 1 else ()
             contract_events.post_due(self.wallet, item, self.lateness)
             self.first_due = None
             self.wallet.seen_until = max(self.wallet.seen_until, item[0])

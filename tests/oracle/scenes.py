@@ -104,6 +104,8 @@ def asset_job(maker):
     """A job that delivers assets one by one, some with holds of their own, some undone, some mixed up."""
     assets = ["a%d" % number for number in range(maker.rng.randint(1, 4))]
     plot = []
+    if maker.chance(0.08):  # holds of both kinds, and one end of the job for all
+        return play(maker, [("Q", None), ("Q", "a0"), ("Q", "a1"), (maker.pick("C", "F", "X", "R"), None)], close=True)
     if maker.chance(0.6):
         plot.append(("Q", None))
     for asset in assets:
@@ -131,10 +133,10 @@ def asset_job(maker):
     play(maker, plot)
 
 
-def play(maker, plot):
+def play(maker, plot, close=False):
     job_id = maker.name("job")
     arrival = maker.wall
-    shuffled = maker.chance(0.25)
+    shuffled = not close and maker.chance(0.25)
     orders = list(plot)
     if shuffled:
         maker.rng.shuffle(orders)
@@ -145,7 +147,7 @@ def play(maker, plot):
             action()
         else:
             maker.later(arrival, action)
-        arrival += gap_between(maker, code)
+        arrival += maker.rng.randrange(1, times.MINUTE) if close else gap_between(maker, code)
 
 
 def gap_between(maker, code):
@@ -301,7 +303,7 @@ def change_plan(maker):
         data = {"contract_id": contract_id, "plan": maker.pick(*PLANS)}
         if maker.chance(0.04):
             data["plan"] = maker.pick("nova", "gold")
-        at = maker.wall - maker.pick(0, 0, 1000, times.HOUR, 2 * times.DAY, 20 * times.DAY)
+        at = maker.wall - maker.pick(0, 0, 1000, times.HOUR, 2 * times.DAY, 20 * times.DAY, 34 * times.DAY)
         draw = maker.rng.random()
         if contract is not None and data["plan"] in PLANS:
             month = contract.month_under_way(at)
@@ -351,8 +353,10 @@ def topup(maker):
 def adjust(maker):
     at = maker.wall - maker.pick(0, 1000, times.HOUR, 3 * times.DAY)
     credits = maker.pick(1, 5, 20, 60, 100, -1, -10, -30, -80, Decimal("25.0"))
-    if maker.chance(0.15):
-        credits = -(maker.wallet.balance() or 3)
+    if maker.chance(0.25):
+        credits = -(abs(maker.wallet.balance()) + maker.pick(0, 0, 1, 30))
+    if credits == 0:
+        credits = -3
     data = {"adjustment_id": maker.name("adj"), "credits": credits, "reason": "goodwill", "actor": "ann"}
     used = sorted(name for kind, name in maker.wallet.business_ids if kind == "adjustment")
     if used and maker.chance(0.08):

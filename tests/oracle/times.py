@@ -17,8 +17,11 @@ _RFC3339 = re.compile(
 
 def parse(text):
     """The instant a date-time with an offset names, cut to the millisecond; None if it is none."""
-    if not isinstance(text, str):
-        return None
+    return _parse(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _parse(text):
     found = _RFC3339.fullmatch(text)
     if not found:
         return None
