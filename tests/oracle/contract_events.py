@@ -182,22 +182,30 @@ def apply_change(wallet, contract, order):
         wallet.hit("change-down-claws-nothing-back")
 
 
-def due(wallet, lateness):
-    """Everything the calendar still holds for the wallet: (when, rank, order among equals, what to do)."""
-    items = []
+def due(wallet, lateness, clock):
+    """What the calendar holds for the wallet: the earliest instant of anything, and everything that has
+    come due as (when, rank, order among equals, what to do)."""
+    earliest, items = float("inf"), []
     for grant in wallet.open_grants:
         if grant.expires_at is not None:
-            items.append((grant.expires_at + lateness, 0, grant.key, ("expire", grant)))
+            when = grant.expires_at + lateness
+            earliest = min(earliest, when)
+            if when <= clock:
+                items.append((when, 0, grant.key, ("expire", grant)))
     for contract in wallet.contracts.values():
         for when, rank, detail in contract.due():
-            what = {1: "end", 3: "change", 4: "allocate"}[rank]
-            items.append((when, rank, (contract.id, detail or 0), (what, contract, detail)))
+            earliest = min(earliest, when)
+            if when <= clock:
+                what = {1: "end", 3: "change", 4: "allocate"}[rank]
+                items.append((when, rank, (contract.id, detail or 0), (what, contract, detail)))
     for key, hold in wallet.holds.items():
-        items.append((hold.deadline, 5, (key[0], key[1] or ""), ("timeout", key)))
-    return items
+        earliest = min(earliest, hold.deadline)
+        if hold.deadline <= clock:
+            items.append((hold.deadline, 5, (key[0], key[1] or ""), ("timeout", key)))
+    return earliest, items
 
 
-def post_due(wallet, item, lateness):
+def post_due(wallet, item):
     """Posts one of them."""
     when, what = item[0], item[3]
     if what[0] == "expire":

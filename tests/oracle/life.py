@@ -51,26 +51,26 @@ class Life:
 
     def settle(self):
         """Posts whatever is due at the clock, one by one, always the earliest of what there then is."""
+        wallet = self.wallet
         while self.first_due is None or self.first_due <= self.clock:
-            items = contract_events.due(self.wallet, self.lateness)
+            self.first_due, items = contract_events.due(wallet, self.lateness, self.clock)
             if not items:
-                self.first_due = float("inf")
                 return
             item = min(items, key=lambda entry: entry[:3])
-            self.first_due = item[0]
-            if item[0] > self.clock:
-                return
-            before = len(self.wallet.entries)
-            together = [other for other in items if other[0] == item[0] and other is not item] if len(items) > 1 else ()
-            contract_events.post_due(self.wallet, item, self.lateness)
+            before = len(wallet.entries)
+            contract_events.post_due(wallet, item)
             self.first_due = None
-            self.wallet.seen_until = max(self.wallet.seen_until, item[0])
-            if len(self.wallet.entries) > before:
-                self.wallet.evaluate_level()
-                if any(other[1] == item[1] for other in together):
-                    self.hit("due-same-instant-same-kind-by-id")
-                if any(other[1] > item[1] for other in together):
-                    self.hit("due-same-instant-by-kind")
+            wallet.seen_until = max(wallet.seen_until, item[0])
+            if len(wallet.entries) > before:
+                wallet.evaluate_level()
+                self.note_ties(item, items)
+
+    def note_ties(self, item, items):
+        together = [other for other in items if other[0] == item[0] and other is not item]
+        if any(other[1] == item[1] for other in together):
+            self.hit("due-same-instant-same-kind-by-id")
+        if any(other[1] > item[1] for other in together):
+            self.hit("due-same-instant-by-kind")
 
     # Events
 
