@@ -53,6 +53,10 @@ def plan_changed(wallet, data, at):
         wallet.hit("change-booked-ahead")
     if effective >= contract.end():
         wallet.hit("change-booked-past-the-end")
+    if contract.end_posted:
+        wallet.hit("change-late-after-end-was-posted")
+    if any(other.effective == effective for other in contract.changes):
+        wallet.hit("change-at-instant-of-another")
     contract.changes.append(Change(effective, data["plan"]))
     wallet.post("contract_changed")
     return None
@@ -104,7 +108,8 @@ def cancelled(wallet, data, at):
         return "no_contract"
     term = contract.term_under_way(at)
     if term < len(contract.seams) - 1:
-        wallet.hit("cancel-drops-booked-renewal")
+        begun = contract.next_month > contract.seams[term]
+        wallet.hit("cancel-late-drops-begun-term" if begun else "cancel-drops-booked-renewal")
         contract.seams = contract.seams[:term + 1]
         contract.renewal_plans = {seam: plan for seam, plan in contract.renewal_plans.items()
                                   if seam < contract.seams[-1]}
@@ -118,6 +123,8 @@ def cancelled(wallet, data, at):
         wallet.hit("cancel-moves-the-end" if not contract.cancelled else "cancel-second-moves-it-earlier")
     elif not contract.cancelled:
         wallet.hit("cancel-at-term-end")
+    if contract.end_posted:
+        wallet.hit("cancel-late-after-end-was-posted")
     contract.cut = max(contract.start, min(asked, before))
     contract.cancelled = True
     for grant in wallet.open_grants:
@@ -139,6 +146,8 @@ def allocate(wallet, contract, number):
     contract.granted[number] = credits
     if number in contract.seams:
         wallet.hit("allocation-first-of-renewed-term")
+        if any(change.effective == begins for change in contract.changes):
+            wallet.hit("change-at-seam-goes-over-renewal")
     if times.day_of_month(begins) != times.day_of_month(contract.start):
         wallet.hit("allocation-day-clipped-to-month")
     elif times.day_of_month(contract.start) > 28:
@@ -158,6 +167,8 @@ def apply_change(wallet, contract, order):
     change = contract.changes[order]
     change.applied = True
     before = contract.plan_at(change.effective - 1) or contract.first_plan
+    if change.effective == contract.start:
+        wallet.hit("change-at-start")
     gave = 0
     for number in sorted(contract.granted):
         if contract.month(number + 1) <= change.effective:
@@ -223,6 +234,8 @@ def post_due(wallet, item):
     elif what[0] == "end":
         what[1].end_posted = True
         wallet.post("contract_ended")
+        if what[1].start == what[1].end():
+            wallet.hit("contract-cancelled-to-its-start")
         wallet.hit("contract-ended")
     elif what[0] == "change":
         apply_change(wallet, what[1], what[2])
@@ -230,4 +243,5 @@ def post_due(wallet, item):
         allocate(wallet, what[1], what[2])
     elif what[0] == "timeout":
         wallet.release(what[1])
+        wallet.timed_out.add(what[1])
         wallet.hit("hold-timeout")

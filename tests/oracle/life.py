@@ -3,7 +3,8 @@ import contract_events
 import reading
 import times
 from prices import Prices
-from wallet import Job, Wallet
+from things import Job
+from wallet import Wallet
 
 
 class Life:
@@ -36,6 +37,8 @@ class Life:
             self.settle()
             outcome, reason, at = self.event(step)
             if outcome != "quarantined":
+                if at > step["wall_ms"] > self.clock:
+                    self.hit("clock-not-beyond-the-wall")
                 self.clock = max(self.clock, min(at, step["wall_ms"]))
                 if outcome not in ("free", "duplicate"):
                     self.first_due = None
@@ -100,6 +103,8 @@ class Life:
         if known is not None:
             if known[1] == payload:
                 self.hit("duplicate")
+                if set(event["data"]) - set(payload[2]):
+                    self.hit("duplicate-with-unknown-or-null-field")
                 return "duplicate", None, at
             return self.quarantine("id_conflict")
 
@@ -121,6 +126,8 @@ class Life:
         if reason is not None:
             return self.quarantine(reason)
         self.seen[identity] = (at, payload)
+        if self.first_due is not None and self.first_due <= at:
+            self.hit("event-before-what-is-due-at-its-time")
         if at < self.clock:
             self.hit("event-late-but-accepted")
         self.wallet.seen_until = max(self.wallet.seen_until, at)
@@ -140,6 +147,8 @@ class Life:
         if at == ceiling:
             self.hit("exactly-at-skew-is-in-time")
         if at < floor:
+            if at >= self.clock - self.horizon:
+                self.hit("too-old-by-record-time-alone")
             return "too_old"
         return "too_far_ahead" if at > ceiling else None
 

@@ -106,6 +106,8 @@ def asset_job(maker):
     plot = []
     if maker.chance(0.08):  # holds of both kinds, and one end of the job for all
         return play(maker, [("Q", None), ("Q", "a0"), ("Q", "a1"), (maker.pick("C", "F", "X", "R"), None)], close=True)
+    if maker.chance(0.05):  # an asset undone, then the job charged whole
+        return play(maker, [(maker.pick("F", "R", "J"), "a0"), ("C", None), ("R", maker.pick("a0", None))])
     if maker.chance(0.6):
         plot.append(("Q", None))
     for asset in assets:
@@ -206,8 +208,27 @@ def expiry_story(maker):
                 maker.tick(maker.wall)
             act(maker, "C", job, None, min(expires + off, maker.wall + 1))
         maker.later(max(arrival, expires + off), use)
-    maker.later(expires + maker.pick(-1, 0, 1000, lateness, times.DAY, 20 * times.DAY),
-                lambda: act(maker, maker.pick("R", "F"), before, None, maker.wall - maker.pick(0, 0, 1000)))
+    if maker.chance(0.35):
+        maker.later(expires + lateness // 2, lambda: past_the_limit(maker, expires))
+    undone = expires + maker.pick(-1, 0, 1000, lateness, times.DAY, 20 * times.DAY)
+    in_time = maker.chance(0.3)
+
+    def undo():
+        if in_time:
+            maker.tick(maker.wall)
+        act(maker, maker.pick("R", "F"), before, None, expires - 1 if in_time else maker.wall - maker.pick(0, 0, 1000))
+    maker.later(undone, undo)
+
+
+def past_the_limit(maker, expires):
+    """A debit after an expiry takes the overdraft past a limit; usage of before it is still covered."""
+    maker.send("wallet.limits_changed", {"overdraft_limit": maker.pick(0, 3)}, maker.wall)
+    room = sum(grant.remaining for grant in maker.wallet.drawable(maker.wall))
+    maker.send("wallet.adjusted", {"adjustment_id": maker.name("adj"), "credits": -(room + maker.pick(4, 9)),
+                                   "reason": "correction", "actor": "ann"}, maker.wall)
+    maker.send("generation.completed", {"job_id": maker.name("job"), "asset": "image", "images": 1}, expires - maker.pick(1, 1000))
+    if maker.chance(0.7):
+        maker.later(maker.wall + times.DAY, lambda: maker.send("wallet.limits_changed", {"overdraft_limit": maker.pick("plan", "none")}, maker.wall))
 
 
 # Contracts
@@ -284,13 +305,29 @@ def plan_renewal(maker, contract_id):
         maker.later(end - maker.pick(1, 2) * times.DAY, lambda: cancel_contract(maker, contract_id))
 
 
+def late_but_in_time(maker, contract, at):
+    """Sometimes an event time just before a seam or an end that has passed already, if not too long ago."""
+    if contract is None or maker.chance(0.6):
+        return at
+    seams = [contract.month(seam) for seam in contract.seams] + [contract.end()]
+    passed = [seam for seam in seams if seam <= maker.wall < seam + 34 * times.DAY]
+    if not passed:
+        return at
+    if maker.chance(0.5):
+        maker.tick(maker.wall)
+    return maker.pick(*passed) - maker.pick(1, 1, times.HOUR, times.DAY, 0)
+
+
 def some_contract(maker):
     contracts = maker.wallet.contracts
     if not contracts or maker.chance(0.03):
         return "ct_nobody"
     running = [c.id for c in contracts.values() if c.end() > maker.wall]
-    if running and maker.chance(0.9):
+    if running and maker.chance(0.85):
         return maker.pick(*running)
+    recent = [c.id for c in contracts.values() if 0 <= maker.wall - c.end() < 34 * times.DAY]
+    if recent and maker.chance(0.85):
+        return maker.pick(*recent)
     return maker.pick(*sorted(contracts))
 
 
@@ -304,6 +341,7 @@ def change_plan(maker):
         if maker.chance(0.04):
             data["plan"] = maker.pick("nova", "gold")
         at = maker.wall - maker.pick(0, 0, 1000, times.HOUR, 2 * times.DAY, 20 * times.DAY, 34 * times.DAY)
+        at = late_but_in_time(maker, contract, at)
         draw = maker.rng.random()
         if contract is not None and data["plan"] in PLANS:
             month = contract.month_under_way(at)
@@ -314,7 +352,8 @@ def change_plan(maker):
             elif draw < 0.5:
                 data["effective_at"] = maker.spell(at + maker.rng.randrange(0, 50 * times.DAY))
             elif draw < 0.55:
-                data["effective_at"] = maker.spell(contract.end() + maker.pick(-1, 0, 1, times.DAY))
+                seam = contract.end() if maker.chance(0.5) else contract.month(contract.seams[0])
+                data["effective_at"] = maker.spell(seam + maker.pick(-1, 0, 0, 1, times.DAY))
         maker.send("contract.plan_changed", data, at)
 
 
@@ -324,7 +363,7 @@ def cancel_contract(maker, contract_id=None):
     for number in range(maker.pick(1, 1, 2)):
         maker.wall += maker.pick(0, times.HOUR, 3 * times.DAY)
         data = {"contract_id": contract_id}
-        at = maker.wall - maker.pick(0, 0, 0, 1000, times.HOUR, 2 * times.DAY)
+        at = late_but_in_time(maker, contract, maker.wall - maker.pick(0, 0, 0, 1000, times.HOUR, 2 * times.DAY))
         if contract is not None:
             to = maker.pick(None, None, at, at + maker.rng.randrange(0, 90 * times.DAY), contract.end() + times.DAY,
                             contract.start - times.DAY, at - maker.rng.randrange(0, 60 * times.DAY), contract.end() - 1)
@@ -413,6 +452,20 @@ def repeat(maker, pair=None):
     maker.resend(topic, event)
 
 
+def same_id_long_after(maker):
+    """An id used again when its first use is past the horizon, or just inside it."""
+    old = [pair for pair in maker.sent[-60:] if times.parse(pair[1]["time"]) < maker.wall - 30 * times.DAY]
+    if not old:
+        return repeat(maker)
+    maker.tick(maker.wall)
+    topic, event = maker.pick(*old[-6:])
+    at = maker.wall - maker.pick(0, 1000)
+    horizon = maker.settings["horizon_ms"]
+    if abs(maker.life.clock - horizon - times.parse(event["time"])) < 2 * times.DAY:
+        return repeat(maker)
+    maker.send("generation.completed", usage_data(maker, maker.name("job"), None, at), at, identity=(event["source"], event["id"]))
+
+
 def out_of_window(maker):
     """Older than the horizon, ahead of the clock; and both edges, which are in time."""
     record = maker.wall - maker.pick(0, 0, 5000)
@@ -439,7 +492,7 @@ def jump(maker):
 
 
 SCENES = (
-    (0.33, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
+    (0.32, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
     (0.06, change_plan), (0.03, cancel_contract), (0.05, topup), (0.05, adjust), (0.03, limits), (0.03, repeat),
-    (0.02, out_of_window), (0.01, free), (0.01, jump), (0.04, malformed.random_malformed),
+    (0.02, out_of_window), (0.01, same_id_long_after), (0.01, free), (0.01, jump), (0.04, malformed.random_malformed),
 )

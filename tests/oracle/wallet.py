@@ -1,60 +1,10 @@
 """One wallet: grants, overdraft, holds, jobs, level (domain §2, §3, §6, §8). Plain objects, and every sum
 worked out anew. Nothing here knows of topics, identities or clocks beyond the instants it is given."""
-from collections import Counter
-
-import contracts
 import times
+from things import Charge, Grant, Hold
 
-NEVER = float("inf")
 HOLD_LASTS = 24 * times.HOUR
 LEVELS = ("ok", "low", "critical", "exhausted", "overdrawn")
-
-
-class Grant:
-    def __init__(self, kind, key, credits, granted_at, expires_at, priority, contract=None):
-        self.kind = kind
-        self.key = key                # orders grants that are alike in everything else
-        self.granted = credits
-        self.remaining = credits
-        self.repaid = 0               # how much of it went into overdraft
-        self.repaid_order = 0         # when it last did, in order of posting
-        self.granted_at = granted_at
-        self.expires_at = expires_at  # None: never
-        self.priority = priority
-        self.expiry_posted = False
-        self.contract = contract
-
-    def expiry(self):
-        return NEVER if self.expires_at is None else self.expires_at
-
-    def valid_at(self, at):
-        """Before its expiry, by event time; and not yet closed by the posting of its expiry."""
-        return not self.expiry_posted and at < self.expiry()
-
-
-class Charge:
-    def __init__(self, cost, draws, overdraft, refused, asset_type, model, plan):
-        self.cost = cost
-        self.draws = draws            # [(grant, credits)] in burn-down order
-        self.overdraft = overdraft    # the share no grant covered
-        self.refused = refused
-        self.reversed = False
-        self.bucket = (asset_type, model, plan)
-
-
-class Job:
-    def __init__(self):
-        self.charges = {}             # asset_id, or None for the whole job -> Charge
-        self.ended = set()            # what a failed, rejected or cancelled named
-        self.undone = set()           # what a failed, rejected or refunded named
-        self.counted = False
-        self.latest = 0               # greatest event time of its events
-
-
-class Hold:
-    def __init__(self, credits, deadline):
-        self.left = credits
-        self.deadline = deadline
 
 
 class Wallet:
@@ -66,6 +16,7 @@ class Wallet:
         self.all_grants = []
         self.open_grants = []         # whose expiry is not posted
         self.overdraft = 0
+        self.timed_out = set()        # only to count a rule
         self.holds = {}               # (job_id, asset_id or None) -> Hold, in order of making
         self.jobs = {}
         self.contracts = {}
@@ -214,6 +165,10 @@ class Wallet:
             self.holds[key] = Hold(cost, at + HOLD_LASTS)
             self.post("held", held_credits=cost)
             self.hit("hold-made-for-asset" if asset_id else "hold-made-for-job")
+            if key in self.timed_out:
+                self.hit("hold-again-after-timeout")
+            if job.undone:
+                self.hit("hold-after-refund")
             if self.balance() - self.held() < 0:
                 self.hit("hold-makes-available-negative")
             return "held"
@@ -272,8 +227,12 @@ class Wallet:
         if self.balance() - self.held() == 0:
             self.hit("charge-takes-available-to-zero")
         if None in job.undone or asset_id in job.undone:
-            self.hit("undone-before-its-charge")
+            self.hit("undone-before-its-charge" if asset_id in job.undone else "undone-as-later-asset-of-job")
             self.reverse(charge, at)
+        elif asset_id is None and job.undone:
+            self.hit("undone-asset-does-not-undo-whole-charge")
+        elif job.ended and job.ended.isdisjoint(job.undone):
+            self.hit("charge-after-cancellation-stands")
         return "charged"
 
     def note_draws(self, draws, uncovered, cost, at, limit, limit_from):
@@ -309,6 +268,8 @@ class Wallet:
                 self.hit("grant-pays-last-ms-before-expiry")
             if grant.expiry() <= self.seen_until and at < grant.expiry():
                 self.hit("late-usage-paid-by-then-valid-grant")
+        if uncovered and limit_from == "plan" and self.prices.version(self.prices.plans, at):
+            self.hit("limit-of-later-plans-version")
         if uncovered == 0 and limit_from == "plan" and limit == 0:
             self.hit("charge-covered-under-zero-limit")
         if at < self.seen_until and any(g.expiry_posted and g.granted_at <= at < g.expiry() for g in self.all_grants):
@@ -360,6 +321,8 @@ class Wallet:
             self.hit("reversal-into-expired-grant")
         if len(charge.draws) > 1:
             self.hit("reversal-to-several-grants")
+        if any(grant.expiry() > at for grant in closed):
+            self.hit("reversal-in-time-into-grant-already-closed")
         if any(not g.expiry_posted and at >= g.expiry() for g in touched):
             self.hit("reversal-into-grant-past-expiry-not-posted")
         if self.repay(returned, at):
@@ -383,6 +346,8 @@ class Wallet:
             if ended:
                 outcome = "released"
                 self.hit("hold-released-by-" + kind.split(".")[1])
+        elif any(key[0] == job_id for key in self.holds):
+            self.hit("refund-keeps-hold")
         if kind == "generation.cancelled":
             if outcome == "noted":
                 self.hit("cancelled-keeps-charge" if job.charges else "cancelled-without-hold-noted")
@@ -459,6 +424,8 @@ class Wallet:
         balance = self.balance()
         available = balance - self.held()
         base = self.level_base()
+        if self.plan_at(self.seen_until) is None:
+            self.hit("level-base-is-last-topup" if base else "level-base-is-nothing")
         low = self.settings["low_percent"] if self.percent["low"] == "plan" else self.percent["low"]
         critical = self.settings["critical_percent"] if self.percent["critical"] == "plan" else self.percent["critical"]
         margin = self.settings["hysteresis_percent"]
