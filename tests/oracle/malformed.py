@@ -20,8 +20,10 @@ def random_malformed(maker):
             value = adjustment_end
         elif value == "@long-over":
             value = times.text(at - 400 * times.DAY)
+        elif value == "@just-over":
+            value = times.text(times.plus_months(at, -12) + maker.pick(0, 0, -1, 1))
         elif value == "@too-far":
-            value = times.text(at + 366 * times.DAY + 1)
+            value = times.text(at + 366 * times.DAY + maker.pick(0, 1))
         if value is DROP:
             data.pop(key, None)
         else:
@@ -65,7 +67,7 @@ CASES = (
         {"images": Decimal("-0.0")}, {"images": Decimal("1E+30")}, {"asset_id": "x" * 129}, {"model": 3})] +
     [("", "contract.started", "start", edits) for edits in (
         {"plan": DROP}, {"plan": "gold"}, {"term_months": 0}, {"term_months": 121}, {"starts_at": "soon"},
-        {"starts_at": "@long-over"}, {"starts_at": "@too-far"}, {"starts_at": None})] +
+        {"starts_at": "@long-over"}, {"starts_at": "@just-over"}, {"starts_at": "@just-over"}, {"starts_at": "@too-far"}, {"starts_at": None})] +
     [("", "wallet.adjusted", "adjustment", edits) for edits in (
         {"reason": DROP}, {"actor": None}, {"credits": 0}, {"credits": "5"}, {"credits": Decimal("1.5")},
         {"credits": 1_000_000_001}, {"credits": -5, "expires_at": "@tomorrow"}, {"expires_at": "@long-over"})] +

@@ -1,6 +1,7 @@
 """Scenes of a random life: what people and programs do, and do wrong."""
 from decimal import Decimal
 
+import again
 import malformed
 import times
 from settings import PLANS
@@ -87,7 +88,7 @@ def act(maker, code, job_id, asset_id, at):
             data["reason"] = "render node lost"
     result = maker.send(kind, data, at)
     if maker.chance(0.06):
-        maker.later(maker.wall + maker.pick(0, 1000, times.HOUR, times.DAY), lambda: repeat(maker, maker.sent[-1] if maker.sent else None))
+        maker.later(maker.wall + maker.pick(0, 1000, times.HOUR, times.DAY), lambda: again.repeat(maker, maker.sent[-1] if maker.sent else None))
     return result
 
 
@@ -216,6 +217,10 @@ def expiry_story(maker):
     def undo():
         if in_time:
             maker.tick(maker.wall)
+            if maker.chance(0.5):
+                room = sum(grant.remaining for grant in maker.wallet.drawable(maker.wall))
+                maker.send("wallet.adjusted", {"adjustment_id": maker.name("adj"), "credits": -(room + 5),
+                                               "reason": "correction", "actor": "ann"}, maker.wall)
         act(maker, maker.pick("R", "F"), before, None, expires - 1 if in_time else maker.wall - maker.pick(0, 0, 1000))
     maker.later(undone, undo)
 
@@ -394,6 +399,8 @@ def adjust(maker):
     credits = maker.pick(1, 5, 20, 60, 100, -1, -10, -30, -80, Decimal("25.0"))
     if maker.chance(0.25):
         credits = -(abs(maker.wallet.balance()) + maker.pick(0, 0, 1, 30))
+    if maker.wallet.level in ("low", "critical") and maker.chance(0.6):
+        credits = to_leave_level(maker)
     if credits == 0:
         credits = -3
     data = {"adjustment_id": maker.name("adj"), "credits": credits, "reason": "goodwill", "actor": "ann"}
@@ -407,6 +414,16 @@ def adjust(maker):
     maker.send("wallet.adjusted", data, at)
 
 
+def to_leave_level(maker):
+    """What takes available just to, or just above, where the present level is left."""
+    wallet = maker.wallet
+    percent = wallet.percent[wallet.level]
+    if percent == "plan":
+        percent = maker.settings[wallet.level + "_percent"]
+    target = (percent + maker.settings["hysteresis_percent"]) * wallet.level_base() // 100
+    return target + maker.pick(0, 0, 1) - (wallet.balance() - wallet.held())
+
+
 def limits(maker):
     data = {}
     if maker.chance(0.7):
@@ -418,81 +435,8 @@ def limits(maker):
     maker.send("wallet.limits_changed", data, maker.wall - maker.pick(0, 1000, times.DAY))
 
 
-# Identity and time
-
-def repeat(maker, pair=None):
-    """The same again: as it was, spelled anew, or not quite the same."""
-    if pair is None:
-        if not maker.sent:
-            return one_job(maker)
-        pair = maker.pick(*maker.sent[-12:]) if maker.chance(0.8) else maker.pick(*maker.sent)
-    topic, event = pair
-    event = dict(event, data=dict(event["data"]))
-    draw = maker.rng.random()
-    if draw < 0.3:
-        pass
-    elif draw < 0.5:
-        event = dict(reversed(list(event.items())))
-        event["data"] = dict(reversed(list(event["data"].items())))
-    elif draw < 0.65:
-        event["data"]["note_to_self"] = maker.number
-        event["traceparent"] = "00-ab-cd-01"
-    elif draw < 0.75:
-        event["time"] = times.text(times.parse(event["time"]))
-        event["data"]["model" if "asset" in event["data"] else "reference"] = event["data"].get("model" if "asset" in event["data"] else "reference")
-    elif draw < 0.85:
-        event["time"] = times.text(times.parse(event["time"]) + 1)
-    elif draw < 0.95:
-        name = next(name for name in ("images", "seconds", "credits", "plan", "job_id", "contract_id", "topup_id", "overdraft_limit", "low_percent", "critical_percent")
-                    if name in event["data"])
-        value = event["data"][name]
-        event["data"][name] = value + "x" if isinstance(value, str) else value + 1
-    else:
-        event["source"] = event["source"] + "/other"
-    maker.resend(topic, event)
-
-
-def same_id_long_after(maker):
-    """An id used again when its first use is past the horizon, or just inside it."""
-    old = [pair for pair in maker.sent[-60:] if times.parse(pair[1]["time"]) < maker.wall - 30 * times.DAY]
-    if not old:
-        return repeat(maker)
-    maker.tick(maker.wall)
-    topic, event = maker.pick(*old[-6:])
-    at = maker.wall - maker.pick(0, 1000)
-    horizon = maker.settings["horizon_ms"]
-    if abs(maker.life.clock - horizon - times.parse(event["time"])) < 2 * times.DAY:
-        return repeat(maker)
-    maker.send("generation.completed", usage_data(maker, maker.name("job"), None, at), at, identity=(event["source"], event["id"]))
-
-
-def out_of_window(maker):
-    """Older than the horizon, ahead of the clock; and both edges, which are in time."""
-    record = maker.wall - maker.pick(0, 0, 5000)
-    floor = max(maker.life.clock, record) - maker.settings["horizon_ms"]
-    ceiling = maker.wall + maker.settings["max_clock_skew_ms"]
-    at = maker.pick(floor, floor - 1, floor + 1, floor - times.DAY, ceiling, ceiling, ceiling + 1, ceiling + times.DAY)
-    job_id = maker.name("job")
-    if maker.chance(0.7):
-        maker.send("generation.completed", usage_data(maker, job_id, None, at), at, record=record)
-    else:
-        maker.send("generation.failed", {"job_id": job_id}, at, record=record)
-
-
-def free(maker):
-    maker.send(maker.pick("ad.created", "asset.edited", "ad.published", "insights.viewed"), {"anything": 1}, maker.wall - maker.delay())
-
-
-def jump(maker):
-    maker.tick(maker.wall + maker.pick(times.HOUR, times.DAY, 40 * times.DAY, 70 * times.DAY))
-    if maker.chance(0.3):
-        maker.tick(maker.wall - times.DAY)
-    if maker.chance(0.3):
-        maker.tick(maker.wall + times.DAY, maker.wall)
-
-
 SCENES = (
-    (0.32, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
-    (0.06, change_plan), (0.03, cancel_contract), (0.05, topup), (0.05, adjust), (0.03, limits), (0.03, repeat),
-    (0.02, out_of_window), (0.01, same_id_long_after), (0.01, free), (0.01, jump), (0.04, malformed.random_malformed),
+    (0.28, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
+    (0.06, change_plan), (0.03, cancel_contract), (0.05, topup), (0.06, adjust), (0.03, limits), (0.03, again.repeat),
+    (0.02, again.out_of_window), (0.01, again.same_id_long_after), (0.01, again.free), (0.01, again.jump), (0.012, again.duplicate_moves_clock), (0.02, again.hold_at_its_timeout), (0.012, again.at_the_horizon), (0.04, malformed.random_malformed),
 )
