@@ -200,7 +200,8 @@ def due(wallet, lateness, clock):
     for grant in wallet.open_grants:
         if grant.expires_at is not None:
             when = grant.expires_at + lateness
-            earliest = min(earliest, when)
+            if when < earliest:
+                earliest = when
             if when <= clock:
                 items.append((when, 0, grant.key, ("expire", grant)))
     for contract in wallet.contracts.values():

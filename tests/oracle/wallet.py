@@ -424,8 +424,6 @@ class Wallet:
         balance = self.balance()
         available = balance - self.held()
         base = self.level_base()
-        if self.plan_at(self.seen_until) is None:
-            self.hit("level-base-is-last-topup" if base else "level-base-is-nothing")
         low = self.settings["low_percent"] if self.percent["low"] == "plan" else self.percent["low"]
         critical = self.settings["critical_percent"] if self.percent["critical"] == "plan" else self.percent["critical"]
         margin = self.settings["hysteresis_percent"]
@@ -448,5 +446,7 @@ class Wallet:
                 self.hit("level-kept-by-hysteresis-" + self.level)
                 return
         if fits != self.level:
+            if base == self.last_topup and self.contract_at(self.seen_until) is None:
+                self.hit("level-base-is-last-topup" if base else "level-base-is-nothing")
             self.hit("level-%s-%s" % ("worsens-to" if LEVELS.index(fits) > LEVELS.index(self.level) else "recovers-to", fits))
             self.level = fits
