@@ -347,6 +347,103 @@ class Contracts(Hand):
         self.assertEqual(self.adjust("w", "2025-01-01T01:00:00", 60)["level"], "ok")
 
 
+class Edges(Hand):
+    """Where late events meet what has been posted."""
+
+    def cancel(self, time, wall=None, **more):
+        return self.send("contract.cancelled", time, dict({"contract_id": "c"}, **more), wall)
+
+    def test_late_cancellation_drops_a_term_that_has_begun(self):
+        self.start("c", "2025-01-01", months=1)
+        self.send("contract.renewed", "2025-01-10", {"contract_id": "c"})
+        self.assertEqual(self.short(self.tick("2025-02-01T01:00:00")), [("granted", 200), ("expired", -200)])
+        self.images("j", "2025-02-02", 50)
+        result = self.cancel("2025-01-31", wall="2025-02-03")
+        self.assertEqual(self.short(result), [("contract_changed", 0), ("contract_ended", 0), ("expired", -150)])
+        self.assertEqual([g[4] for g in self.grants()], [at("2025-02-01")] * 2)
+        self.assertEqual(self.life.wallet.overdraft, 0)
+
+    def test_cancelled_to_its_start(self):
+        self.start("c", "2025-01-01", starts="2025-02-01")
+        self.cancel("2025-01-02", effective_at="2024-06-01T00:00:00Z")
+        self.assertEqual(self.short(self.tick("2025-03-01")), [("contract_ended", 0)])
+        self.assertEqual(self.start("d", "2025-03-01", starts="2025-01-15", months=2)["outcome"], "contract")
+
+    def test_change_past_the_end_waits_for_a_renewal(self):
+        self.start("c", "2025-01-01", months=1)
+        self.send("contract.plan_changed", "2025-01-10", {"contract_id": "c", "plan": "performance",
+                                                          "effective_at": "2025-02-01T00:00:00Z"})
+        self.assertEqual(self.short(self.tick("2025-02-05")), [("contract_ended", 0), ("expired", -200)])
+        result = self.send("contract.renewed", "2025-01-31", {"contract_id": "c", "plan": "scale"}, wall="2025-02-05")
+        self.assertEqual(self.short(result), [("contract_renewed", 0), ("granted", 1100)])
+
+    def test_change_at_an_anniversary_counts_for_that_month(self):
+        self.start("c", "2025-01-31")
+        self.send("contract.plan_changed", "2025-02-10", {"contract_id": "c", "plan": "performance",
+                                                          "effective_at": "2025-02-28T00:00:00Z"})
+        self.send("contract.plan_changed", "2025-02-11", {"contract_id": "c", "plan": "scale",
+                                                          "effective_at": "2025-03-10T00:00:00Z"})
+        self.assertEqual(self.short(self.tick("2025-03-15")), [("granted", 1100), ("granted", 2200)])
+
+    def test_hold_again_after_its_timeout(self):
+        self.images("j", "2025-01-01T01:00:00", 5, kind="requested")
+        self.assertEqual(self.images("j", "2025-01-01T02:00:00", 5, kind="requested")["outcome"], "noted")
+        self.tick("2025-01-02T01:00:00")
+        self.assertEqual(self.images("j", "2025-01-02T02:00:00", 5, kind="requested")["outcome"], "held")
+
+    def test_refund_before_charge_keeps_the_hold(self):
+        self.images("j", "2025-01-01T01:00:00", 5, kind="requested")
+        self.assertEqual(self.after("refunded", "j", "2025-01-01T01:10:00")["held"], 5)
+        self.assertEqual(self.short(self.images("j", "2025-01-01T01:20:00", 4)),
+                         [("released", -5), ("charged", -4), ("reversed", 4)])
+
+    def test_an_asset_undone_does_not_undo_the_whole(self):
+        self.after("failed", "j", "2025-01-01T01:00:00", "a")
+        self.assertEqual(self.short(self.images("j", "2025-01-01T01:20:00", 4)), [("charged", -4)])
+        self.assertEqual(self.after("failed", "j", "2025-01-01T01:30:00", "a")["outcome"], "noted")
+        self.assertEqual(self.after("failed", "j", "2025-01-01T01:40:00")["outcome"], "reversed")
+
+    def test_forgotten_after_the_horizon(self):
+        self.images("j", "2025-01-01", 4)
+        self.images("k", "2025-01-01", 4)
+        edge = at("2025-01-01") + 35 * DAY
+        self.tick(edge)
+        self.assertEqual(self.after("refunded", "j", edge)["outcome"], "reversed")
+        self.tick(edge + 1)
+        self.assertEqual(self.after("refunded", "k", edge + 1)["outcome"], "noted")
+
+    def test_clock_stays_at_the_wall(self):
+        self.adjust("a", "2025-01-01", 5, "2025-01-01T01:00:00")
+        self.after("failed", "j", "2025-01-01T02:03:00", wall="2025-01-01T01:59:59")
+        self.assertEqual(self.life.clock, at("2025-01-01T01:59:59"))
+        self.assertEqual(self.life.wallet.balance(), 5)
+        self.assertEqual(self.short(self.send("ad.created", "2025-01-01T02:00:00", {})), [("expired", -5)])
+
+    def test_an_allocation_due_before_the_event_is_posted_after_it(self):
+        self.begin(settings(lite=0))
+        self.start("c", "2025-01-01")
+        self.images("a", "2025-01-02", 200)
+        result = self.images("b", "2025-02-02", 1)
+        self.assertEqual(self.short(result), [("refused", 1), ("granted", 200)])
+        self.assertEqual(self.images("c", "2025-02-03", 1)["outcome"], "charged")
+
+    def test_debit_and_covered_charge_past_the_limit(self):
+        self.adjust("a", "2025-01-01", 20, "2025-01-02T00:00:00")
+        self.send("wallet.limits_changed", "2025-01-01T01:00:00", {"overdraft_limit": 0})
+        self.adjust("d", "2025-01-02T00:00:00", -9)
+        self.assertEqual(self.life.wallet.overdraft, 9)
+        result = self.images("j", at("2025-01-02") - 1, 3, wall="2025-01-02T00:00:01")
+        self.assertEqual(result["entries"], [["charged", -3, 0, 0, 9, 0, 8]])
+        result = self.after("failed", "j", "2025-01-02T00:00:02")   # back into a grant that is over: repays nothing
+        self.assertEqual(result["entries"], [["reversed", 3, 0, 0, 9, 0, 11]])
+
+    def test_level_without_a_plan_follows_the_last_topup(self):
+        self.assertEqual(self.topup("t", "2025-01-01")["level"], "ok")
+        self.assertEqual(self.images("a", "2025-01-01T01:00:00", 444)["level"], "low")       # 111 of 555
+        self.assertEqual(self.images("b", "2025-01-01T01:00:00", 84)["level"], "critical")   # 27: 2700 <= 2775
+        self.assertEqual(self.images("c", "2025-01-01T01:00:00", 27, kind="requested")["level"], "exhausted")
+
+
 class Generated(unittest.TestCase):
     def test_sums_close_and_reading_back_gives_the_same(self):
         for seed in range(60):
