@@ -1,0 +1,233 @@
+"""A life from its first step to its last: clock, checks in their order, outcome (domain §4, §5)."""
+import contract_events
+import reading
+import times
+from prices import Prices
+from things import Job
+from wallet import Wallet
+
+
+class Life:
+    def __init__(self, wallet_name, settings):
+        self.name = wallet_name
+        self.settings = settings
+        self.rules = {}
+        self.prices = Prices(settings["pricing"])
+        self.wallet = Wallet(settings, self.prices, self.rules)
+        self.lateness = settings["allowed_lateness_ms"]
+        self.horizon = settings["horizon_ms"]
+        self.clock = 0
+        self.seen = {}                # (source, id) -> (event time, payload)
+        self.results = []
+        self.sums = [0, 0, 0]         # overdraft, held, balance after the last entry
+        self.first_due = None         # earliest instant anything is due; None: to be looked up
+
+    def hit(self, rule):
+        self.rules[rule] = self.rules.get(rule, 0) + 1
+
+    # Steps
+
+    def step(self, step):
+        self.wallet.entries = entries = []
+        if "tick_ms" in step:
+            self.clock = max(self.clock, min(step["tick_ms"], step["wall_ms"]))
+            self.settle()
+            outcome, reason = "tick", None
+        else:
+            self.settle()
+            outcome, reason, at = self.event(step)
+            if outcome != "quarantined":
+                if at > step["wall_ms"] > self.clock:
+                    self.hit("clock-not-beyond-the-wall")
+                self.clock = max(self.clock, min(at, step["wall_ms"]))
+                if outcome not in ("free", "duplicate"):
+                    self.first_due = None
+                self.settle()
+        wallet = self.wallet
+        if entries:
+            self.sums = entries[-1][4:]
+        overdraft, held, balance = self.sums
+        result = {"outcome": outcome, "reason": reason, "entries": entries, "balance": balance,
+                  "held": held, "overdraft": overdraft, "level": wallet.level}
+        self.results.append(result)
+        return result
+
+    def settle(self):
+        """Posts whatever is due at the clock, one by one, always the earliest of what there then is."""
+        wallet = self.wallet
+        while self.first_due is None or self.first_due <= self.clock:
+            self.first_due, items = contract_events.due(wallet, self.lateness, self.clock)
+            if not items:
+                return
+            item = min(items, key=lambda entry: entry[:3])
+            before = len(wallet.entries)
+            contract_events.post_due(wallet, item)
+            self.first_due = None
+            wallet.seen_until = max(wallet.seen_until, item[0])
+            if len(wallet.entries) > before:
+                wallet.evaluate_level()
+                self.note_ties(item, items)
+
+    def note_ties(self, item, items):
+        together = [other for other in items if other[0] == item[0] and other is not item]
+        if any(other[1] == item[1] for other in together):
+            self.hit("due-same-instant-same-kind-by-id")
+        if any(other[1] > item[1] for other in together):
+            self.hit("due-same-instant-by-kind")
+
+    # Events
+
+    def event(self, step):
+        """(outcome, reason, event time)"""
+        topic, event = step["topic"], step["event"]
+        kind, reason = reading.kind_of(topic, event)
+        if reason is None:
+            at, reason = reading.envelope(event)
+        if reason is None:
+            if event["subject"] != self.name:
+                raise ValueError("a life of %s has an event of %s" % (self.name, event["subject"]))
+            reason = self.window(at, step)
+        if reason is not None:
+            return self.quarantine(reason)
+        if kind in reading.FREE:
+            self.hit("free-event")
+            return "free", None, at
+
+        # Identity: what is past the horizon is forgotten; what was not accepted has never been there.
+        identity = (event["source"], event["id"])
+        payload = reading.payload(event, at)
+        known = self.seen.get(identity)
+        if known is not None and known[0] < self.clock - self.horizon:
+            self.hit("identity-forgotten-after-horizon")
+            known = None
+        if known is not None:
+            if known[1] == payload:
+                self.hit("duplicate")
+                if set(event["data"]) - set(payload[2]):
+                    self.hit("duplicate-with-unknown-or-null-field")
+                return "duplicate", None, at
+            return self.quarantine("id_conflict")
+
+        data = event["data"]
+        if reading.data_missing(kind, data):
+            return self.quarantine("missing_field")
+        if reading.data_bad(kind, data, at, self.settings):
+            return self.quarantine("bad_value")
+        if kind.startswith("contract.") and data.get("plan") is not None \
+                and self.prices.plan(data["plan"], at) is None:
+            return self.quarantine("unknown_plan")
+        if kind == "topup.purchased" and self.prices.pack(data["amount_usd"], at) is None:
+            return self.quarantine("unknown_topup")
+
+        if kind.startswith("generation."):
+            outcome, reason = self.usage(kind, data, at)
+        else:
+            outcome, reason = self.wallet_event(kind, data, at)
+        if reason is not None:
+            return self.quarantine(reason)
+        self.seen[identity] = (at, payload)
+        if self.first_due is not None and self.first_due <= at:
+            self.hit("event-before-what-is-due-at-its-time")
+        if at < self.clock:
+            self.hit("event-late-but-accepted")
+        self.wallet.seen_until = max(self.wallet.seen_until, at)
+        self.wallet.evaluate_level()
+        return outcome, None, at
+
+    def quarantine(self, reason):
+        self.hit("quarantined-" + reason.replace("_", "-"))
+        return "quarantined", reason, None
+
+    def window(self, at, step):
+        """Both edges are in time."""
+        floor = max(self.clock, min(step["record_ms"], step["wall_ms"])) - self.horizon
+        ceiling = step["wall_ms"] + self.settings["max_clock_skew_ms"]
+        if at == floor:
+            self.hit("exactly-at-horizon-is-in-time")
+        if at == ceiling:
+            self.hit("exactly-at-skew-is-in-time")
+        if at < floor:
+            if at >= self.clock - self.horizon:
+                self.hit("too-old-by-record-time-alone")
+            return "too_old"
+        return "too_far_ahead" if at > ceiling else None
+
+    def job(self, job_id):
+        """What is remembered of a job; past the horizon after its last event, nothing."""
+        job = self.wallet.jobs.get(job_id)
+        if job is not None and job.latest < self.clock - self.horizon:
+            self.hit("job-forgotten-after-horizon")
+            job = None
+        return job
+
+    def usage(self, kind, data, at):
+        wallet = self.wallet
+        asset_id = data.get("asset_id")
+        job = self.job(data["job_id"])
+        if kind == "generation.completed" and job is not None and job.charges:
+            if asset_id in job.charges:
+                self.hit("job-conflict-after-refusal" if job.charges[asset_id].refused else "job-conflict-second-completion")
+                return None, "job_conflict"
+            if asset_id is None or None in job.charges:
+                self.hit("job-conflict-kind-mixed")
+                return None, "job_conflict"
+        if job is None:
+            job = wallet.jobs[data["job_id"]] = Job()
+        job.latest = max(job.latest, at)
+        if kind in reading.AFTERMATH:
+            return wallet.aftermath(job, kind, data, at), None
+        quantity = data["images"] if data["asset"] == "image" else data["seconds"]
+        cost = self.prices.cost(data["asset"], quantity, data.get("model"), at)
+        if kind == "generation.requested":
+            return wallet.requested(job, data, cost, at, self.clock), None
+        exact = quantity * self.prices.rate(data["asset"], data.get("model"), at)
+        if exact != cost:
+            self.hit("cost-rounded-up")
+        if self.prices.rate(data["asset"], None, at) != self.prices.rate(data["asset"], data.get("model"), at):
+            self.hit("cost-by-models-own-rate")
+        if self.prices.version(self.prices.cards, at) > 0:
+            self.hit("cost-by-later-rate-card")
+        return wallet.completed(job, data, quantity, cost, at), None
+
+    def wallet_event(self, kind, data, at):
+        wallet = self.wallet
+        handler = {"contract.started": contract_events.started, "contract.plan_changed": contract_events.plan_changed,
+                   "contract.renewed": contract_events.renewed, "contract.cancelled": contract_events.cancelled}.get(kind)
+        if handler is not None:
+            reason = handler(wallet, data, at)
+            return "contract", reason
+        if kind == "wallet.limits_changed":
+            return wallet.limits(data), None
+        name = "topup" if kind == "topup.purchased" else "adjustment"
+        business_id = (name, data[name + "_id"])
+        if business_id in wallet.business_ids:
+            self.hit(name + "-id-used-again")
+            return None, "id_conflict"
+        wallet.business_ids.add(business_id)
+        if name == "adjustment":
+            return wallet.adjusted(data, at), None
+        credits = self.prices.pack(data["amount_usd"], at)
+        wallet.last_topup = credits
+        wallet.grant("topup", ("topup", data["topup_id"]), credits, at, None)
+        self.hit("topup-without-contract" if wallet.contract_at(at) is None else "topup-beside-contract")
+        return "granted", None
+
+    # Result
+
+    def expected(self):
+        grants = [{"kind": g.kind, "granted": g.granted, "remaining": g.remaining, "repaid": g.repaid,
+                   "granted_at_ms": g.granted_at, "expires_at_ms": g.expires_at, "priority": g.priority}
+                  for g in self.wallet.all_grants]
+        grants.sort(key=lambda g: (g["kind"], g["granted"], g["remaining"], g["repaid"], g["granted_at_ms"],
+                                   g["expires_at_ms"] is None, g["expires_at_ms"] or 0, g["priority"]))
+        return {"steps": self.results, "grants": grants, "usage": self.wallet.usage,
+                "rules": dict(sorted(self.rules.items()))}
+
+
+def expected_of(life):
+    whole = Life(life["wallet"], life["settings"])
+    for step in life["steps"]:
+        if "tick_ms" not in step and not {"topic", "event", "wall_ms", "record_ms"} <= step.keys():
+            raise ValueError("a step is neither an event nor a tick: %r" % (step,))
+        whole.step(step)
+    return whole.expected()

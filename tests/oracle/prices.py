@@ -1,0 +1,66 @@
+"""What usage costs, what plans grant, what top-ups bring (domain §1, §2): all by version."""
+from decimal import ROUND_CEILING, Decimal
+
+import times
+
+
+class Prices:
+    def __init__(self, pricing):
+        self.cards = _by_date(pricing["rate_card"])
+        self.plans = _by_date(pricing["plans"])
+        self.topups = _by_date(pricing["topups"])
+
+    def rate(self, asset, model, at):
+        """The rate of the card in force; one given for this very model goes before the asset's own."""
+        table = _in_force(self.cards, at)["rates"][asset]
+        models = table.get("models", {})
+        if model is not None and model in models:
+            return Decimal(models[model]["credits"])
+        return Decimal(table["credits"])
+
+    def cost(self, asset, quantity, model, at):
+        """Quantity x rate, exact, rounded up once."""
+        return int((Decimal(quantity) * self.rate(asset, model, at)).to_integral_value(ROUND_CEILING))
+
+    def plan(self, name, at):
+        """The plan as the file in force at that instant has it, or None."""
+        return _in_force(self.plans, at)["plan"].get(name)
+
+    def allocation(self, name, at):
+        plan = self.plan(name, at)
+        return 0 if plan is None else plan["credits_per_month"]
+
+    def overdraft_limit(self, name, at):
+        plan = self.plan(name, at)
+        return None if plan is None else plan.get("overdraft_limit")
+
+    def pack(self, amount_usd, at):
+        """Credits of a listed pack, or None."""
+        for pack in _in_force(self.topups, at)["packs"]:
+            if Decimal(pack["amount_usd"]) == amount_usd:
+                return pack["credits"]
+        return None
+
+    def version(self, versions, at):
+        return versions.index(_in_force(versions, at))
+
+
+def _by_date(versions):
+    dated = []
+    for version in versions:
+        since = times.parse(version["effective_from"])
+        if since is None:
+            raise ValueError("effective_from is no time: %r" % (version["effective_from"],))
+        dated.append(dict(version, since=since))
+    return sorted(dated, key=lambda version: version["since"])
+
+
+def _in_force(versions, at):
+    """effective_from is inclusive."""
+    found = None
+    for version in versions:
+        if version["since"] <= at:
+            found = version
+    if found is None:
+        raise ValueError("no version of the prices is in force at %s" % times.text(at))
+    return found
