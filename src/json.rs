@@ -23,6 +23,9 @@ impl<'o> ObjectWriter<'o> {
         self.out.push(b'}');
     }
 
+    /// Inlined into its callers, as they are into theirs: then the name's length is known, and writing it is a few moves
+    /// instead of a call.
+    #[inline(always)]
     fn name(&mut self, name: &'static str) {
         if self.is_first {
             self.is_first = false;
@@ -35,12 +38,14 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A text.
+    #[inline(always)]
     pub fn text(&mut self, name: &'static str, value: &str) {
         self.name(name);
         write_text(self.out, value);
     }
 
     /// A text, unless it is empty.
+    #[inline(always)]
     pub fn text_if_any(&mut self, name: &'static str, value: &str) {
         if !value.is_empty() {
             self.text(name, value);
@@ -48,6 +53,7 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A word of ours, which needs no escaping.
+    #[inline(always)]
     pub fn word(&mut self, name: &'static str, value: &str) {
         self.name(name);
         self.out.push(b'"');
@@ -56,12 +62,14 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// An integer.
+    #[inline(always)]
     pub fn integer(&mut self, name: &'static str, value: impl itoa::Integer) {
         self.name(name);
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// An integer, unless it is 0.
+    #[inline(always)]
     pub fn integer_if_any(&mut self, name: &'static str, value: i64) {
         if value != 0 {
             self.integer(name, value);
@@ -69,6 +77,7 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A time as RFC 3339 text.
+    #[inline(always)]
     pub fn time(&mut self, name: &'static str, value: Timestamp) {
         self.name(name);
         self.out.push(b'"');
@@ -77,6 +86,7 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// A time, if there is one.
+    #[inline(always)]
     pub fn time_if_any(&mut self, name: &'static str, value: Option<Timestamp>) {
         if let Some(value) = value {
             self.time(name, value);
@@ -93,15 +103,10 @@ impl<'o> ObjectWriter<'o> {
     }
 
     /// 64 bits as 16 hex digits.
+    #[inline(always)]
     pub fn hex(&mut self, name: &'static str, value: u64) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.name(name);
-        self.out.push(b'"');
-        for shift in (0..16).rev() {
-            let digit = (value >> (shift * 4)) & 0xf;
-            self.out.push(DIGITS.get(digit as usize).copied().unwrap_or(b'0'));
-        }
-        self.out.push(b'"');
+        write_hex(self.out, value);
     }
 
     /// Something that spells itself without need of escaping, in quotes.
@@ -153,6 +158,16 @@ impl<'o> ObjectWriter<'o> {
     }
 }
 
+fn write_hex(out: &mut Vec<u8>, value: u64) {
+    let digit = |place: usize| match (value >> (60 - place * 4)) as u8 & 0xf {
+        digit @ 0..=9 => b'0' + digit,
+        letter => b'a' - 10 + letter,
+    };
+    out.push(b'"');
+    out.extend_from_slice(&std::array::from_fn::<u8, 16, _>(digit));
+    out.push(b'"');
+}
+
 fn write_text(out: &mut Vec<u8>, text: &str) {
     // Without early exit, so that the compiler can look at many bytes at a time.
     let needs_escape =
@@ -162,6 +177,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
         let _ = serde_json::to_writer(out, text);
         return;
     }
+    out.reserve(text.len() + 2);
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');

@@ -106,27 +106,27 @@ impl Timestamp {
             return None;
         }
         let of_day = self.0.rem_euclid(DAY_MS);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        let mut put = |from: usize, digits: usize, mut value: i64| {
-            for place in text.iter_mut().skip(from).take(digits).rev() {
-                *place = b'0' + (value % 10) as u8;
-                value /= 10;
-            }
-        };
-        put(0, 4, year);
-        put(5, 2, month);
-        put(8, 2, day);
-        put(11, 2, of_day / HOUR_MS);
-        put(14, 2, of_day / 60_000 % 60);
-        put(17, 2, of_day / 1_000 % 60);
-        put(20, 3, of_day % 1_000);
-        Some(text)
+        let ([y1, y2], [y3, y4]) = (two_digits(year / 100), two_digits(year % 100));
+        let ([m1, m2], [d1, d2]) = (two_digits(month), two_digits(day));
+        let ([h1, h2], [i1, i2]) = (two_digits(of_day / HOUR_MS), two_digits(of_day / 60_000 % 60));
+        let ([s1, s2], millis) = (two_digits(of_day / 1_000 % 60), of_day % 1_000);
+        let ([_, f1], [f2, f3]) = (two_digits(millis / 100), two_digits(millis % 100));
+        Some([
+            y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2, b'.', f1,
+            f2, f3, b'Z',
+        ])
     }
 
     /// Appends its RFC 3339 spelling. What has none (it never comes from an event) is written as the epoch.
     pub fn write_to(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.rfc3339().unwrap_or(*b"1970-01-01T00:00:00.000Z"));
     }
+}
+
+/// A value from 0 to 99, as digits.
+const fn two_digits(value: i64) -> [u8; 2] {
+    let value = (value as u8) % 100;
+    [b'0' + value / 10, b'0' + value % 10]
 }
 
 /// Year, month and day of a day since the epoch, in the proleptic Gregorian calendar: years are counted from March,
