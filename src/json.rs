@@ -106,7 +106,7 @@ impl<'o> ObjectWriter<'o> {
     #[inline(always)]
     pub fn hex(&mut self, name: &'static str, value: u64) {
         self.name(name);
-        write_hex(self.out, value);
+        write_hex64(self.out, value);
     }
 
     /// Something that spells itself without need of escaping, in quotes.
@@ -158,27 +158,90 @@ impl<'o> ObjectWriter<'o> {
     }
 }
 
-fn write_hex(out: &mut Vec<u8>, value: u64) {
-    let digit = |place: usize| match (value >> (60 - place * 4)) as u8 & 0xf {
-        digit @ 0..=9 => b'0' + digit,
-        letter => b'a' - 10 + letter,
-    };
+/// 128 bits as 32 hex digits in quotes.
+pub fn write_hex128(out: &mut Vec<u8>, value: u128) {
+    let digit = |place: usize| hex_digit((value >> (124 - place * 4)) as u8);
+    out.push(b'"');
+    out.extend_from_slice(&std::array::from_fn::<u8, 32, _>(digit));
+    out.push(b'"');
+}
+
+fn write_hex64(out: &mut Vec<u8>, value: u64) {
+    let digit = |place: usize| hex_digit((value >> (60 - place * 4)) as u8);
     out.push(b'"');
     out.extend_from_slice(&std::array::from_fn::<u8, 16, _>(digit));
     out.push(b'"');
 }
 
+/// The lower four bits.
+const fn hex_digit(value: u8) -> u8 {
+    match value & 0xf {
+        digit @ 0..=9 => b'0' + digit,
+        letter => b'a' - 10 + letter,
+    }
+}
+
 fn write_text(out: &mut Vec<u8>, text: &str) {
-    // Without early exit, so that the compiler can look at many bytes at a time.
-    let needs_escape =
-        text.bytes().fold(false, |needs, byte| needs | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    if needs_escape {
+    if needs_escape(text.as_bytes()) {
         // A string always has a JSON form, and writing into a Vec cannot fail.
         let _ = serde_json::to_writer(out, text);
         return;
     }
-    out.reserve(text.len() + 2);
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
+}
+
+/// Whether a quote, a backslash or a control character stands in it. Without early exit: nearly nothing has one.
+fn needs_escape(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, word| found | special_bytes(u64::from_le_bytes(*word)));
+    // The last eight bytes, some of them again, instead of the rest one by one.
+    match bytes.last_chunk::<8>() {
+        Some(last) => found | special_bytes(u64::from_le_bytes(*last)) != 0,
+        None => rest.iter().any(|byte| is_special(*byte)),
+    }
+}
+
+/// What a JSON string cannot hold as it is: quotes, backslashes, control characters.
+pub fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// [`is_special`] of eight bytes in one go: the high bit is set in each byte that is, and may be in those above it. So
+/// the lowest one set is right, and whether any is.
+pub fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES * 0x80;
+    let quotes = word ^ (ONES * u64::from(b'"'));
+    let backslashes = word ^ (ONES * u64::from(b'\\'));
+    let controls = word.wrapping_sub(ONES * 0x20) & !word;
+    let found =
+        controls | (quotes.wrapping_sub(ONES) & !quotes) | (backslashes.wrapping_sub(ONES) & !backslashes);
+    found & HIGHS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_hashes_are_written_as_serde_and_std_would() {
+        for special in ['"', '\\', '\u{0}', '\u{1f}', '\u{7f}', 'ä', ' '] {
+            for (length, place) in (0..20).flat_map(|length| (0..=length).map(move |place| (length, place))) {
+                let mut text = "x".repeat(length);
+                text.insert(place, special);
+                let mut written = Vec::new();
+                write_text(&mut written, &text);
+                assert_eq!(String::from_utf8_lossy(&written), serde_json::json!(text).to_string());
+            }
+        }
+        for value in [0, 1, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, u128::MAX] {
+            let mut written = Vec::new();
+            write_hex128(&mut written, value);
+            write_hex64(&mut written, value as u64);
+            let expected = format!("\"{value:032x}\"\"{:016x}\"", value as u64);
+            assert_eq!(String::from_utf8_lossy(&written), expected);
+        }
+    }
 }

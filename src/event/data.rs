@@ -226,7 +226,10 @@ fn completed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<Completed<'a>
         Some("image") => Quantity::Images(images(present("images", raw.images)?.spelt, limits)?),
         Some("video") => Quantity::Video(seconds(present("seconds", raw.seconds)?.spelt, limits)?),
         _ => {
-            return Err(bad(format!("data.asset is {}: expected \"image\" or \"video\"", shown(asset.spelt))));
+            return Err(bad(format!(
+                "data.asset is {}: expected \"image\" or \"video\"",
+                shown(asset.spelt)
+            )));
         }
     };
     Ok(Completed {

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::json::{is_special, special_bytes};
+
 /// A value where it stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Raw<'a> {
@@ -277,26 +279,16 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character. Eight at a time: in each byte of a word
-/// the high bit is set where it is what is looked for, or above such a byte, so the lowest one set is right.
+/// How many bytes come before the first quote, backslash or control character.
 fn plain_bytes(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES * 0x80;
     let (words, rest) = bytes.as_chunks::<8>();
     for (number, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quotes = word ^ (ONES * u64::from(b'"'));
-        let backslashes = word ^ (ONES * u64::from(b'\\'));
-        let found = (word.wrapping_sub(ONES * 0x20) & !word)
-            | (quotes.wrapping_sub(ONES) & !quotes)
-            | (backslashes.wrapping_sub(ONES) & !backslashes);
-        let found = found & HIGHS;
+        let found = special_bytes(u64::from_le_bytes(*word));
         if found != 0 {
             return number * 8 + found.trailing_zeros() as usize / 8;
         }
     }
-    let ends = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    words.len() * 8 + rest.iter().position(ends).unwrap_or(rest.len())
+    words.len() * 8 + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::entry::{BucketTotals, ContractTerms, Entry, GrantEffect, GrantTerms};
 use super::{Contract, Grant, GrantKind, LedgerRecord, SNAPSHOT_FORMAT, Wallet};
-use crate::json::ObjectWriter;
+use crate::json::{ObjectWriter, write_hex128};
 use crate::time::ShardClock;
 
 impl LedgerRecord<'_> {
@@ -152,11 +152,7 @@ pub fn encode_snapshot(wallet_id: &str, wallet: &Wallet, clock: ShardClock, out:
         json.objects("grants", wallet.grants.iter(), grant_state);
     }
     if !wallet.business_ids.is_empty() {
-        json.list("business_ids", wallet.business_ids.iter(), |out, id| {
-            use std::io::Write;
-            // Writing into a Vec cannot fail.
-            let _ = write!(out, "\"{:032x}\"", id.0);
-        });
+        json.list("business_ids", wallet.business_ids.iter(), |out, id| write_hex128(out, id.0));
     }
     json.end();
 }
