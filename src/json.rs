@@ -3,7 +3,9 @@
 //! Several times faster than a generic serializer, because names need no escaping and most texts do not either.
 //! Everything that is written here can also be written by serde, and a test holds the two equal to the byte.
 
-use crate::time::Timestamp;
+use chrono::NaiveDate;
+
+use crate::time::{Timestamp, write_date};
 
 /// An object under construction. What is absent, empty or 0 is the caller's to leave out.
 pub struct ObjectWriter<'o> {
@@ -91,6 +93,14 @@ impl<'o> ObjectWriter<'o> {
         if let Some(value) = value {
             self.time(name, value);
         }
+    }
+
+    /// A day, as `2026-11-03`.
+    pub fn date(&mut self, name: &'static str, value: NaiveDate) {
+        self.name(name);
+        self.out.push(b'"');
+        write_date(value, self.out);
+        self.out.push(b'"');
     }
 
     /// A decimal of `units` of 10^-`scale` as text: `spelt` is only asked where it is no whole number.

@@ -126,6 +126,19 @@ impl Timestamp {
     }
 }
 
+/// Appends a day as `2026-11-03`.
+pub fn write_date(date: NaiveDate, out: &mut Vec<u8>) {
+    let Some(year) = u32::try_from(date.year()).ok().filter(|year| *year <= 9999) else {
+        use std::io::Write;
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{date}");
+        return;
+    };
+    let ([y1, y2], [y3, y4]) = (two_digits(year / 100), two_digits(year % 100));
+    let ([m1, m2], [d1, d2]) = (two_digits(date.month()), two_digits(date.day()));
+    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
+}
+
 /// Two digits of each value from 0 to 99: looking them up takes half as long as dividing.
 // Looked up while it is compiled.
 #[allow(clippy::indexing_slicing)]
@@ -249,7 +262,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -285,6 +298,9 @@ mod tests {
             let expected = at.date_time().unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
             assert_eq!(at.to_string(), expected);
             assert_eq!(parse_usual(&expected), Some(at), "{expected}");
+            let mut date = Vec::new();
+            write_date(at.date().unwrap(), &mut date);
+            assert_eq!(date, &expected.as_bytes()[..10]);
         }
         assert_eq!(
             Timestamp::parse("2026-11-03T10:15:30.1Z").unwrap().millis() % 1_000,

@@ -57,7 +57,7 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("plan", &entry.plan);
     json.text_if_any("contract_id", &entry.contract_id);
     if let Some(period_start) = entry.period_start {
-        json.shown("period_start", &period_start);
+        json.date("period_start", period_start);
     }
     if entry.amount_usd.0 != 0 {
         json.shown("amount_usd", &entry.amount_usd);
