@@ -4,7 +4,10 @@ PYTHON ?= python3
 CARGO ?= cargo
 STACK := $(PYTHON) stack/stack.py
 
-.PHONY: help build demo test test-one lint deny stack-up stack-down stack-status stack-wipe
+# More for benches/ledger_stage.py, for example BENCH="--events 300000 --rounds 3".
+BENCH ?=
+
+.PHONY: help build demo test test-one bench-ledger lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +26,9 @@ test: build stack-up ## All tests, on the real components
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
 	$(CARGO) test --release --locked -- $(T)
+
+bench-ledger: build stack-up ## What an event costs in the ledger stage: events/s, CPU per event (BENCH="--help")
+	@.stack/venv/bin/python benches/ledger_stage.py $(BENCH)
 
 lint: ## Formatting, clippy, and file rules
 	$(CARGO) fmt --check

@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::envelope::json_text;
+use super::scan::{Fault, Raw, Scanner};
 use super::{EventKind, ID_BYTES_MAX, Reason, Rejection, TEXT_BYTES_MAX, is_id};
 use crate::rate::{Quantity, UsdCents, VideoMillis, exact_scaled};
 use crate::time::{DAY_MS, EventTime, Timestamp};
@@ -103,30 +100,100 @@ pub struct Adjusted<'a> {
     pub reference: Cow<'a, str>,
 }
 
+/// `data` as it stands in a record.
+pub(super) struct RawData<'a> {
+    whole: Raw<'a>,
+    members: Members<'a>,
+    /// The first fault of an object that is JSON: said only if this is the data of a type that has some.
+    fault: Option<String>,
+}
+
 /// Every field that any type reads; those that a type does not read are not looked at.
-#[derive(Deserialize)]
-struct RawData<'a> {
-    #[serde(borrow)]
-    job_id: Option<&'a RawValue>,
-    asset: Option<&'a RawValue>,
-    asset_id: Option<&'a RawValue>,
-    images: Option<&'a RawValue>,
-    seconds: Option<&'a RawValue>,
-    model: Option<&'a RawValue>,
-    user_id: Option<&'a RawValue>,
-    project_id: Option<&'a RawValue>,
-    contract_id: Option<&'a RawValue>,
-    plan: Option<&'a RawValue>,
-    starts_at: Option<&'a RawValue>,
-    term_months: Option<&'a RawValue>,
-    topup_id: Option<&'a RawValue>,
-    amount_usd: Option<&'a RawValue>,
-    adjustment_id: Option<&'a RawValue>,
-    credits: Option<&'a RawValue>,
-    reason: Option<&'a RawValue>,
-    actor: Option<&'a RawValue>,
-    expires_at: Option<&'a RawValue>,
-    reference: Option<&'a RawValue>,
+#[derive(Default)]
+struct Members<'a> {
+    job_id: Option<Raw<'a>>,
+    asset: Option<Raw<'a>>,
+    asset_id: Option<Raw<'a>>,
+    images: Option<Raw<'a>>,
+    seconds: Option<Raw<'a>>,
+    model: Option<Raw<'a>>,
+    user_id: Option<Raw<'a>>,
+    project_id: Option<Raw<'a>>,
+    contract_id: Option<Raw<'a>>,
+    plan: Option<Raw<'a>>,
+    starts_at: Option<Raw<'a>>,
+    term_months: Option<Raw<'a>>,
+    topup_id: Option<Raw<'a>>,
+    amount_usd: Option<Raw<'a>>,
+    adjustment_id: Option<Raw<'a>>,
+    credits: Option<Raw<'a>>,
+    reason: Option<Raw<'a>>,
+    actor: Option<Raw<'a>>,
+    expires_at: Option<Raw<'a>>,
+    reference: Option<Raw<'a>>,
+}
+
+impl<'a> Members<'a> {
+    fn member(&mut self, name: &str) -> Option<&mut Option<Raw<'a>>> {
+        Some(match name {
+            "job_id" => &mut self.job_id,
+            "asset" => &mut self.asset,
+            "asset_id" => &mut self.asset_id,
+            "images" => &mut self.images,
+            "seconds" => &mut self.seconds,
+            "model" => &mut self.model,
+            "user_id" => &mut self.user_id,
+            "project_id" => &mut self.project_id,
+            "contract_id" => &mut self.contract_id,
+            "plan" => &mut self.plan,
+            "starts_at" => &mut self.starts_at,
+            "term_months" => &mut self.term_months,
+            "topup_id" => &mut self.topup_id,
+            "amount_usd" => &mut self.amount_usd,
+            "adjustment_id" => &mut self.adjustment_id,
+            "credits" => &mut self.credits,
+            "reason" => &mut self.reason,
+            "actor" => &mut self.actor,
+            "expires_at" => &mut self.expires_at,
+            "reference" => &mut self.reference,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> RawData<'a> {
+    /// Reads the value that stands there, whatever it is.
+    ///
+    /// # Errors
+    /// It is not JSON.
+    pub(super) fn scan(scanner: &mut Scanner<'a>) -> Result<RawData<'a>, Fault> {
+        let mut members = Members::default();
+        let mut fault = None;
+        if scanner.peek() != Some(b'{') {
+            return Ok(RawData { whole: scanner.value()?, members, fault });
+        }
+        let begin = scanner.place();
+        scanner.object(|scanner, name| {
+            let value = scanner.value()?;
+            let Some(name) = name.text() else {
+                fault.get_or_insert_with(|| format!("{} is no name", name.spelt));
+                return Ok(());
+            };
+            if members.member(&name).is_some_and(|member| member.replace(value).is_some()) {
+                fault.get_or_insert_with(|| format!("{name} stands twice"));
+            }
+            Ok(())
+        })?;
+        Ok(RawData { whole: Raw::object(scanner.since(begin)), members, fault })
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.whole.is_null()
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        self.whole.is_object()
+    }
 }
 
 /// Reads the data of a type that has some.
@@ -135,29 +202,35 @@ struct RawData<'a> {
 /// `missing_field` if any required field is absent or null, else `bad_value` for the first bad one.
 pub(super) fn read<'a>(
     kind: EventKind,
-    raw: &'a str,
+    raw: &RawData<'a>,
     time: EventTime,
     limits: &DataLimits,
 ) -> Result<Data<'a>, Rejection> {
-    let raw: RawData<'a> =
-        serde_json::from_str(raw).map_err(|error| bad(format!("data cannot be read: {error}")))?;
+    if let Some(fault) = &raw.fault {
+        return Err(bad(format!("data cannot be read: {fault}")));
+    }
+    let raw = &raw.members;
     match kind {
-        EventKind::GenerationCompleted => completed(&raw, limits).map(Data::Completed),
-        EventKind::ContractStarted => contract_started(&raw, time, limits).map(Data::ContractStarted),
-        EventKind::TopupPurchased => topup_purchased(&raw).map(Data::TopupPurchased),
-        EventKind::WalletAdjusted => adjusted(&raw, time, limits).map(Data::Adjusted),
+        EventKind::GenerationCompleted => completed(raw, limits).map(Data::Completed),
+        EventKind::ContractStarted => contract_started(raw, time, limits).map(Data::ContractStarted),
+        EventKind::TopupPurchased => topup_purchased(raw).map(Data::TopupPurchased),
+        EventKind::WalletAdjusted => adjusted(raw, time, limits).map(Data::Adjusted),
         EventKind::Free => Err(bad("a free event has no data of its own".to_owned())),
     }
 }
 
-fn completed<'a>(raw: &RawData<'a>, limits: &DataLimits) -> Result<Completed<'a>, Rejection> {
+fn completed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<Completed<'a>, Rejection> {
     let job_id = present("job_id", raw.job_id)?;
     let asset = present("asset", raw.asset)?;
-    let asset_name = json_text(asset);
-    let quantity = match asset_name.as_deref() {
-        Some("image") => Quantity::Images(images(present("images", raw.images)?, limits)?),
-        Some("video") => Quantity::Video(seconds(present("seconds", raw.seconds)?, limits)?),
-        _ => return Err(bad(format!("data.asset is {}: expected \"image\" or \"video\"", shown(asset)))),
+    let quantity = match asset.text().as_deref() {
+        Some("image") => Quantity::Images(images(present("images", raw.images)?.spelt, limits)?),
+        Some("video") => Quantity::Video(seconds(present("seconds", raw.seconds)?.spelt, limits)?),
+        _ => {
+            return Err(bad(format!(
+                "data.asset is {}: expected \"image\" or \"video\"",
+                shown(asset.spelt)
+            )));
+        }
     };
     Ok(Completed {
         job_id: id("job_id", job_id)?,
@@ -189,7 +262,7 @@ fn seconds(raw: &str, limits: &DataLimits) -> Result<VideoMillis, Rejection> {
 }
 
 fn contract_started<'a>(
-    raw: &RawData<'a>,
+    raw: &Members<'a>,
     time: EventTime,
     limits: &DataLimits,
 ) -> Result<ContractStarted<'a>, Rejection> {
@@ -200,15 +273,15 @@ fn contract_started<'a>(
     let contract_id = id("contract_id", contract_id)?;
     let plan = id("plan", plan)?;
     let starts_at = instant("starts_at", starts_at)?;
-    let term_months = match raw.term_months {
+    let term_months = match given(raw.term_months) {
         None => TERM_MONTHS,
-        Some(months) => number(months.get(), 0)
+        Some(months) => number(months.spelt, 0)
             .and_then(|months| u32::try_from(months).ok())
             .filter(|months| (1..=limits.term_months).contains(months))
             .ok_or_else(|| {
                 bad(format!(
                     "data.term_months is {}: expected a whole number from 1 to {}",
-                    shown(months.get()),
+                    shown(months.spelt),
                     limits.term_months
                 ))
             })?,
@@ -230,9 +303,9 @@ fn contract_started<'a>(
     Ok(ContractStarted { contract_id, plan, starts_at, ends_at, term_months, reference })
 }
 
-fn topup_purchased<'a>(raw: &RawData<'a>) -> Result<TopupPurchased<'a>, Rejection> {
+fn topup_purchased<'a>(raw: &Members<'a>) -> Result<TopupPurchased<'a>, Rejection> {
     let topup_id = present("topup_id", raw.topup_id)?;
-    let amount_text = present("amount_usd", raw.amount_usd)?;
+    let amount_text = present("amount_usd", raw.amount_usd)?.spelt;
 
     let topup_id = id("topup_id", topup_id)?;
     // Any positive number is well-formed; whether a pack has that price is asked of the pricing file.
@@ -244,9 +317,9 @@ fn topup_purchased<'a>(raw: &RawData<'a>) -> Result<TopupPurchased<'a>, Rejectio
     Ok(TopupPurchased { topup_id, amount_usd, amount_text, reference })
 }
 
-fn adjusted<'a>(raw: &RawData<'a>, time: EventTime, limits: &DataLimits) -> Result<Adjusted<'a>, Rejection> {
+fn adjusted<'a>(raw: &Members<'a>, time: EventTime, limits: &DataLimits) -> Result<Adjusted<'a>, Rejection> {
     let adjustment_id = present("adjustment_id", raw.adjustment_id)?;
-    let credits_text = present("credits", raw.credits)?;
+    let credits_text = present("credits", raw.credits)?.spelt;
     let reason = present("reason", raw.reason)?;
     let actor = present("actor", raw.actor)?;
 
@@ -262,7 +335,7 @@ fn adjusted<'a>(raw: &RawData<'a>, time: EventTime, limits: &DataLimits) -> Resu
         })?;
     let reason = text("reason", reason)?;
     let actor = text("actor", actor)?;
-    let expires_at = raw.expires_at.map(|expiry| instant("expires_at", expiry.get())).transpose()?;
+    let expires_at = given(raw.expires_at).map(|expiry| instant("expires_at", expiry)).transpose()?;
     if let Some(expiry) = expires_at {
         if credits < 0 {
             return Err(bad("data.expires_at: only a grant (credits above 0) can expire".to_owned()));
@@ -284,9 +357,13 @@ fn shown(raw: &str) -> &str {
     raw.get(..40).unwrap_or(if raw.len() <= 40 { raw } else { "too long to show" })
 }
 
-fn present<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<&'a str, Rejection> {
-    raw.map(RawValue::get)
-        .ok_or_else(|| Rejection::new(Reason::MissingField, format!("data.{name} is absent or null")))
+/// What stands there, unless it is null.
+fn given(raw: Option<Raw<'_>>) -> Option<Raw<'_>> {
+    raw.filter(|raw| !raw.is_null())
+}
+
+fn present<'a>(name: &str, raw: Option<Raw<'a>>) -> Result<Raw<'a>, Rejection> {
+    given(raw).ok_or_else(|| Rejection::new(Reason::MissingField, format!("data.{name} is absent or null")))
 }
 
 /// A JSON number, exactly, as a count of 10^-`scale`.
@@ -304,33 +381,33 @@ fn number(raw: &str, scale: u32) -> Option<i128> {
     exact_scaled(raw, scale)
 }
 
-fn id<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
-    json_text(raw).filter(|text| is_id(text)).ok_or_else(|| {
+fn id<'a>(name: &str, raw: Raw<'a>) -> Result<Cow<'a, str>, Rejection> {
+    raw.text().filter(|text| is_id(text)).ok_or_else(|| {
         bad(format!(
             "data.{name} is {}: expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII",
-            shown(raw)
+            shown(raw.spelt)
         ))
     })
 }
 
-fn optional_id<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejection> {
-    raw.map_or(Ok(Cow::Borrowed("")), |raw| id(name, raw.get()))
+fn optional_id<'a>(name: &str, raw: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
+    given(raw).map_or(Ok(Cow::Borrowed("")), |raw| id(name, raw))
 }
 
-fn text<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, Rejection> {
+fn text<'a>(name: &str, raw: Raw<'a>) -> Result<Cow<'a, str>, Rejection> {
     let fits =
         |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
-    json_text(raw).filter(fits).ok_or_else(|| {
-        bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw)))
+    raw.text().filter(fits).ok_or_else(|| {
+        bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw.spelt)))
     })
 }
 
-fn optional_text<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Rejection> {
-    raw.map_or(Ok(Cow::Borrowed("")), |raw| text(name, raw.get()))
+fn optional_text<'a>(name: &str, raw: Option<Raw<'a>>) -> Result<Cow<'a, str>, Rejection> {
+    given(raw).map_or(Ok(Cow::Borrowed("")), |raw| text(name, raw))
 }
 
-fn instant(name: &str, raw: &str) -> Result<Timestamp, Rejection> {
-    json_text(raw).and_then(|text| Timestamp::parse(&text)).ok_or_else(|| {
-        bad(format!("data.{name} is {}: expected an RFC 3339 date-time with an offset", shown(raw)))
+fn instant(name: &str, raw: Raw<'_>) -> Result<Timestamp, Rejection> {
+    raw.text().and_then(|text| Timestamp::parse(&text)).ok_or_else(|| {
+        bad(format!("data.{name} is {}: expected an RFC 3339 date-time with an offset", shown(raw.spelt)))
     })
 }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::data::{self, RawData};
 use super::envelope::{self, Envelope};
-use super::{Data, ID_BYTES_MAX, Reason, Rejection, SOURCE_BYTES_MAX, data, is_id};
+use super::{Data, ID_BYTES_MAX, Reason, Rejection, SOURCE_BYTES_MAX, is_id, is_printable};
 use crate::config::EventsConfig;
 use crate::time::{EventTime, Timestamp};
 
@@ -191,7 +192,7 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
     let name = take(&mut envelope.kind, "type")?;
     let kind = rules.kind(&name, record.source_kind)?;
     let (wallet_id, time, raw_data) = context(&mut envelope, &id, &source, kind)?;
-    let data = (kind != EventKind::Free).then(|| data::read(kind, raw_data, time, &rules.limits));
+    let data = (kind != EventKind::Free).then(|| data::read(kind, &raw_data, time, &rules.limits));
     Ok(Event { kind, wallet_id, source, id, time, data })
 }
 
@@ -201,7 +202,7 @@ fn context<'a>(
     id: &str,
     source: &str,
     kind: EventKind,
-) -> Result<(Cow<'a, str>, EventTime, &'a str), Rejection> {
+) -> Result<(Cow<'a, str>, EventTime, RawData<'a>), Rejection> {
     let missing = |name: &str| Rejection::new(Reason::MissingField, format!("{name} is absent or null"));
     if matches!(envelope.subject, envelope::Attribute::Absent) {
         return Err(missing("subject (the wallet id)"));
@@ -209,26 +210,26 @@ fn context<'a>(
     if matches!(envelope.time, envelope::Attribute::Absent) {
         return Err(missing("time"));
     }
-    let raw_data = envelope.data.ok_or_else(|| missing("data"))?;
+    let raw_data = envelope.data.take().ok_or_else(|| missing("data"))?;
 
     let bad = |detail: String| Rejection::new(Reason::BadValue, detail);
-    let an_id = format_args!("1 to {ID_BYTES_MAX} bytes of printable ASCII").to_string();
+    let no_id = |what: &str| bad(format!("{what}: expected 1 to {ID_BYTES_MAX} bytes of printable ASCII"));
     if !is_id(id) {
-        return Err(bad(format!("id is no id: expected {an_id}")));
+        return Err(no_id("id is no id"));
     }
-    if source.len() > SOURCE_BYTES_MAX || !source.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+    if source.len() > SOURCE_BYTES_MAX || !is_printable(source) {
         return Err(bad(format!(
             "source is malformed: expected 1 to {SOURCE_BYTES_MAX} bytes of printable ASCII"
         )));
     }
     let wallet_id = std::mem::take(&mut envelope.subject).text().filter(|subject| is_id(subject));
-    let wallet_id = wallet_id.ok_or_else(|| bad(format!("subject is no wallet id: expected {an_id}")))?;
+    let wallet_id = wallet_id.ok_or_else(|| no_id("subject is no wallet id"))?;
     let time = std::mem::take(&mut envelope.time).text();
     let time = time.as_deref().and_then(Timestamp::parse);
     let time = time.ok_or_else(|| {
         bad("time is no RFC 3339 date-time with an offset, like 2026-11-03T10:15:30.123Z".to_owned())
     })?;
-    if kind != EventKind::Free && !raw_data.starts_with('{') {
+    if kind != EventKind::Free && !raw_data.is_object() {
         return Err(bad("data is no JSON object".to_owned()));
     }
     Ok((wallet_id, EventTime(time), raw_data))

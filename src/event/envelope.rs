@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
+use super::data::RawData;
 use super::decode::IncomingRecord;
+use super::scan::{Fault, Raw, document};
 use super::{Reason, Rejection};
 
-/// The attributes that we read, as they came: raw JSON in structured mode, header text in binary mode.
+/// The attributes that we read, as they came: JSON in structured mode, header text in binary mode.
 #[derive(Default)]
 pub(super) struct Envelope<'a> {
     pub specversion: Attribute<'a>,
@@ -19,8 +19,8 @@ pub(super) struct Envelope<'a> {
     pub kind: Attribute<'a>,
     pub subject: Attribute<'a>,
     pub time: Attribute<'a>,
-    /// The raw JSON of `data`; `None` where it is absent or null.
-    pub data: Option<&'a str>,
+    /// `data`; `None` where it is absent or null.
+    pub data: Option<RawData<'a>>,
 }
 
 /// One attribute.
@@ -41,31 +41,37 @@ impl<'a> Attribute<'a> {
         }
     }
 
-    fn from_raw(raw: Option<&'a RawValue>) -> Attribute<'a> {
-        let Some(raw) = raw else { return Attribute::Absent };
-        json_text(raw.get()).map_or(Attribute::Other, Attribute::Text)
+    fn from_raw(raw: Option<Raw<'a>>) -> Attribute<'a> {
+        match raw {
+            Some(raw) if !raw.is_null() => raw.text().map_or(Attribute::Other, Attribute::Text),
+            _ => Attribute::Absent,
+        }
     }
 }
 
-#[derive(Deserialize)]
+/// Attributes as they stand in a structured event.
+#[derive(Default)]
 struct Structured<'a> {
-    #[serde(borrow)]
-    specversion: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
-    source: Option<&'a RawValue>,
-    r#type: Option<&'a RawValue>,
-    subject: Option<&'a RawValue>,
-    time: Option<&'a RawValue>,
-    data: Option<&'a RawValue>,
+    specversion: Option<Raw<'a>>,
+    id: Option<Raw<'a>>,
+    source: Option<Raw<'a>>,
+    kind: Option<Raw<'a>>,
+    subject: Option<Raw<'a>>,
+    time: Option<Raw<'a>>,
 }
 
-/// Reads raw JSON as a string, borrowed where it has no escapes. `None` where it is no string.
-pub(super) fn json_text(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        return serde_json::from_str::<String>(raw).ok().map(Cow::Owned);
+impl<'a> Structured<'a> {
+    fn attribute(&mut self, name: &str) -> Option<&mut Option<Raw<'a>>> {
+        Some(match name {
+            "specversion" => &mut self.specversion,
+            "id" => &mut self.id,
+            "source" => &mut self.source,
+            "type" => &mut self.kind,
+            "subject" => &mut self.subject,
+            "time" => &mut self.time,
+            _ => return None,
+        })
     }
-    Some(Cow::Borrowed(inner))
 }
 
 /// Splits a record into its envelope and raw data.
@@ -73,11 +79,14 @@ pub(super) fn json_text(raw: &str) -> Option<Cow<'_, str>> {
 /// # Errors
 /// `not_json` or `not_cloudevent`.
 pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
-    let content_type = record.header("content-type").map(<[u8]>::to_ascii_lowercase);
-    let is_event = content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents"));
-    if is_event
-        && content_type.as_deref().is_some_and(|value| value.starts_with(b"application/cloudevents-batch"))
-    {
+    let content_type = record.header("content-type");
+    let is_of_type = |prefix: &[u8]| {
+        content_type
+            .and_then(|value| value.get(..prefix.len()))
+            .is_some_and(|value| value.eq_ignore_ascii_case(prefix))
+    };
+    let is_event = is_of_type(b"application/cloudevents");
+    if is_of_type(b"application/cloudevents-batch") {
         return Err(Rejection::new(
             Reason::NotCloudevent,
             "batches of events are not supported: send one event per record",
@@ -89,33 +98,47 @@ pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, 
 
 fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
-    let event: Structured<'a> = serde_json::from_str(text).map_err(|error| not_an_event(text, &error))?;
-    // serde would also take an array with the fields in their order.
-    if !text.trim_start().starts_with('{') {
-        return Err(Rejection::new(Reason::NotCloudevent, "the value is JSON but no object"));
-    }
+    let mut attributes = Structured::default();
+    let mut data = None;
+    let read = document(text, |scanner| {
+        if scanner.peek() != Some(b'{') {
+            return Err(Fault::Content("it is no object".to_owned()));
+        }
+        scanner.object(|scanner, name| {
+            let name = name.text().ok_or_else(|| Fault::Content(format!("{} is no name", name.spelt)))?;
+            let is_first = if name == "data" {
+                data.replace(RawData::scan(scanner)?).is_none()
+            } else {
+                let value = scanner.value()?;
+                attributes.attribute(&name).is_none_or(|attribute| attribute.replace(value).is_none())
+            };
+            if is_first { Ok(()) } else { Err(Fault::Content(format!("{name} stands twice"))) }
+        })
+    });
+    read.map_err(|fault| not_an_event(text, &fault))?;
     Ok(Envelope {
-        specversion: Attribute::from_raw(event.specversion),
-        id: Attribute::from_raw(event.id),
-        source: Attribute::from_raw(event.source),
-        kind: Attribute::from_raw(event.r#type),
-        subject: Attribute::from_raw(event.subject),
-        time: Attribute::from_raw(event.time),
-        data: event.data.map(RawValue::get),
+        specversion: Attribute::from_raw(attributes.specversion),
+        id: Attribute::from_raw(attributes.id),
+        source: Attribute::from_raw(attributes.source),
+        kind: Attribute::from_raw(attributes.kind),
+        subject: Attribute::from_raw(attributes.subject),
+        time: Attribute::from_raw(attributes.time),
+        data: data.filter(|data| !data.is_null()),
     })
 }
 
-/// serde stops at the first value of a wrong type, perhaps before a later fault of syntax: whether the whole
-/// value is JSON is asked first, for that is the earlier reason.
-fn not_an_event(text: &str, error: &serde_json::Error) -> Rejection {
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Err(_) if text.trim().is_empty() => {
+/// Whether the whole value is JSON is asked first, for that is the earlier reason: reading ends at the first fault,
+/// perhaps before a later one of syntax. serde's error says where it is.
+fn not_an_event(text: &str, fault: &Fault) -> Rejection {
+    match (serde_json::from_str::<IgnoredAny>(text), fault) {
+        (Err(_), _) if text.trim().is_empty() => {
             Rejection::new(Reason::NotJson, "the value is empty: expected a CloudEvent as JSON")
         }
-        Err(syntax) => Rejection::new(Reason::NotJson, format!("the value is not JSON: {syntax}")),
-        Ok(_) => Rejection::new(
+        (Err(syntax), _) => Rejection::new(Reason::NotJson, format!("the value is not JSON: {syntax}")),
+        (Ok(_), Fault::Syntax) => Rejection::new(Reason::NotJson, "the value is not JSON"),
+        (Ok(_), Fault::Content(fault)) => Rejection::new(
             Reason::NotCloudevent,
-            format!("the value is JSON but no CloudEvent object: {error}"),
+            format!("the value is JSON but no CloudEvent object: {fault}"),
         ),
     }
 }
@@ -146,18 +169,20 @@ fn binary<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection
     Ok(envelope)
 }
 
-fn binary_data<'a>(record: &IncomingRecord<'a, '_>) -> Result<Option<&'a str>, Rejection> {
+fn binary_data<'a>(record: &IncomingRecord<'a, '_>) -> Result<Option<RawData<'a>>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let raw: &'a RawValue = serde_json::from_str(text).map_err(|error| {
+    let data = document(text, RawData::scan).map_err(|_| {
+        let syntax = serde_json::from_str::<IgnoredAny>(text).err();
+        let syntax = syntax.map_or(String::new(), |error| format!(": {error}"));
         Rejection::new(
             Reason::NotJson,
-            format!("the value (the event's data in binary mode) is not JSON: {error}"),
+            format!("the value (the event's data in binary mode) is not JSON{syntax}"),
         )
     })?;
-    Ok((raw.get() != "null").then_some(raw.get()))
+    Ok(Some(data).filter(|data| !data.is_null()))
 }
 
 fn utf8(value: &[u8]) -> Result<&str, Rejection> {

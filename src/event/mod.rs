@@ -12,6 +12,7 @@ mod decode;
 mod envelope;
 mod identity;
 mod reason;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -29,5 +30,10 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// Whether `text` can be an id: 1 to 128 bytes of printable ASCII.
 pub fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && is_printable(text)
+}
+
+/// Whether it is printable ASCII throughout. Without early exit, so that many bytes are looked at in one go.
+fn is_printable(text: &str) -> bool {
+    text.bytes().fold(true, |printable, byte| printable & (0x20..=0x7e).contains(&byte))
 }

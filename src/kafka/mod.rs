@@ -14,6 +14,6 @@ pub use log::KafkaLog;
 pub use partition::partition_for;
 pub use sys::{
     BatchTopic, GroupMetadata, OutgoingRecord, Polled, PolledConsumer, RecordView, TopicDescription,
-    TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events,
+    TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events, take_records,
 };
 pub use topics::{TopicError, init_topics};

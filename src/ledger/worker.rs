@@ -28,7 +28,7 @@ use super::watch::{Board, Position};
 use crate::config::Config;
 use crate::event::EventRules;
 use crate::http::{Heartbeat, Readiness};
-use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, poll_events};
+use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, RecordView, poll_events, take_records};
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 use crate::wallet::Policy;
@@ -228,35 +228,27 @@ impl Worker {
                 (_, false) => BUSY_POLL,
                 (false, true) => Duration::ZERO,
             };
+            let room = self.events_max.saturating_sub(batch.len());
             let routes = &self.setup.routes;
-            let polled = poll_events(&self.consumer, timeout, |record| {
+            let mut push = |record: &RecordView<'_>| {
                 if let Some(topic) = routes.index_of(record.topic) {
                     batch.push(topic, record);
                 }
-            });
-            match polled {
-                Polled::Record(()) => {
-                    is_full = batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
-                }
-                Polled::EndOfPartition { topic, partition, offset } => {
-                    self.end_of_partition(&topic, partition, offset)
-                }
+            };
+            match poll_events(&self.consumer, Duration::ZERO, &mut push) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
-                Polled::Nothing if is_committer_free || Instant::now() >= deadline => is_full = true,
-                Polled::Nothing => {}
+                Polled::Record(()) | Polled::EndOfPartition { .. } | Polled::Nothing => {}
             }
+            let sources = &mut self.sources;
+            let end =
+                |topic: &str, partition, offset| end_of_partition(routes, sources, topic, partition, offset);
+            let taken = take_records(&self.consumer, room, timeout, push, end);
+            let is_due = taken == 0 && (is_committer_free || Instant::now() >= deadline);
+            is_full = is_due || batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
         }
         Ok(Turn::Batch(group))
-    }
-
-    fn end_of_partition(&mut self, topic: &str, partition: i32, offset: i64) {
-        let Some(topic) = self.setup.routes.index_of(topic) else { return };
-        if let Some(source) = self.sources.get_mut(&(topic, partition)) {
-            source.reached_end = true;
-            source.end = offset;
-        }
     }
 
     /// Computes a batch, waits for the one before, and sends it to be committed.
@@ -522,5 +514,19 @@ impl Worker {
             self.settle()?;
         }
         Ok(())
+    }
+}
+
+fn end_of_partition(
+    routes: &Routes,
+    sources: &mut BTreeMap<SourceId, SourceSlot>,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) {
+    let Some(topic) = routes.index_of(topic) else { return };
+    if let Some(source) = sources.get_mut(&(topic, partition)) {
+        source.reached_end = true;
+        source.end = offset;
     }
 }

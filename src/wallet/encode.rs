@@ -5,7 +5,7 @@
 
 use super::entry::{BucketTotals, ContractTerms, Entry, GrantEffect, GrantTerms};
 use super::{Contract, Grant, GrantKind, LedgerRecord, SNAPSHOT_FORMAT, Wallet};
-use crate::json::ObjectWriter;
+use crate::json::{ObjectWriter, write_hex128};
 use crate::time::ShardClock;
 
 impl LedgerRecord<'_> {
@@ -57,7 +57,7 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     json.text_if_any("plan", &entry.plan);
     json.text_if_any("contract_id", &entry.contract_id);
     if let Some(period_start) = entry.period_start {
-        json.shown("period_start", &period_start);
+        json.date("period_start", period_start);
     }
     if entry.amount_usd.0 != 0 {
         json.shown("amount_usd", &entry.amount_usd);
@@ -152,11 +152,7 @@ pub fn encode_snapshot(wallet_id: &str, wallet: &Wallet, clock: ShardClock, out:
         json.objects("grants", wallet.grants.iter(), grant_state);
     }
     if !wallet.business_ids.is_empty() {
-        json.list("business_ids", wallet.business_ids.iter(), |out, id| {
-            use std::io::Write;
-            // Writing into a Vec cannot fail.
-            let _ = write!(out, "\"{:032x}\"", id.0);
-        });
+        json.list("business_ids", wallet.business_ids.iter(), |out, id| write_hex128(out, id.0));
     }
     json.end();
 }

@@ -57,9 +57,15 @@ pub enum Polled<R> {
     Nothing,
 }
 
-/// A consumer with its queue at hand.
+/// Most records that are taken from librdkafka in one call.
+const RECORDS_AT_ONCE: usize = 128;
+
+/// A consumer with its queues at hand.
 pub struct PolledConsumer<C: ConsumerContext + 'static> {
+    /// Rebalances, errors, and the records of partitions that were not given by the group.
     queue: *mut rd::rd_kafka_queue_t,
+    /// Records and ends of the partitions that the group gave.
+    records: *mut rd::rd_kafka_queue_t,
     /// The client must outlive the queue's handle.
     consumer: BaseConsumer<C>,
 }
@@ -69,8 +75,11 @@ unsafe impl<C: ConsumerContext + 'static> Send for PolledConsumer<C> {}
 
 impl<C: ConsumerContext + 'static> Drop for PolledConsumer<C> {
     fn drop(&mut self) {
-        // SAFETY: a counted reference of ours; the client is still there.
-        unsafe { rd::rd_kafka_queue_destroy(self.queue) }
+        // SAFETY: counted references of ours; the client is still there.
+        unsafe {
+            rd::rd_kafka_queue_destroy(self.records);
+            rd::rd_kafka_queue_destroy(self.queue);
+        }
     }
 }
 
@@ -93,7 +102,96 @@ impl<C: ConsumerContext + 'static> PolledConsumer<C> {
         if queue.is_null() {
             return Err(KafkaError::ClientCreation("a consumer without a group has no queue".to_owned()));
         }
-        Ok(PolledConsumer { queue, consumer })
+        // SAFETY: a counted reference, given back on drop.
+        let records = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        Ok(PolledConsumer { queue, records, consumer })
+    }
+
+    /// Has the records of partitions that the group gives, and their ends, come by [`take_records`], which takes many at
+    /// once. Before `assign`: then none comes by the other queue.
+    unsafe fn gather(&self, partitions: &[rd::rd_kafka_topic_partition_t]) {
+        for partition in partitions {
+            // SAFETY: the name belongs to the caller's list; the handle is given back, the forwarding stays.
+            unsafe {
+                let client = self.consumer.client().native_ptr();
+                let queue = rd::rd_kafka_queue_get_partition(client, partition.topic, partition.partition);
+                if !queue.is_null() {
+                    rd::rd_kafka_queue_forward(queue, self.records);
+                    rd::rd_kafka_queue_destroy(queue);
+                }
+            }
+        }
+    }
+}
+
+/// Takes records of the partitions that the group gave: what is there, at most `max` and [`RECORDS_AT_ONCE`], and waits
+/// only where there is nothing. Returns how many there were, ends of partitions included. `on_record` sees a record
+/// where it lies, `on_end` the end of a partition: topic, partition, next offset.
+pub fn take_records<C: ConsumerContext>(
+    consumer: &PolledConsumer<C>,
+    max: usize,
+    timeout: Duration,
+    mut on_record: impl FnMut(&RecordView<'_>),
+    mut on_end: impl FnMut(&str, i32, i64),
+) -> usize {
+    let mut messages = [std::ptr::null_mut(); RECORDS_AT_ONCE];
+    let mut take = |max: usize, timeout: Duration| {
+        let max = max.min(RECORDS_AT_ONCE);
+        // SAFETY: the queue lives as long as `consumer`, and the array has room for `max`.
+        let taken = unsafe {
+            rd::rd_kafka_consume_batch_queue(consumer.records, millis(timeout), messages.as_mut_ptr(), max)
+        };
+        let taken = usize::try_from(taken).unwrap_or(0);
+        for message in messages.iter().take(taken) {
+            // SAFETY: each message is ours until it is given back, and nothing that is borrowed from it lives on.
+            unsafe {
+                look_at(*message, &mut on_record, &mut on_end);
+                rd::rd_kafka_message_destroy(*message);
+            }
+        }
+        taken
+    };
+    let taken = take(max, Duration::ZERO);
+    // With a timeout a call waits for as many as were asked for: so for one.
+    if taken == 0 && !timeout.is_zero() { take(max.min(1), timeout) } else { taken }
+}
+
+unsafe fn look_at(
+    message: *const rd::rd_kafka_message_t,
+    on_record: &mut impl FnMut(&RecordView<'_>),
+    on_end: &mut impl FnMut(&str, i32, i64),
+) {
+    // SAFETY: the caller owns the message.
+    unsafe {
+        let fields = &*message;
+        match fields.err {
+            rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => on_record(&view(message)),
+            rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                on_end(text(rd::rd_kafka_topic_name(fields.rkt)), fields.partition, fields.offset)
+            }
+            // librdkafka recovers by itself; what it cannot is an event of the client.
+            error => {
+                let code: RDKafkaErrorCode = error.into();
+                let topic = if fields.rkt.is_null() { "" } else { text(rd::rd_kafka_topic_name(fields.rkt)) };
+                tracing::warn!(?code, topic, partition = fields.partition, "consumer error");
+            }
+        }
+    }
+}
+
+unsafe fn view<'a>(message: *const rd::rd_kafka_message_t) -> RecordView<'a> {
+    // SAFETY: the caller keeps the message for as long as it looks at the view.
+    unsafe {
+        let fields = &*message;
+        RecordView {
+            topic: text(rd::rd_kafka_topic_name(fields.rkt)),
+            partition: fields.partition,
+            offset: fields.offset,
+            timestamp: rd::rd_kafka_message_timestamp(message, std::ptr::null_mut()),
+            key: bytes(fields.key, fields.key_len),
+            value: bytes(fields.payload, fields.len),
+            message,
+        }
     }
 }
 
@@ -114,7 +212,7 @@ pub fn poll_events<C: ConsumerContext, R>(
         match rd::rd_kafka_event_type(event.0) {
             rd::RD_KAFKA_EVENT_FETCH => record(&event, on_record),
             rd::RD_KAFKA_EVENT_ERROR => error(&event),
-            rd::RD_KAFKA_EVENT_REBALANCE => rebalance(&event),
+            rd::RD_KAFKA_EVENT_REBALANCE => rebalance(consumer, &event),
             _ => Polled::Nothing,
         }
     }
@@ -127,17 +225,7 @@ unsafe fn record<R>(event: &OwnedEvent, on_record: impl FnOnce(&RecordView<'_>) 
         if message.is_null() {
             return Polled::Nothing;
         }
-        let fields = &*message;
-        let view = RecordView {
-            topic: text(rd::rd_kafka_topic_name(fields.rkt)),
-            partition: fields.partition,
-            offset: fields.offset,
-            timestamp: rd::rd_kafka_message_timestamp(message, std::ptr::null_mut()),
-            key: bytes(fields.key, fields.key_len),
-            value: bytes(fields.payload, fields.len),
-            message,
-        };
-        Polled::Record(on_record(&view))
+        Polled::Record(on_record(&view(message)))
     }
 }
 
@@ -166,7 +254,7 @@ unsafe fn error<R>(event: &OwnedEvent) -> Polled<R> {
     }
 }
 
-unsafe fn rebalance<R>(event: &OwnedEvent) -> Polled<R> {
+unsafe fn rebalance<C: ConsumerContext, R>(consumer: &PolledConsumer<C>, event: &OwnedEvent) -> Polled<R> {
     // SAFETY: the list belongs to the event.
     unsafe {
         if rd::rd_kafka_event_error(event.0) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
@@ -176,7 +264,9 @@ unsafe fn rebalance<R>(event: &OwnedEvent) -> Polled<R> {
         let list = rd::rd_kafka_event_topic_partition_list(event.0);
         let mut partitions = Vec::new();
         if !list.is_null() && (*list).cnt > 0 {
-            for element in std::slice::from_raw_parts((*list).elems, (*list).cnt as usize) {
+            let elements = std::slice::from_raw_parts((*list).elems, (*list).cnt as usize);
+            consumer.gather(elements);
+            for element in elements {
                 partitions.push((text(element.topic).to_owned(), element.partition));
             }
         }

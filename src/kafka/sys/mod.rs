@@ -1,7 +1,7 @@
 //! The calls into librdkafka that the safe API lacks, and the only `unsafe` code of the product.
 //!
 //! - Queue events: an end of partition with its topic, and a rebalance as a value that the polling loop handles
-//!   itself, instead of a callback.
+//!   itself, instead of a callback; many records in one call.
 //! - Producing a whole batch in one call, a flush that waits for acknowledgements instead of polling to its
 //!   deadline (rust-rdkafka's takes 100 ms each time), and transactions whose errors keep their class.
 //! - The generation of a group member, without which nobody can tell a zombie.
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rdkafka_sys as rd;
 
-pub use consume::{Polled, PolledConsumer, RecordView, poll_events};
+pub use consume::{Polled, PolledConsumer, RecordView, poll_events, take_records};
 pub use describe::{TopicDescription, describe_topics};
 pub use produce::{BatchTopic, GroupMetadata, OutgoingRecord, TransactionError, TransactionalProducer};
 
