@@ -122,8 +122,12 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        loop {
             self.take_waiting();
+            // Only now: `Stop` may have been among what waited, and nothing else would come after it.
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             match self.merges.pop_front() {
                 Some((segments, order)) => self.merge(&segments, &order),
                 None => match self.jobs.recv() {

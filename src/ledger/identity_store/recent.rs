@@ -77,7 +77,7 @@ impl Recent {
 
     /// Takes over all of `other`.
     pub fn absorb(&mut self, other: Recent) {
-        if self.is_empty() {
+        if self.is_empty() && self.entries.capacity() < other.len() {
             *self = other;
             return;
         }

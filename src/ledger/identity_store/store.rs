@@ -321,7 +321,10 @@ impl IdentityStore {
         let is_full =
             self.recent.len() > self.settings.recent_max || self.recent.heap_bytes() > RECENT_BYTES_MAX;
         if is_full && self.settings.folder.is_some() {
-            self.frozen.push_back(Arc::new(std::mem::take(&mut self.recent)));
+            // What filled up once will again: growing in steps would copy it all between two batches.
+            let mut next = Recent::new();
+            next.reserve(self.settings.recent_max);
+            self.frozen.push_back(Arc::new(std::mem::replace(&mut self.recent, next)));
         }
     }
 
@@ -395,8 +398,13 @@ fn clean(folder: &Path, shard: i32, named: &[SegmentId]) -> io::Result<()> {
     for file in fs::read_dir(folder)? {
         let file = file?;
         let is_of_shard = file.file_name().to_str().is_some_and(|name| segment::is_of_shard(name, shard));
-        if is_of_shard && !named.contains(&file.path()) {
-            fs::remove_file(file.path())?;
+        if !is_of_shard || named.contains(&file.path()) {
+            continue;
+        }
+        match fs::remove_file(file.path()) {
+            // The shard's former owner gave it up first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
         }
     }
     sync_folder(folder)

@@ -9,16 +9,16 @@ fn the_newest_memo_of_a_key_wins_through_sealing_and_merging() {
     let mut store = IdentityStore::new(settings(folder.path()), &maintenance);
     for day in 0..8 {
         let mut batch = Recent::new();
-        batch.insert(key(1), day, format!("as of day {day}").as_bytes());
+        batch.insert(key(1_000_000), day, format!("as of day {day}").as_bytes());
         store.absorb(batch);
         remember(&mut store, 1_000 * day as u64..1_000 * day as u64 + 101, day);
         let expected = Some((day, format!("as of day {day}").into_bytes()));
-        assert_eq!(day_and_value(&store, key(1)), expected, "in memory");
+        assert_eq!(day_and_value(&store, key(1_000_000)), expected, "in memory");
         store.maintain().unwrap();
-        assert_eq!(day_and_value(&store, key(1)), expected, "frozen");
+        assert_eq!(day_and_value(&store, key(1_000_000)), expected, "frozen");
         settle(&mut store);
         assert_eq!(store.unsealed_len(), 0);
-        assert_eq!(day_and_value(&store, key(1)), expected, "sealed");
+        assert_eq!(day_and_value(&store, key(1_000_000)), expected, "sealed");
     }
     assert!(store.work().merged > 0 && store.segments() < 8, "nothing was merged");
 }
@@ -168,4 +168,14 @@ fn a_shard_that_leaves_stops_its_work_and_leaves_no_file() {
     drop(store);
     drop(maintenance);
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn the_thread_ends_whenever_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2_000 {
+        let maintenance = Maintenance::start().unwrap();
+        let _store = IdentityStore::new(settings(folder.path()), &maintenance);
+        drop(maintenance);
+    }
 }
