@@ -117,9 +117,13 @@ impl Recent {
 
     /// All of them by key, ascending.
     pub(super) fn iter_sorted(&self) -> impl Iterator<Item = (IdentityKey, Memo<'_>)> {
-        let mut order: Vec<&Entry> = self.entries.iter().collect();
-        order.sort_unstable_by_key(|entry| (entry.key_high, entry.key_low));
-        order.into_iter().map(|entry| (entry.key(), self.memo(entry)))
+        // The first halves are sorted by themselves: a look at the entry for each comparison would miss the cache.
+        let halves = self.entries.iter().enumerate().map(|(at, entry)| (entry.key_high, at as u32));
+        let mut order: Vec<(u64, u32)> = halves.collect();
+        let low = |at: u32| self.entries.get(at as usize).map(|entry| entry.key_low);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| low(a.1).cmp(&low(b.1))));
+        let entries = order.into_iter().filter_map(|(_, at)| self.entries.get(at as usize));
+        entries.map(|entry| (entry.key(), self.memo(entry)))
     }
 
     /// Forgets all and keeps the memory, for the next batch.

@@ -24,8 +24,8 @@ use super::writer::{Target, sync_folder};
 use super::{Memo, StoreSettings, WhyNot, Work};
 use crate::event::IdentityKey;
 
-/// So many frozen sets are normal while one is being sealed and a merge gives its turn.
-const FROZEN_MAX: usize = 2;
+/// One is being sealed; a second one waiting means that the disk is behind.
+const FROZEN_MAX: usize = 1;
 /// The longest values come in thousands, not in millions: memory is bounded by bytes too.
 const RECENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// After a failure the disk is left alone for a while.
