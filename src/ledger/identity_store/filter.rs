@@ -9,7 +9,7 @@
 
 use std::io::{self, Read, Write};
 
-use xorf::{BinaryFuse16, Descriptor, Filter as _};
+use xorf::{BinaryFuse16, Descriptor};
 
 use crate::event::IdentityKey;
 
@@ -36,7 +36,7 @@ impl Filter {
     #[inline]
     pub(super) fn may_hold(&self, prefix: u64) -> bool {
         match self.parts.get(part_of(prefix, self.parts.len())) {
-            Some(Some(part)) => part.contains(&prefix),
+            Some(Some(part)) => is_in(part, prefix),
             Some(None) | None => true,
         }
     }
@@ -73,6 +73,29 @@ impl Filter {
 /// Keys of a range share a part; the ranges are equal.
 fn part_of(prefix: u64, parts: usize) -> usize {
     ((u128::from(prefix) * parts as u128) >> 64) as usize
+}
+
+/// What xorf's `contains` says, in half the instructions: the fewer there are, the more segments wait for memory at
+/// the same time. That the two agree is seen when a filter is built, and in a test.
+#[inline]
+fn is_in(part: &BinaryFuse16, prefix: u64) -> bool {
+    let shape = &part.descriptor;
+    let hash = mix(prefix.wrapping_add(shape.seed));
+    let first = ((u128::from(hash) * u128::from(shape.segment_count_length)) >> 64) as u32;
+    let second = first.wrapping_add(shape.segment_length);
+    let third = second.wrapping_add(shape.segment_length);
+    let second = second ^ ((hash >> 18) as u32 & shape.segment_length_mask);
+    let third = third ^ (hash as u32 & shape.segment_length_mask);
+    let at = |place: u32| part.fingerprints.get(place as usize).copied().unwrap_or_default();
+    at(first) ^ at(second) ^ at(third) == (hash ^ (hash >> 32)) as u16
+}
+
+/// MurmurHash3's finish.
+#[inline]
+fn mix(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 fn write_part(part: Option<&BinaryFuse16>, out: &mut impl Write) -> io::Result<()> {
@@ -164,7 +187,7 @@ impl FilterBuilder {
 
     fn close_part(&mut self) {
         let part = BinaryFuse16::try_from(self.prefixes.as_slice()).ok();
-        let knows_all = |part: &BinaryFuse16| self.prefixes.iter().all(|prefix| part.contains(prefix));
+        let knows_all = |part: &BinaryFuse16| self.prefixes.iter().all(|prefix| is_in(part, *prefix));
         self.parts.push(part.filter(knows_all));
         self.prefixes.clear();
     }
@@ -219,6 +242,17 @@ mod tests {
         assert!(Filter::read(&mut bytes.as_slice(), bytes.len() as u64 / 2).is_err());
         let absurd = [255; 64];
         assert!(Filter::read(&mut absurd.as_slice(), 64).is_err());
+    }
+
+    #[test]
+    fn our_look_up_agrees_with_the_crate_that_builds_the_filter() {
+        let keys = keys(20_000);
+        let filter = filter_of(&keys, 20_000);
+        let part = filter.parts.first().unwrap().as_ref().unwrap();
+        let others = (0..2_000_000_u64).map(|n| xorf::splitmix64(&mut n.clone()));
+        for prefix in keys.iter().map(|key| prefix_of(*key)).chain(others) {
+            assert_eq!(is_in(part, prefix), xorf::Filter::contains(part, &prefix));
+        }
     }
 
     #[test]
