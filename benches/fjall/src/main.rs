@@ -1,8 +1,8 @@
 //! Remembered identities in fjall: one keyspace a day, bulk-loaded; the same identities and look-ups as
 //! `benches/identities.rs`, so that the two can be laid side by side.
 //!
-//! `cargo run --release -- 20000000 35`: how many identities, in how many keyspaces (35 days; 8 is what our own
-//! segments are merged to). Filters and indexes are pinned in memory, as ours are; a Bloom filter's rate of wrong
+//! `cargo run --release -- 20000000 35 32`: how many identities, in how many keyspaces (35 days; 8 is what our own
+//! segments are merged to), with how many megabytes of block cache. Filters and indexes are pinned in memory, as ours are; a Bloom filter's rate of wrong
 //! hits is chosen so that fewer than 0.1 % of look-ups in 35 keyspaces go to disk. Files lie in a temporary folder
 //! (`TMPDIR` chooses where) that is removed at the end.
 
@@ -21,7 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Of each keyspace.
 const WRONG_HITS: f32 = 0.000_02;
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Of look-ups of one kind.
+const LOOKUP_TIME: Duration = Duration::from_secs(10);
 const DAYS: u64 = 35;
 const FIRST_DAY: i32 = 20_000;
 
@@ -29,10 +30,14 @@ fn main() -> fjall::Result<()> {
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let count = numbers.first().copied().unwrap_or(5_000_000);
     let keyspaces_count = numbers.get(1).copied().unwrap_or(DAYS);
+    let cache_mb = numbers.get(2).copied().unwrap_or(32);
     let folder = tempfile::tempdir()?;
-    println!("{count} identities, {keyspaces_count} keyspaces, memory before: {} MB", memory_mb("VmRSS"));
+    println!(
+        "{count} identities, {keyspaces_count} keyspaces, {cache_mb} MB of cache, memory before: {} MB",
+        memory_mb("VmRSS")
+    );
 
-    let database = open(folder.path())?;
+    let database = open(folder.path(), cache_mb)?;
     let keyspaces = keyspaces(&database, keyspaces_count)?;
     fill(&keyspaces, count)?;
     println!(
@@ -47,16 +52,17 @@ fn main() -> fjall::Result<()> {
     drop((keyspaces, database));
 
     let begun = Instant::now();
-    let database = open(folder.path())?;
+    let database = open(folder.path(), cache_mb)?;
     let keyspaces = self::keyspaces(&database, keyspaces_count)?;
     println!("open: {:.2} s, then {} MB resident", begun.elapsed().as_secs_f64(), memory_mb("VmRSS"));
     look_up_new(&keyspaces, count)?;
+    look_up_known(&keyspaces, count)?;
     println!("memory: {} MB resident", memory_mb("VmRSS"));
     Ok(())
 }
 
-fn open(folder: &Path) -> fjall::Result<Database> {
-    Database::builder(folder).cache_size(CACHE_BYTES).worker_threads(1).open()
+fn open(folder: &Path, cache_mb: u64) -> fjall::Result<Database> {
+    Database::builder(folder).cache_size(cache_mb * 1024 * 1024).worker_threads(1).open()
 }
 
 /// From the oldest to the newest.
@@ -93,11 +99,12 @@ fn fill(keyspaces: &[Keyspace], count: u64) -> fjall::Result<()> {
 }
 
 fn look_up_new(keyspaces: &[Keyspace], count: u64) -> fjall::Result<()> {
-    let lookups = count.min(2_000_000);
     let blocks_before = block_reads(keyspaces);
     let begun = Instant::now();
-    for number in count..count + lookups {
-        assert!(find(keyspaces, number)?.is_none());
+    let mut lookups = 0;
+    while lookups < 2_000_000 && begun.elapsed() < LOOKUP_TIME {
+        assert!(find(keyspaces, count + lookups)?.is_none());
+        lookups += 1;
     }
     let took = begun.elapsed();
     let blocks = block_reads(keyspaces) - blocks_before;
@@ -107,11 +114,12 @@ fn look_up_new(keyspaces: &[Keyspace], count: u64) -> fjall::Result<()> {
 }
 
 fn look_up_known(keyspaces: &[Keyspace], count: u64) -> fjall::Result<()> {
-    let lookups = count.min(300_000);
     let begun = Instant::now();
-    for at in 0..lookups {
-        let number = mix(at) % count;
+    let mut lookups = 0;
+    while lookups < 300_000 && begun.elapsed() < LOOKUP_TIME {
+        let number = mix(lookups) % count;
         assert_eq!(find(keyspaces, number)?.as_deref(), Some(memo(number, count).as_slice()));
+        lookups += 1;
     }
     println!("known keys: {:.3} million/s", rate(lookups, begun.elapsed()));
     Ok(())

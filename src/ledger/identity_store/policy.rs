@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn neighbours_are_merged_by_window_and_size() {
-        let table: [(&str, &[(u64, i32)], Option<Range<usize>>); 9] = [
+        /// Name, count and last day of each segment, and what is merged.
+        type Case = (&'static str, &'static [(u64, i32)], Option<Range<usize>>);
+        let table: [Case; 9] = [
             ("nothing", &[], None),
             ("one", &[(1, 3)], None),
             ("two alike", &[(1, 3), (1, 4)], Some(0..2)),
