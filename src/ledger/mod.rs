@@ -17,6 +17,7 @@ mod committer;
 mod compute;
 mod decoding;
 mod identities;
+pub mod identity_store;
 mod outbox;
 mod process;
 mod progress;

@@ -1,0 +1,261 @@
+//! Identities in memory: the overlay of a batch, or the newest ones of a shard.
+//!
+//! Entries lie in one vector, values of any length one after the other in another, and a table of 4-byte
+//! positions finds them: an identity costs its 32 bytes, its value, and 5 to 10 for the table.
+//!
+//! **Invariant:** a key has one entry; inserting it again replaces day and value. What replaced values leave
+//! behind never takes more room than the values themselves.
+
+use std::borrow::Cow;
+
+use hashbrown::HashTable;
+
+use super::{MAX_VALUE_BYTES, Memo};
+use crate::event::IdentityKey;
+
+/// Below this, room left by replaced values is not worth a copy.
+const GARBAGE_BYTES_MIN: usize = 64 * 1024;
+
+/// Identities in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    entries: Vec<Entry>,
+    values: Vec<u8>,
+    /// Positions in `entries`, by key.
+    table: HashTable<u32>,
+    /// Bytes of `values` that no entry names any longer.
+    garbage_bytes: usize,
+}
+
+/// The key in two halves: as one number it would be aligned to 16 bytes, and the entry take 48.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key_high: u64,
+    key_low: u64,
+    start: u64,
+    length: u32,
+    day: i32,
+}
+
+impl Entry {
+    fn key(&self) -> IdentityKey {
+        IdentityKey(u128::from(self.key_high) << 64 | u128::from(self.key_low))
+    }
+
+    /// Keys are hashes already: any of their bits are as good as others.
+    fn hash(&self) -> u64 {
+        self.key_high ^ self.key_low
+    }
+}
+
+impl Recent {
+    /// None yet.
+    pub fn new() -> Recent {
+        Recent::default()
+    }
+
+    /// What is remembered under a key.
+    pub fn get(&self, key: IdentityKey) -> Option<Memo<'_>> {
+        self.find(key).and_then(|at| self.entries.get(at)).map(|entry| self.memo(entry))
+    }
+
+    /// Remembers, in place of what was under the key before.
+    ///
+    /// # Panics
+    /// If the value is longer than [`MAX_VALUE_BYTES`]: whoever makes values must bound them.
+    pub fn insert(&mut self, key: IdentityKey, day: i32, value: &[u8]) {
+        assert!(
+            value.len() <= MAX_VALUE_BYTES,
+            "a value of {} bytes, at most {MAX_VALUE_BYTES}",
+            value.len()
+        );
+        match self.find(key) {
+            Some(at) => self.replace(at, day, value),
+            None => self.append(key, day, value),
+        }
+    }
+
+    /// Takes over all of `other`.
+    pub fn absorb(&mut self, other: Recent) {
+        if self.is_empty() && self.entries.capacity() < other.len() {
+            *self = other;
+            return;
+        }
+        self.reserve(other.len());
+        for (key, memo) in other.iter() {
+            self.insert(key, memo.day, &memo.value);
+        }
+    }
+
+    /// Frees what lies before `first_day`.
+    pub fn forget_before(&mut self, first_day: i32) {
+        if self.entries.iter().all(|entry| entry.day >= first_day) {
+            return;
+        }
+        self.rebuild(first_day);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes on the heap, with room that is not used yet.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.values.capacity() + self.table.allocation_size()
+    }
+
+    /// All of them, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (IdentityKey, Memo<'_>)> {
+        self.entries.iter().map(|entry| (entry.key(), self.memo(entry)))
+    }
+
+    /// All of them by key, ascending.
+    pub(super) fn iter_sorted(&self) -> impl Iterator<Item = (IdentityKey, Memo<'_>)> {
+        // The first halves are sorted by themselves: a look at the entry for each comparison would miss the cache.
+        let halves = self.entries.iter().enumerate().map(|(at, entry)| (entry.key_high, at as u32));
+        let mut order: Vec<(u64, u32)> = halves.collect();
+        let low = |at: u32| self.entries.get(at as usize).map(|entry| entry.key_low);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| low(a.1).cmp(&low(b.1))));
+        let entries = order.into_iter().filter_map(|(_, at)| self.entries.get(at as usize));
+        entries.map(|entry| (entry.key(), self.memo(entry)))
+    }
+
+    /// Forgets all and keeps the memory, for the next batch.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.values.clear();
+        self.table.clear();
+        self.garbage_bytes = 0;
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        let entries = &self.entries;
+        self.table.reserve(more, |at| hash_at(entries, *at));
+        self.entries.reserve(more);
+    }
+
+    fn find(&self, key: IdentityKey) -> Option<usize> {
+        let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
+        let is_it = |at: &u32| {
+            self.entries.get(*at as usize).is_some_and(|entry| entry.key_high == high && entry.key_low == low)
+        };
+        self.table.find(high ^ low, is_it).map(|at| *at as usize)
+    }
+
+    fn memo(&self, entry: &Entry) -> Memo<'_> {
+        let start = entry.start as usize;
+        let value = self.values.get(start..start + entry.length as usize).unwrap_or_default();
+        Memo { day: entry.day, value: Cow::Borrowed(value) }
+    }
+
+    fn append(&mut self, key: IdentityKey, day: i32, value: &[u8]) {
+        let at = u32::try_from(self.entries.len()).expect("identities in memory are bounded far below 2^32");
+        let entry = Entry {
+            key_high: (key.0 >> 64) as u64,
+            key_low: key.0 as u64,
+            start: self.values.len() as u64,
+            length: value.len() as u32,
+            day,
+        };
+        self.values.extend_from_slice(value);
+        self.entries.push(entry);
+        let entries = &self.entries;
+        self.table.insert_unique(entry.hash(), at, |at| hash_at(entries, *at));
+    }
+
+    fn replace(&mut self, at: usize, day: i32, value: &[u8]) {
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        entry.day = day;
+        let start = entry.start as usize;
+        if entry.length as usize == value.len() {
+            if let Some(place) = self.values.get_mut(start..start + value.len()) {
+                place.copy_from_slice(value);
+            }
+            return;
+        }
+        self.garbage_bytes += entry.length as usize;
+        entry.start = self.values.len() as u64;
+        entry.length = value.len() as u32;
+        self.values.extend_from_slice(value);
+        let most_is_garbage = self.garbage_bytes > self.values.len() / 2;
+        if most_is_garbage && self.garbage_bytes > GARBAGE_BYTES_MIN {
+            self.rebuild(i32::MIN);
+        }
+    }
+
+    fn rebuild(&mut self, first_day: i32) {
+        let mut kept = Recent::new();
+        for entry in self.entries.iter().filter(|entry| entry.day >= first_day) {
+            kept.append(entry.key(), entry.day, &self.memo(entry).value);
+        }
+        *self = kept;
+    }
+}
+
+fn hash_at(entries: &[Entry], at: u32) -> u64 {
+    entries.get(at as usize).map_or(0, Entry::hash)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn value_of(recent: &Recent, key: u128) -> Vec<u8> {
+        recent.get(IdentityKey(key)).unwrap().value.into_owned()
+    }
+
+    #[test]
+    fn a_re_insert_replaces_day_and_value() {
+        let mut recent = Recent::new();
+        recent.insert(IdentityKey(1), 10, b"one");
+        recent.insert(IdentityKey(2), 10, b"two");
+        recent.insert(IdentityKey(1), 11, b"uno");
+        recent.insert(IdentityKey(2), 12, b"a longer one");
+        assert_eq!(recent.len(), 2);
+        assert_eq!(recent.get(IdentityKey(1)).unwrap(), Memo { day: 11, value: b"uno".as_slice().into() });
+        assert_eq!(value_of(&recent, 2), b"a longer one");
+        assert!(recent.get(IdentityKey(3)).is_none());
+    }
+
+    #[test]
+    fn values_that_grow_again_and_again_do_not_fill_memory() {
+        let mut recent = Recent::new();
+        recent.insert(IdentityKey(2), 1, b"bystander");
+        for length in 0..4_000 {
+            recent.insert(IdentityKey(1), 1, &vec![7; length]);
+        }
+        assert!(recent.heap_bytes() < 400_000, "{} bytes for one value of 4,000", recent.heap_bytes());
+        assert_eq!(value_of(&recent, 1), vec![7; 3_999]);
+        assert_eq!(value_of(&recent, 2), b"bystander");
+    }
+
+    #[test]
+    fn forgetting_keeps_the_rest_and_clearing_keeps_the_memory() {
+        let mut recent = Recent::new();
+        for key in 0..100 {
+            recent.insert(IdentityKey(key), key as i32, &key.to_le_bytes());
+        }
+        recent.forget_before(40);
+        assert_eq!(recent.len(), 60);
+        assert!(recent.get(IdentityKey(39)).is_none());
+        assert_eq!(value_of(&recent, 40), 40_u128.to_le_bytes());
+        let heap_bytes = recent.heap_bytes();
+        recent.clear();
+        assert!(recent.is_empty() && recent.get(IdentityKey(40)).is_none());
+        assert_eq!(recent.heap_bytes(), heap_bytes);
+    }
+
+    #[test]
+    #[should_panic(expected = "a value of 65537 bytes")]
+    fn a_value_beyond_the_bound_is_a_mistake_of_the_caller() {
+        Recent::new().insert(IdentityKey(1), 1, &[0; MAX_VALUE_BYTES + 1]);
+    }
+}
