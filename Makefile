@@ -19,9 +19,13 @@ build: ## Build the binary, target/release/creditstream
 demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
 	@.stack/venv/bin/python demo/demo.py
 
+# Lives of wallets that are compared with the oracle.
+ORACLE_LIVES ?= 10000
+
 test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
-	$(CARGO) test --release --locked --all-targets
+	@$(PYTHON) tests/oracle/main.py selftest
+	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) $(CARGO) test --release --locked --lib --bins --tests
 
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }

@@ -103,19 +103,21 @@ class Proof:
         self.screen.line(table(["", "records", ""], rows))
 
     def _credits(self, ledger: dict[str, WalletSum]) -> None:
-        expected = {wallet: WalletSum(balance=book["balance"], charged=book["charged"])
+        expected = {wallet: WalletSum(balance=book["balance"], charged=book["charged"], reversed=book["reversed"])
                     for wallet, book in self.books["wallets"].items()}
         entries = sources.clickhouse_entries(self.place)
         wallets = sources.clickhouse_wallets(self.place)
         usage = sources.clickhouse_usage(self.place)
         rows: list[list[str | int]] = [
-            ["generator's books", len(expected), _sum(expected, "charged"), _sum(expected, "balance"), "", ""],
-            self._place(f"{places.LEDGER}, read anew", expected, ledger, ["charged", "balance"]),
-            self._place("ClickHouse ledger_entries", expected, entries, ["charged", "balance"]),
-            self._place("ClickHouse usage_hourly", expected, usage, ["charged"]),
+            ["generator's books", len(expected), _sum(expected, "charged"), _sum(expected, "reversed"),
+             _sum(expected, "balance"), "", ""],
+            self._place(f"{places.LEDGER}, read anew", expected, ledger, ["charged", "reversed", "balance"]),
+            self._place("ClickHouse ledger_entries", expected, entries, ["charged", "reversed", "balance"]),
+            self._place("ClickHouse usage_hourly", expected, usage, ["charged", "reversed"]),
             self._place("ClickHouse wallets", expected, wallets, ["balance"]),
         ]
-        self.screen.line(table(["", "wallets", "charged", "balance", "wallets that differ", "in sum"], rows))
+        self.screen.line(table(["", "wallets", "charged", "given back", "balance", "wallets that differ", "in sum"],
+                               rows))
         self.screen.line()
         seqs: list[list[str | int]] = [
             self._seqs(places.LEDGER, ledger, ledger),
@@ -140,7 +142,7 @@ class Proof:
         sums = {field: _sum(found, field) for field in fields}
         difference = max((sums[field] - _sum(expected, field) for field in fields), key=abs)
         row: list[str | int] = [name, len(found)]
-        row += [sums.get("charged", ""), sums.get("balance", "")]
+        row += [sums.get("charged", ""), sums.get("reversed", ""), sums.get("balance", "")]
         return [*row, len(differing), f"difference {difference:,}"]
 
     def _seqs(self, name: str, ledger: dict[str, WalletSum], found: dict[str, WalletSum]) -> list[str | int]:

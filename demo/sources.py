@@ -31,6 +31,8 @@ class WalletSum:
 
     balance: int = 0
     charged: int = 0
+    # Of what was charged, given back.
+    reversed: int = 0
     # Last seq; entries 1 to seq are there, each once and in order, unless `gap` says otherwise.
     seq: int = 0
     gap: str = ""
@@ -152,6 +154,8 @@ def ledger_topic(place: Place) -> dict[str, WalletSum]:
             wallet.balance += credits
             if entry["entry_type"] == "charged":
                 wallet.charged -= credits
+            elif entry["entry_type"] == "reversed":
+                wallet.reversed += credits
     return wallets
 
 
@@ -182,14 +186,14 @@ def drop_database(place: Place) -> None:
 
 def clickhouse_entries(place: Place) -> dict[str, WalletSum]:
     """Every wallet from `ledger_entries`. n different seqs from 1 to n have no gap."""
-    rows = query(place, "SELECT wallet_id, sum(credits), -sumIf(credits, entry_type = 'charged'), min(seq), max(seq), "
-                        "count(), uniqExact(seq) FROM ledger_entries FINAL GROUP BY wallet_id")
+    rows = query(place, "SELECT wallet_id, sum(credits), -sumIf(credits, entry_type = 'charged'), "
+                        "sumIf(credits, entry_type = 'reversed'), min(seq), max(seq), count(), uniqExact(seq) FROM ledger_entries FINAL GROUP BY wallet_id")
     wallets = {}
     for wallet_id, *texts in rows:
-        balance, charged, first, last, count, different = map(int, texts)
+        balance, charged, given_back, first, last, count, different = map(int, texts)
         is_whole = first == 1 and last == count == different
         gap = "" if is_whole else f"{count} entries with {different} seqs from {first} to {last}"
-        wallets[wallet_id] = WalletSum(balance, charged, last, gap)
+        wallets[wallet_id] = WalletSum(balance, charged, given_back, last, gap)
     return wallets
 
 
@@ -201,8 +205,10 @@ def clickhouse_wallets(place: Place) -> dict[str, WalletSum]:
 
 def clickhouse_usage(place: Place) -> dict[str, WalletSum]:
     """Every wallet from `usage_hourly`, the totals by hour."""
-    rows = query(place, "SELECT wallet_id, sum(credits_charged) FROM usage_hourly FINAL GROUP BY wallet_id")
-    return {wallet_id: WalletSum(charged=int(charged)) for wallet_id, charged in rows}
+    rows = query(place, "SELECT wallet_id, sum(credits_charged), sum(credits_reversed) FROM usage_hourly FINAL "
+                        "GROUP BY wallet_id")
+    return {wallet_id: WalletSum(charged=int(charged), reversed=int(given_back))
+            for wallet_id, charged, given_back in rows}
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,14 @@ impl<'o> ObjectWriter<'o> {
         }
     }
 
+    /// `true`, unless it is false.
+    pub fn flag_if_set(&mut self, name: &'static str, value: bool) {
+        if value {
+            self.name(name);
+            self.out.extend_from_slice(b"true");
+        }
+    }
+
     /// A time as RFC 3339 text.
     #[inline(always)]
     pub fn time(&mut self, name: &'static str, value: Timestamp) {
@@ -146,6 +154,13 @@ impl<'o> ObjectWriter<'o> {
             let mut inner = ObjectWriter::new(out);
             fill(&mut inner, item);
             inner.end();
+        });
+    }
+
+    /// A list of integers.
+    pub fn integers<T: itoa::Integer + Copy>(&mut self, name: &'static str, items: &[T]) {
+        self.list(name, items.iter(), |out, item| {
+            out.extend_from_slice(itoa::Buffer::new().format(*item).as_bytes());
         });
     }
 

@@ -2,13 +2,15 @@
 //! wallets exactly once, and writes a ledger and rollups to ClickHouse.
 //!
 //! The tree tells the story of an event: [`event`] decodes it, [`rate`] prices it, [`wallet`] debits it,
-//! [`ledger`] does both in one Kafka transaction per batch, [`sink`] carries the ledger to ClickHouse.
+//! [`ledger`] does both in one Kafka transaction per batch, [`sink`] carries the ledger to ClickHouse, [`explain`] tells a
+//! person what it says.
 //! [`app`] alone knows every stage.
 
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod explain;
 pub mod generate;
 pub mod http;
 pub mod json;
@@ -18,5 +20,6 @@ pub mod metrics;
 pub mod rate;
 pub mod sink;
 pub mod telemetry;
+pub mod text;
 pub mod time;
 pub mod wallet;

@@ -34,6 +34,8 @@ pub struct ShardClock(pub Timestamp);
 impl Timestamp {
     /// Before everything.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
+    /// After everything.
+    pub const MAX: Timestamp = Timestamp(i64::MAX);
 
     /// From milliseconds since the Unix epoch.
     pub const fn from_millis(millis: i64) -> Timestamp {
@@ -91,6 +93,12 @@ impl Timestamp {
     /// Days since the Unix epoch.
     pub const fn day_number(self) -> i64 {
         self.0.div_euclid(DAY_MS)
+    }
+
+    /// The UTC day as it is kept in stores; what is out of reach becomes the first or last that can be.
+    pub fn day(self) -> i32 {
+        let day = self.day_number();
+        i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX })
     }
 
     /// As chrono has it; `None` for what it cannot represent.
@@ -238,6 +246,9 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_i64(self.0);
+        }
         let text = self.rfc3339().ok_or_else(|| serde::ser::Error::custom("time out of range"))?;
         serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
     }
@@ -245,6 +256,9 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Timestamp);
+        }
         struct Rfc3339;
         impl serde::de::Visitor<'_> for Rfc3339 {
             type Value = Timestamp;

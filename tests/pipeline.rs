@@ -40,6 +40,7 @@ fn everything_sent_is_accounted_for_exactly_once_and_the_metrics_say_so() {
     let flows = [
         ("granted", books.credits.granted),
         ("charged", books.credits.charged),
+        ("reversed", books.credits.reversed),
         ("adjusted_up", books.credits.adjusted_up),
         ("adjusted_down", books.credits.adjusted_down),
     ];

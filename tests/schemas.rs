@@ -4,19 +4,22 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use creditstream::config::Config;
-use creditstream::event::{EventRules, Fingerprint, IncomingRecord, SourceKind, decode, fingerprint};
+use creditstream::event::{
+    Data, EventKind, EventRules, Fingerprint, IdentityKey, IncomingRecord, decode, fingerprint,
+};
 use creditstream::ledger::{Books, Outcome, PROGRESS_FORMAT, PartitionProgress, ShardProgress};
 use creditstream::rate::{AssetType, Pricing, Rate, UsdCents, VideoMillis};
 use creditstream::time::{PostedAt, ShardClock, Timestamp};
 use creditstream::wallet::{
-    BucketTotals, Cause, Command, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms,
-    JobHistory, LEDGER_FORMAT, LedgerRecord, Level, Moment, Origin, Policy, SNAPSHOT_FORMAT, Wallet,
-    WalletSnapshot, apply,
+    BucketTotals, Cause, Command, ContractState, ContractTerms, Entry, EntryType, GrantEffect, GrantKind,
+    GrantState, GrantTerms, JobHistory, JobMemo, JobName, LEDGER_FORMAT, LedgerRecord, Level, Moment, Origin,
+    PlanTerms, Policy, SNAPSHOT_FORMAT, Wallet, WalletLimits, WalletSnapshot, apply, post_due, remember,
 };
 use serde_json::{Value, json};
 
@@ -115,6 +118,7 @@ fn full_entry() -> Entry<'static> {
             kind: GrantKind::Plan,
             credits: -24,
             remaining_after: 176,
+            repaid_after: 3,
             expires_at: Some(now()),
         }],
         balance_after: 176,
@@ -132,14 +136,29 @@ fn full_entry() -> Entry<'static> {
         origin_partition: 3,
         origin_offset: 42,
         business_id: text("topup:t1"),
-        grant: Some(GrantTerms { priority: 10, granted_at: now(), contract_id: text("c1"), month: Some(0) }),
+        grant: Some(GrantTerms {
+            priority: 10,
+            granted_at: now(),
+            contract_id: text("c1"),
+            month: Some(0),
+            is_difference: true,
+        }),
         contract: Some(ContractTerms {
             contract_id: text("c1"),
             plan: text("lite"),
             starts_at: now(),
             ends_at: now(),
-            term_months: 12,
-            allocation: 200,
+            terms: vec![12],
+            plans: vec![PlanTerms { from: now(), plan: text("lite") }],
+            is_cancelled: true,
+        }),
+        hold_until: Some(now()),
+        whole_job: true,
+        limits: Some(WalletLimits {
+            overdraft_limit: Some(1),
+            is_unlimited: true,
+            low_percent: Some(20),
+            critical_percent: Some(5),
         }),
         bucket: Some(BucketTotals {
             hour: now(),
@@ -158,67 +177,215 @@ fn full_entry() -> Entry<'static> {
 fn a_ledger_record_and_its_schema_have_the_same_members() {
     let schema = schema(LEDGER);
     let entry = full_entry();
-    let full = LedgerRecord { v: LEDGER_FORMAT, wallet_id: "w1".into(), entries: vec![entry.clone()] };
+    let full = LedgerRecord {
+        v: LEDGER_FORMAT,
+        wallet_id: "w1".into(),
+        clock_day: NaiveDate::from_ymd_opt(2026, 11, 4),
+        entries: vec![entry],
+    };
     assert_members(&schema, &schema, &to_json(&full), "record");
-    assert_required(&schema, &schema, &to_json(&full), "record");
 
-    let least = r#"{"seq":1,"entry_type":"charged","posted_at":"2026-11-03T10:15:30.000Z","event_time":"2026-11-03T10:15:30.000Z","level":"ok"}"#;
-    let least: Entry<'_> = serde_json::from_str(least).unwrap();
-    let defs = &schema["$defs"];
-    assert_required(&schema, &defs["entry"], &to_json(&least), "entry");
-    let effect = GrantEffect { remaining_after: 0, expires_at: None, ..entry.grant_effects[0].clone() };
-    assert_required(&schema, &defs["grant_effect"], &to_json(&effect), "grant_effect");
-    let terms = GrantTerms { contract_id: "".into(), month: None, ..entry.grant.unwrap() };
-    assert_required(&schema, &defs["grant_terms"], &to_json(&terms), "grant_terms");
-    assert_required(&schema, &defs["contract_terms"], &to_json(&entry.contract), "contract_terms");
-    let none = json!({ "hour": now(), "part": 1, "jobs": 0 });
-    let totals: BucketTotals = serde_json::from_value(none.clone()).unwrap();
-    assert_eq!(to_json(&totals), none);
-    assert_required(&schema, &defs["bucket_totals"], &none, "bucket_totals");
+    let time = json!(now());
+    let required = |of: &str, least: Value| assert_required(&schema, &schema["$defs"][of], &least, of);
+    let record = json!({ "v": 1, "wallet_id": "w1", "entries": [] });
+    assert_required(&schema, &schema, &written::<LedgerRecord<'_>>(&record), "record");
+    let least =
+        json!({ "seq": 1, "entry_type": "charged", "posted_at": time, "event_time": time, "level": "ok" });
+    required("entry", written::<Entry<'_>>(&least));
+    required(
+        "grant_effect",
+        written::<GrantEffect<'_>>(&json!({ "grant_id": "topup:t", "kind": "topup", "credits": 1 })),
+    );
+    required("grant_terms", written::<GrantTerms<'_>>(&json!({ "priority": 1, "granted_at": time })));
+    let contract = json!({ "contract_id": "c", "plan": "lite", "starts_at": time, "ends_at": time, "terms": [], "plans": [] });
+    required("contract_terms", written::<ContractTerms<'_>>(&contract));
+    required("plan_terms", written::<PlanTerms<'_>>(&json!({ "from": time, "plan": "lite" })));
+    required("wallet_limits", written::<WalletLimits>(&json!({})));
+    required("bucket_totals", written::<BucketTotals>(&json!({ "hour": time, "part": 1, "jobs": 0 })));
 }
 
-/// A wallet that has all that a snapshot can show, and the ledger records that made it.
-fn history() -> (Wallet, Vec<Value>) {
+/// What is always written of a struct, read from as little as it takes.
+fn written<'a, T: serde::Deserialize<'a> + serde::Serialize>(least: &'a Value) -> Value {
+    to_json(&T::deserialize(least).unwrap())
+}
+
+/// A life that makes every type of entry, and all that a snapshot can show: the ledger records, and the snapshot after
+/// each.
+struct Life {
+    policy: Policy,
+    rules: EventRules,
+    wallet: Wallet,
+    /// Memos in their stored form, by key.
+    jobs: HashMap<u128, Vec<u8>>,
+    records: Vec<Value>,
+    snapshots: Vec<Value>,
+}
+
+const EVENTS: [(&str, &str, &str); 27] = [
+    (
+        "2026-11-03T10:00:00Z",
+        "generation.completed",
+        r#"{"job_id":"j1","asset":"image","images":4,"user_id":"u","project_id":"p"}"#,
+    ),
+    (
+        "2026-11-03T10:00:01Z",
+        "topup.purchased",
+        r#"{"topup_id":"t1","amount_usd":100,"reference":"invoice"}"#,
+    ),
+    (
+        "2026-11-03T10:00:02Z",
+        "contract.started",
+        r#"{"contract_id":"c1","plan":"lite","starts_at":"2026-11-01T00:00:00Z","reference":"x"}"#,
+    ),
+    (
+        "2026-11-03T10:00:03Z",
+        "wallet.adjusted",
+        r#"{"adjustment_id":"a1","credits":50,"reason":"r","actor":"k","expires_at":"2026-11-05T00:00:00Z"}"#,
+    ),
+    (
+        "2026-11-03T10:00:04Z",
+        "wallet.adjusted",
+        r#"{"adjustment_id":"a2","credits":-5,"reason":"r","actor":"k","reference":"ticket"}"#,
+    ),
+    (
+        "2026-11-03T10:00:05Z",
+        "generation.completed",
+        r#"{"job_id":"j2","asset_id":"a","asset":"video","seconds":8.5,"model":"veo-3"}"#,
+    ),
+    (
+        "2026-11-03T10:00:06Z",
+        "generation.completed",
+        r#"{"job_id":"j3","asset":"image","images":1,"model":"gratis"}"#,
+    ),
+    ("2026-11-03T10:00:07Z", "generation.completed", r#"{"job_id":"j4","asset":"image","images":9000}"#),
+    (
+        "2026-11-03T10:00:08Z",
+        "wallet.adjusted",
+        r#"{"adjustment_id":"a3","credits":-5000,"reason":"r","actor":"k"}"#,
+    ),
+    ("2026-11-03T10:00:09Z", "topup.purchased", r#"{"topup_id":"t2","amount_usd":100.5}"#),
+    ("2026-11-03T10:00:10Z", "generation.requested", r#"{"job_id":"j5","asset":"video","seconds":4}"#),
+    ("2026-11-03T10:00:11Z", "generation.completed", r#"{"job_id":"j5","asset":"video","seconds":4.5}"#),
+    ("2026-11-03T10:00:12Z", "generation.refunded", r#"{"job_id":"j5","reason":"blurred"}"#),
+    ("2026-11-03T10:00:13Z", "generation.refunded", r#"{"job_id":"j2"}"#),
+    (
+        "2026-11-03T10:00:14Z",
+        "generation.requested",
+        r#"{"job_id":"j6","asset_id":"a","asset":"image","images":4}"#,
+    ),
+    ("2026-11-03T10:00:15Z", "generation.failed", r#"{"job_id":"j6","reason":"no GPU"}"#),
+    ("2026-11-03T10:00:16Z", "generation.requested", r#"{"job_id":"j7","asset":"image","images":4}"#),
+    ("2026-11-03T10:00:17Z", "generation.rejected", r#"{"job_id":"j8"}"#),
+    ("2026-11-03T10:00:18Z", "generation.cancelled", r#"{"job_id":"j9","asset_id":"a"}"#),
+    (
+        "2026-11-03T10:00:19Z",
+        "wallet.limits_changed",
+        r#"{"overdraft_limit":5,"low_percent":30,"critical_percent":10,"reference":"mail"}"#,
+    ),
+    ("2026-11-03T10:00:20Z", "wallet.limits_changed", r#"{"overdraft_limit":"none"}"#),
+    (
+        "2026-11-03T10:00:21Z",
+        "contract.plan_changed",
+        r#"{"contract_id":"c1","plan":"scale","reference":"order"}"#,
+    ),
+    (
+        "2026-11-03T10:00:22Z",
+        "wallet.limits_changed",
+        r#"{"overdraft_limit":"plan","low_percent":"plan","critical_percent":"plan"}"#,
+    ),
+    ("2026-11-06T10:00:00Z", "contract.renewed", r#"{"contract_id":"c1","plan":"lite","term_months":1}"#),
+    (
+        "2026-11-06T10:00:01Z",
+        "contract.cancelled",
+        r#"{"contract_id":"c1","effective_at":"2026-11-20T00:00:00Z"}"#,
+    ),
+    ("2026-12-01T10:00:00Z", "generation.requested", r#"{"job_id":"j10","asset":"image","images":4}"#),
+    (
+        "2026-12-01T10:00:01Z",
+        "generation.completed",
+        r#"{"job_id":"j10","asset_id":"a","asset":"image","images":1}"#,
+    ),
+];
+
+fn life() -> Life {
     let config = Config::default();
-    let policy = Policy::new(&config, Arc::new(pricing()));
-    let rules = EventRules::new(&config.events);
-    let mut wallet = Wallet::default();
-    let mut records = Vec::new();
-    for (number, (kind, data)) in [
-        ("generation.completed", r#"{"job_id":"j1","asset":"image","images":4,"user_id":"u","project_id":"p"}"#),
-        ("topup.purchased", r#"{"topup_id":"t1","amount_usd":100,"reference":"invoice"}"#),
-        ("contract.started", r#"{"contract_id":"c1","plan":"lite","starts_at":"2026-11-01T00:00:00Z","reference":"x"}"#),
-        ("wallet.adjusted", r#"{"adjustment_id":"a1","credits":50,"reason":"r","actor":"k","expires_at":"2027-01-01T00:00:00Z"}"#),
-        ("wallet.adjusted", r#"{"adjustment_id":"a2","credits":-5,"reason":"r","actor":"k","reference":"ticket"}"#),
-        ("generation.completed", r#"{"job_id":"j2","asset_id":"a","asset":"video","seconds":8.5,"model":"veo-3"}"#),
-        ("generation.completed", r#"{"job_id":"j3","asset":"image","images":1,"model":"gratis"}"#),
-        ("generation.completed", r#"{"job_id":"j4","asset":"image","images":9000}"#),
-        ("wallet.adjusted", r#"{"adjustment_id":"a3","credits":-5000,"reason":"r","actor":"k"}"#),
-        ("topup.purchased", r#"{"topup_id":"t2","amount_usd":100.5}"#),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let mut life = Life {
+        policy: Policy::new(&config, Arc::new(pricing())),
+        rules: EventRules::new(&config.events),
+        wallet: Wallet::default(),
+        jobs: HashMap::new(),
+        records: Vec::new(),
+        snapshots: Vec::new(),
+    };
+    for (number, (time, kind, data)) in EVENTS.into_iter().enumerate() {
         let value = format!(
-            r#"{{"specversion":"1.0","id":"e{number}","source":"/s","type":"{kind}","subject":"w1","time":"2026-11-03T10:15:30Z","data":{data}}}"#
+            r#"{{"specversion":"1.0","id":"e{number}","source":"/s","type":"{kind}","subject":"w1","time":"{time}","data":{data}}}"#
         );
-        let source_kind = if kind == "generation.completed" { SourceKind::Generation } else { SourceKind::Wallet };
-        let incoming = IncomingRecord { source_kind, value: Some(value.as_bytes()), headers: &[] };
-        let event = decode(&incoming, &rules).unwrap();
+        life.post_due(at(time));
+        life.post_event(&value);
+        life.post_due(at(time));
+    }
+    life
+}
+
+impl Life {
+    fn post_due(&mut self, clock: Timestamp) {
+        while let Some(entries) =
+            post_due(&mut self.wallet, ShardClock(clock), PostedAt(clock), &self.policy).unwrap()
+        {
+            self.record(entries, clock);
+        }
+    }
+
+    fn post_event(&mut self, value: &str) {
+        let named =
+            EventKind::NAMED.into_iter().find(|kind| value.contains(&format!("\"{}\"", kind.as_str())));
+        let incoming = IncomingRecord {
+            source_kind: named.unwrap().source_kind(),
+            value: Some(value.as_bytes()),
+            headers: &[],
+        };
+        let event = decode(&incoming, &self.rules).unwrap();
         let data = event.data.as_ref().unwrap().as_ref().unwrap();
-        let command = Command::price(data, event.time, JobHistory::default(), &policy.pricing).unwrap();
+        let (job_id, asset_id) = match data {
+            Data::Requested(usage) | Data::Completed(usage) => (&*usage.job_id, &*usage.asset_id),
+            Data::JobEnded(ended) => (&*ended.job_id, &*ended.asset_id),
+            _ => ("", ""),
+        };
+        let name = JobName::new("w1", job_id, asset_id);
+        let job = JobHistory::find(&name, true, event.time.0.day() - 35, |key| {
+            Ok::<_, Infallible>(self.jobs.get(&key.0).and_then(|memo| JobMemo::from_bytes(memo)))
+        });
+        let pricing = Arc::clone(&self.policy.pricing);
+        let command = Command::price(data, event.time, job.unwrap(), &pricing).unwrap();
+        let clock = event.time.0;
         let cause = Cause {
             event_type: event.kind.as_str(),
             source: &event.source,
             event_id: &event.id,
             fingerprint: fingerprint(event.kind, event.time, data),
             origin: Origin { topic: "generation.events", partition: 0, offset: 0 },
-            moment: Moment { event_time: event.time, clock: ShardClock(now()), posted_at: PostedAt(now()) },
+            moment: Moment { event_time: event.time, clock: ShardClock(clock), posted_at: PostedAt(clock) },
         };
-        let entries = apply(&mut wallet, &cause, &command, &policy).unwrap();
-        records.push(to_json(&LedgerRecord { v: LEDGER_FORMAT, wallet_id: "w1".into(), entries }));
+        let entries = apply(&mut self.wallet, &cause, &command, &self.policy).unwrap();
+        self.record(entries, clock);
     }
-    (wallet, records)
+
+    fn record(&mut self, entries: Vec<Entry<'_>>, clock: Timestamp) {
+        for entry in &entries {
+            let name = JobName::new("w1", &entry.job_id, &entry.asset_id);
+            let known = |key: IdentityKey| self.jobs.get(&key.0).and_then(|memo| JobMemo::from_bytes(memo));
+            let mut changed = Vec::new();
+            let put = |key: IdentityKey, memo: JobMemo<'_>| changed.push((key.0, memo.to_bytes()));
+            remember(&name, entry, clock.day(), |key| Ok::<_, Infallible>(known(key)), put).unwrap();
+            self.jobs.extend(changed);
+        }
+        let clock_day = clock.date().filter(|day| entries[0].event_time.date() != Some(*day));
+        let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: "w1".into(), clock_day, entries };
+        self.records.push(to_json(&record));
+        let pricing = &self.policy.pricing;
+        self.snapshots.push(to_json(&WalletSnapshot::of("w1", &self.wallet, ShardClock(clock), pricing)));
+    }
 }
 
 fn pricing() -> Pricing {
@@ -234,6 +401,7 @@ fn pricing() -> Pricing {
         [[plans]]
         effective_from = "2024-01-01T00:00:00Z"
         plan.lite = { credits_per_month = 200, overdraft_limit = 0 }
+        plan.scale = { credits_per_month = 3300 }
         [[topups]]
         effective_from = "2024-01-01T00:00:00Z"
         packs = [{ amount_usd = "100", credits = 555 }, { amount_usd = "100.5", credits = 9000 }]
@@ -245,29 +413,52 @@ fn pricing() -> Pricing {
 #[test]
 fn what_the_wallet_posts_is_valid_and_shows_every_type_of_entry() {
     let schema = schema(LEDGER);
-    let (_, records) = history();
+    let records = life().records;
     let mut types = BTreeSet::new();
     let mut members = BTreeSet::new();
+    let mut of_records = BTreeSet::new();
     for record in &records {
         assert_valid(&schema, record);
+        of_records.extend(names(record));
         for entry in record["entries"].as_array().unwrap() {
             types.insert(entry["entry_type"].as_str().unwrap().to_owned());
             members.extend(names(entry).into_iter().map(str::to_owned));
         }
     }
     assert_eq!(types, EntryType::ALL.map(|entry_type| entry_type.as_str().to_owned()).into());
-    // Nothing is held before the next release.
-    let never: Vec<&str> = names(&schema["$defs"]["entry"]["properties"])
-        .into_iter()
-        .filter(|name| !members.contains(*name))
-        .collect();
-    assert_eq!(never, ["held_after", "held_credits"]);
+    assert_eq!(
+        members,
+        names(&schema["$defs"]["entry"]["properties"]).into_iter().map(str::to_owned).collect()
+    );
+    assert_eq!(of_records, names(&schema["properties"]));
+    let kinds: BTreeSet<&str> = EVENTS.iter().map(|(_, kind, _)| *kind).collect();
+    assert_eq!(kinds, EventKind::NAMED.map(EventKind::as_str).into());
+}
+
+/// What folding or showing an entry of that type cannot do without.
+fn needed_by(entry_type: &str) -> &'static [&'static str] {
+    match entry_type {
+        "contract_started" => &["contract", "business_id", "plan", "contract_id"],
+        "contract_changed" | "contract_renewed" => &["contract", "plan", "contract_id"],
+        "contract_ended" => &["plan", "contract_id"],
+        "granted" => &["credits", "grant", "grant_effects"],
+        "adjusted" => &["credits", "business_id", "reason", "actor"],
+        "charged" => &["job_id", "asset_type", "rate_card", "rate", "bucket"],
+        "refused" => &["amount", "job_id", "asset_type", "rate_card", "rate", "bucket"],
+        "reversed" => &["job_id", "asset_type", "bucket"],
+        "expired" => &["credits", "grant_effects"],
+        "overdraft_repaid" => &["amount", "grant_effects"],
+        "held" => &["held_credits", "hold_until", "job_id", "asset_type", "rate_card", "rate"],
+        "released" => &["held_credits", "job_id"],
+        "limits_changed" => &["limits"],
+        _ => &[],
+    }
 }
 
 #[test]
 fn a_record_that_is_wrong_is_not_valid() {
     let schema = schema(LEDGER);
-    let (_, records) = history();
+    let records = life().records;
     let charged = &records[0];
     for (place, value) in [
         ("/v", json!(2)),
@@ -290,6 +481,16 @@ fn a_record_that_is_wrong_is_not_valid() {
         *wrong.pointer_mut(place).unwrap() = value.clone();
         assert!(!errors(&schema, &wrong).is_empty(), "{place} = {value}");
     }
+    for entry_type in EntryType::ALL.map(EntryType::as_str) {
+        let found = records.iter().flat_map(|record| record["entries"].as_array().unwrap());
+        let found = found.filter(|entry| entry["entry_type"] == entry_type).collect::<Vec<_>>();
+        for name in needed_by(entry_type) {
+            let mut entry = found[0].clone();
+            assert!(entry.as_object_mut().unwrap().remove(*name).is_some(), "{entry_type} has {name}");
+            let wrong = json!({ "v": 1, "wallet_id": "w1", "entries": [entry] });
+            assert!(!errors(&schema, &wrong).is_empty(), "{entry_type} without {name}");
+        }
+    }
     let mut more = charged.clone();
     more["entries"][0]["x"] = json!(1);
     assert!(!errors(&schema, &more).is_empty());
@@ -303,32 +504,43 @@ fn a_record_that_is_wrong_is_not_valid() {
 #[test]
 fn a_snapshot_and_its_schema_have_the_same_members() {
     let schema = schema(SNAPSHOT);
-    let (wallet, _) = history();
-    let full = to_json(&WalletSnapshot::of("w1", &wallet, ShardClock(now())));
-    assert_valid(&schema, &full);
-    // Grants differ in what they have: together they have everything.
-    let mut whole = full.clone();
-    let merged = full["grants"]
-        .as_array()
-        .unwrap()
+    let life = life();
+    life.snapshots.iter().for_each(|snapshot| assert_valid(&schema, snapshot));
+    // Contracts, grants and moments differ in what they have: together they have everything.
+    let members = |of: &str| -> Value {
+        let nested =
+            life.snapshots.iter().flat_map(|snapshot| snapshot[of].as_array().cloned().unwrap_or_default());
+        nested.flat_map(|one| one.as_object().unwrap().clone()).collect::<serde_json::Map<_, _>>().into()
+    };
+    let mut whole: Value = life
+        .snapshots
         .iter()
-        .flat_map(|grant| grant.as_object().unwrap().clone())
-        .collect();
-    whole["grants"] = json!([Value::Object(merged)]);
+        .flat_map(|one| one.as_object().unwrap().clone())
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    whole["contracts"] = json!([members("contracts")]);
+    whole["grants"] = json!([members("grants")]);
+    whole["limits"] = to_json(&full_entry().limits);
     assert_members(&schema, &schema, &whole, "snapshot");
+    let full = life.snapshots.last().unwrap();
 
     let empty = Wallet { seq: 1, ..Wallet::default() };
-    let least = to_json(&WalletSnapshot::of("w1", &empty, ShardClock(now())));
+    let least = to_json(&WalletSnapshot::of("w1", &empty, ShardClock(now()), &pricing()));
     assert_valid(&schema, &least);
     assert_required(&schema, &schema, &least, "snapshot");
-    assert_required(&schema, &schema["$defs"]["contract"], &full["contracts"][0], "contract");
-    let topup = wallet.grants.iter().position(|grant| &*grant.grant_id == "topup:t2").unwrap();
-    let mut grant = full["grants"][topup].clone();
-    // An adjustment without expiry has as little as a grant can have.
-    for optional in ["amount_usd", "credits_repaid"] {
-        grant.as_object_mut().unwrap().remove(optional);
-    }
-    assert_required(&schema, &schema["$defs"]["grant"], &grant, "grant");
+    let time = json!(now());
+    let contract = json!({ "contract_id": "c", "starts_at": time, "ends_at": time, "terms": [], "plans": [], "granted": [] });
+    assert_required(
+        &schema,
+        &schema["$defs"]["contract"],
+        &written::<ContractState<'_>>(&contract),
+        "contract",
+    );
+    let grant = json!({
+        "grant_id": "topup:t", "kind": "topup", "credits_granted": 1, "credits_remaining": 1, "priority": 1,
+        "granted_at": time, "made_seq": 1, "seq": 1, "touched_day": 0,
+    });
+    assert_required(&schema, &schema["$defs"]["grant"], &written::<GrantState<'_>>(&grant), "grant");
     for (name, value) in [
         ("balance", json!("5")),
         ("overdraft", json!(-1)),

@@ -1,9 +1,15 @@
 //! What may be asked.
 
+mod publish;
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use publish::{
+    Adjust, Contract, ContractCancel, ContractChange, ContractRenew, ContractStart, Limits, Publish, Topup,
+};
 
 use super::output::Format;
 use crate::app::Role;
@@ -56,7 +62,19 @@ pub enum Command {
         after_help = "Example: creditstream generate --events 100000 --wallets 1000 --seed 7 --books books.json"
     )]
     Generate(Generate),
-    /// Publish a contract event.
+    /// Say what a plan, a top-up pack or a number of credits buys.
+    #[command(after_help = ESTIMATE_HELP)]
+    Estimate(Estimate),
+    /// Say what the events of a file would cost, and what they would cost by other prices.
+    #[command(after_help = PRICE_HELP)]
+    Price(Price),
+    /// Show a wallet: what is left, what is held, what comes next, what happened last.
+    #[command(after_help = WALLET_HELP)]
+    Wallet(Wallet),
+    /// Explain one entry of a wallet's ledger in sentences.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Publish what becomes of a contract.
     #[command(
         subcommand,
         after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance"
@@ -70,9 +88,93 @@ pub enum Command {
         after_help = "Example: creditstream adjust ws_42 --adjustment-id t_17 --credits=-40 --reason 'double render' --actor jane"
     )]
     Adjust(Adjust),
+    /// Publish limits of a wallet's own, or return them to its plan's.
+    #[command(
+        after_help = "Example: creditstream limits ws_42 --overdraft 500 --low-percent 30 --request-id ticket_88\n\nWhat is not named stays as it is."
+    )]
+    Limits(Limits),
     /// Look at quarantined records, and send mended ones again.
     #[command(subcommand, after_help = "Example: creditstream quarantine list --reason unknown_plan")]
     Quarantine(Quarantine),
+}
+
+const ESTIMATE_HELP: &str = "\
+Example: creditstream estimate --plan performance
+
+Each number is what all of the credits buy if nothing else is bought, rounded down.
+JSON: credits, plan, amount_usd, at, rate_card, model, image_rate, video_rate, and under buys: images,
+shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds (null: it costs nothing).";
+
+const PRICE_HELP: &str = "\
+Example: creditstream price events.jsonl --against new-pricing.toml
+
+Every generation.completed is priced as it stands; repeated events are not recognised, and reversals are counted but not
+taken off. A wallet's plan follows from the contract events that stand before its usage in the file.
+JSON, one document: lines, priced, not_priced (by type), bad (lines, reasons, first), total, models, plans, wallets. Each
+total has charges, images, video_seconds, credits and, with --against, against_credits, difference, difference_percent.";
+
+const WALLET_HELP: &str = "\
+Example: creditstream wallet ws_42
+
+The wallet comes from its latest record in the wallets topic, holds and entries from ClickHouse. Exit 1 where there is none.
+JSON, one document: the fields of that record, next_allocation_credits, thresholds, holds, entries, clickhouse (null, or why
+it did not answer; then holds and entries are null).";
+
+const EXPLAIN_HELP: &str = "\
+Example: creditstream explain ws_42 17
+
+JSON, one document: wallet_id, summary, explanation (sentences), balance_before, held_before, overdraft_before, entry (as in
+the ledger topic), is_complete (false: that could not be read, so what ClickHouse has no columns for is missing),
+ledger_topic, ledger_partition, ledger_offset. Exit 1 where ClickHouse does not have the entry.";
+
+/// `estimate`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true)))]
+pub struct Estimate {
+    /// A month of this plan.
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub plan: Option<String>,
+    /// The top-up pack with this price, US dollars.
+    #[arg(long, value_name = "USD", group = "what")]
+    pub pack: Option<String>,
+    /// So many credits.
+    #[arg(long, value_name = "N", group = "what")]
+    pub credits: Option<u64>,
+    /// By the rates of this model, where it has rates of its own.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// By the prices in force at this instant (RFC 3339). Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+/// `price`
+#[derive(Debug, Args)]
+pub struct Price {
+    /// File with one event a line; `-` is stdin.
+    pub file: PathBuf,
+    /// Price by this pricing file too, and show the difference.
+    #[arg(long, value_name = "PRICING_FILE")]
+    pub against: Option<PathBuf>,
+}
+
+/// `wallet`
+#[derive(Debug, Args)]
+pub struct Wallet {
+    /// Wallet id.
+    pub wallet: String,
+    /// How many of its last entries are shown.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub entries: u32,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Wallet id.
+    pub wallet: String,
+    /// Number of the entry within its wallet: 1, 2, 3 …
+    pub seq: u64,
 }
 
 /// `check-events`
@@ -130,99 +232,6 @@ pub struct Generate {
     /// Write records as JSON lines to stdout instead of Kafka.
     #[arg(long)]
     pub stdout: bool,
-}
-
-/// `contract`
-#[derive(Debug, Subcommand)]
-pub enum Contract {
-    /// Begin a contract.
-    #[command(
-        after_help = "Example: creditstream contract start ws_42 --contract-id c_7 --plan performance --starts-at 2026-12-01T00:00:00Z"
-    )]
-    Start(ContractStart),
-}
-
-/// `contract start`
-#[derive(Debug, Args)]
-pub struct ContractStart {
-    /// Wallet id.
-    pub wallet: String,
-    /// Unique per wallet for ever.
-    #[arg(long)]
-    pub contract_id: String,
-    /// Plan, by its name in the pricing file.
-    #[arg(long)]
-    pub plan: String,
-    /// First instant (RFC 3339). Default: the event's time.
-    #[arg(long)]
-    pub starts_at: Option<String>,
-    /// Length in months.
-    #[arg(long)]
-    pub term_months: Option<u32>,
-    /// An invoice or ticket.
-    #[arg(long)]
-    pub reference: Option<String>,
-    /// How to publish.
-    #[command(flatten)]
-    pub publish: Publish,
-}
-
-/// `topup`
-#[derive(Debug, Args)]
-pub struct Topup {
-    /// Wallet id.
-    pub wallet: String,
-    /// Unique per wallet for ever.
-    #[arg(long)]
-    pub topup_id: String,
-    /// Price of a pack in the pricing file.
-    #[arg(long)]
-    pub amount_usd: String,
-    /// An invoice or ticket.
-    #[arg(long)]
-    pub reference: Option<String>,
-    /// How to publish.
-    #[command(flatten)]
-    pub publish: Publish,
-}
-
-/// `adjust`
-#[derive(Debug, Args)]
-pub struct Adjust {
-    /// Wallet id.
-    pub wallet: String,
-    /// Unique per wallet for ever.
-    #[arg(long)]
-    pub adjustment_id: String,
-    /// Credits; below 0 debits.
-    #[arg(long, allow_hyphen_values = true)]
-    pub credits: i64,
-    /// Why.
-    #[arg(long)]
-    pub reason: String,
-    /// Who.
-    #[arg(long)]
-    pub actor: String,
-    /// When what is left of a grant expires (RFC 3339).
-    #[arg(long)]
-    pub expires_at: Option<String>,
-    /// An invoice or ticket.
-    #[arg(long)]
-    pub reference: Option<String>,
-    /// How to publish.
-    #[command(flatten)]
-    pub publish: Publish,
-}
-
-/// How a command publishes its event.
-#[derive(Debug, Args)]
-pub struct Publish {
-    /// The event's time (RFC 3339). Default: now. Give it again to repeat a command safely.
-    #[arg(long)]
-    pub time: Option<String>,
-    /// Print the event and send nothing.
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// `quarantine`

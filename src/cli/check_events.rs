@@ -1,20 +1,24 @@
 //! `check-events`: what would become of each line of a file, without Kafka and without any wallet's state.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::IsTerminal;
 
 use serde::Serialize;
 
 use super::args;
 use super::exit::{self, Failure};
+use super::lines::{Lines, check_time, decode_line, priced};
 use super::output::Output;
 use super::publish::instant;
 use crate::app;
 use crate::config::Config;
-use crate::event::{Event, EventRules, IncomingRecord, Reason, Rejection, SourceKind, decode};
+use crate::event::{
+    ContractRenewed, EventRules, JobEnded, JobEnding, Limit, LimitsChanged, OverdraftLimit, Rejection,
+    SourceKind,
+};
 use crate::ledger::TimeRules;
 use crate::rate::Pricing;
 use crate::time::Timestamp;
-use crate::wallet::{Command, JobHistory};
+use crate::wallet::{Command, PricedUsage};
 
 /// The answer for one line.
 #[derive(Serialize)]
@@ -39,30 +43,12 @@ pub fn run(config: &Config, command: &args::CheckEvents, output: Output) -> Resu
             .as_deref()
             .map(|kind| if kind == "wallet" { SourceKind::Wallet } else { SourceKind::Generation }),
     };
-    let input: Box<dyn Read> =
-        if command.file.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            let open = std::fs::File::open(&command.file);
-            Box::new(open.map_err(|error| {
-                Failure::usage(format!("{} cannot be read: {error}", command.file.display()))
-            })?)
-        };
     let mut refused = 0_usize;
-    let mut reader = BufReader::new(input);
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let read = reader
-            .read_until(b'\n', &mut line)
-            .map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
-        if read == 0 {
-            break;
-        }
-        while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-            line.pop();
-        }
-        let verdict = checker.verdict(number, &line);
+    let lines = Lines::open(&command.file)?;
+    // At a terminal the verdicts themselves show how far it has come.
+    let mut lines = if std::io::stdout().is_terminal() { lines } else { lines.with_bar() };
+    while let Some((number, line)) = lines.next()? {
+        let verdict = checker.verdict(number, line);
         refused += usize::from(verdict.reason.is_some());
         output.object(&verdict, || match verdict.reason {
             Some(reason) => format!("{number}: quarantined, {reason}: {}", verdict.detail),
@@ -99,50 +85,87 @@ impl Checker {
     }
 
     fn outcome(&self, value: &[u8]) -> Result<(&'static str, String), Rejection> {
-        let event = self.decode(value)?;
-        if event.time.0 < self.now.plus_millis(-self.time.horizon_ms) {
-            return Err(Rejection::new(
-                Reason::TooOld,
-                format!("time is {}: before the horizon", event.time.0),
-            ));
-        }
-        if event.time.0 > self.now.plus_millis(self.time.max_clock_skew_ms) {
-            return Err(Rejection::new(
-                Reason::TooFarAhead,
-                format!("time is {}: ahead of the clock", event.time.0),
-            ));
-        }
-        let Some(data) = &event.data else { return Ok(("free", String::new())) };
-        let data = data.as_ref().map_err(Clone::clone)?;
-        Ok(match Command::price(data, event.time, JobHistory::default(), &self.pricing)? {
-            Command::Charge { cost, rate, rate_card, .. } => {
-                ("charged", format!("{cost} credits at {rate} by rate card {rate_card}"))
-            }
-            Command::StartContract { terms, plan } => (
+        let event = decode_line(value, self.kind, &self.rules)?;
+        check_time(event.time, self.now, &self.time)?;
+        let Some(asked) = priced(&event, &self.pricing)? else { return Ok(("free", String::new())) };
+        Ok(match asked {
+            Command::Charge(priced) => ("charged", priced_as(&priced)),
+            Command::Hold(priced) => ("held", priced_as(&priced)),
+            Command::EndJob { ended, .. } => ended_job(ended),
+            Command::StartContract(terms) => (
                 "contract",
                 format!(
                     "{} credits a month from {} to {}",
-                    plan.credits_per_month, terms.starts_at, terms.ends_at
+                    self.pricing.allocation(&terms.plan, event.time),
+                    terms.starts_at,
+                    terms.ends_at
                 ),
             ),
+            Command::ChangePlan(change) => {
+                let from = change.effective_at.unwrap_or(event.time.0);
+                (
+                    "contract",
+                    format!("plan {} from {from} on, for contract {}", change.plan, change.contract_id),
+                )
+            }
+            Command::RenewContract(renewal) => ("contract", renewed(renewal)),
+            Command::CancelContract(cancellation) => {
+                let end =
+                    cancellation.effective_at.map_or("with its term".to_owned(), |at| format!("at {at}"));
+                ("contract", format!("contract {} ends {end}", cancellation.contract_id))
+            }
             Command::TopUp { pack, .. } => {
                 ("granted", format!("{} credits for {} US dollars", pack.credits, pack.amount_usd))
             }
             Command::Adjust(adjusted) => ("adjusted", format!("{} credits", adjusted.credits)),
+            Command::SetLimits(limits) => ("limits", set_limits(limits)),
         })
     }
+}
 
-    /// Without a topic given, a line is decoded as of the topic that its type belongs on.
-    fn decode<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Rejection> {
-        let of = |source_kind| {
-            decode(&IncomingRecord { source_kind, value: Some(value), headers: &[] }, &self.rules)
-        };
-        match self.kind {
-            Some(kind) => of(kind),
-            None => of(SourceKind::Generation).or_else(|rejection| match rejection.reason {
-                Reason::UnknownType => of(SourceKind::Wallet),
-                _ => Err(rejection),
-            }),
+fn priced_as(priced: &PricedUsage<'_>) -> String {
+    format!("{} credits at {} by rate card {}", priced.cost, priced.rate, priced.rate_card)
+}
+
+fn ended_job(ended: &JobEnded<'_>) -> (&'static str, String) {
+    let of = if ended.asset_id.is_empty() {
+        format!("job {}", ended.job_id)
+    } else {
+        format!("asset {} of job {}", ended.asset_id, ended.job_id)
+    };
+    match ended.ending {
+        JobEnding::Failed | JobEnding::Rejected => {
+            ("reversed", format!("whatever {of} was charged comes back, and what it holds is released"))
+        }
+        JobEnding::Refunded => ("reversed", format!("whatever {of} was charged comes back")),
+        JobEnding::Cancelled => {
+            ("released", format!("whatever {of} holds; what it was charged stays charged"))
         }
     }
+}
+
+fn renewed(renewal: &ContractRenewed<'_>) -> String {
+    let months = renewal.term_months.map_or(String::new(), |months| format!(" of {months} months"));
+    let plan = if renewal.plan.is_empty() { String::new() } else { format!(", with plan {}", renewal.plan) };
+    format!("another term{months} of contract {}{plan}", renewal.contract_id)
+}
+
+fn set_limits(limits: &LimitsChanged<'_>) -> String {
+    let mut said = Vec::new();
+    match limits.overdraft_limit {
+        None => {}
+        Some(Limit::Plan) => said.push("overdraft as the plan says".to_owned()),
+        Some(Limit::Own(OverdraftLimit::Unlimited)) => said.push("overdraft without end".to_owned()),
+        Some(Limit::Own(OverdraftLimit::Credits(credits))) => {
+            said.push(format!("overdraft up to {credits} credits"));
+        }
+    }
+    for (name, percent) in [("low", limits.low_percent), ("critical", limits.critical_percent)] {
+        match percent {
+            None => {}
+            Some(Limit::Plan) => said.push(format!("{name} as configured")),
+            Some(Limit::Own(percent)) => said.push(format!("{name} at {percent} %")),
+        }
+    }
+    said.join(", ")
 }

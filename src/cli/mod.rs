@@ -1,15 +1,19 @@
 //! Owns the command line: what may be asked, how answers look, and exit codes.
 //!
 //! Results go to stdout; logs, progress and errors to stderr. Nothing here decides about credits.
-#![allow(clippy::print_stdout)]
 
 mod args;
 mod check_events;
+mod estimate;
 mod exit;
 mod generate;
+mod inspect;
+mod lines;
 mod output;
+mod price;
 mod publish;
 mod quarantine;
+mod topic;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,9 +69,14 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::CheckConfig => Ok(exit::DONE),
             Command::CheckEvents(command) => check_events::run(&config, &command, output),
             Command::Generate(command) => generate::run(&config, &command, output),
-            Command::Contract(command) => publish::contract(&config, command, output),
+            Command::Estimate(command) => estimate::run(&config, &command, output),
+            Command::Price(command) => price::run(&config, &command, output),
+            Command::Wallet(command) => inspect::wallet(&config, &command, output).await,
+            Command::Explain(command) => inspect::explain(&config, &command, output).await,
+            Command::Contract(command) => publish::contract(&config, &command, output),
             Command::Topup(command) => publish::topup(&config, &command, output),
             Command::Adjust(command) => publish::adjust(&config, &command, output),
+            Command::Limits(command) => publish::limits(&config, &command, output),
             Command::Quarantine(command) => quarantine::run(&config, command, output),
         }
     })

@@ -4,21 +4,20 @@
 //! quarantined one. Twice is harmless: the event's identity stands in the ledger after the first.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
 use super::args::{Quarantine, QuarantineFilter};
 use super::exit::{self, Failure};
 use super::output::Output;
 use super::publish::instant;
+use super::topic::{Partitions, read_topic};
 use crate::config::Config;
 use crate::event::Reason;
-use crate::kafka::{Clients, KafkaConsumer, KafkaProducer, Polled, RecordView, poll_events, watermarks};
+use crate::kafka::{Clients, KafkaProducer, RecordView};
 use crate::ledger::headers;
 use crate::time::Timestamp;
 
@@ -132,7 +131,7 @@ fn select(
             && since.is_none_or(|since| record.quarantined_at >= since)
     };
     let mut found = Vec::new();
-    read_all(config, |record| {
+    read_topic(config, &config.topics.quarantine, Partitions::All, |record| {
         let record = quarantined(record);
         if fits(&record) {
             found.push(record);
@@ -143,47 +142,6 @@ fn select(
         found.truncate(limit);
     }
     Ok(found)
-}
-
-fn read_all(config: &Config, mut each: impl FnMut(&RecordView<'_>)) -> Result<(), Failure> {
-    let topic = &config.topics.quarantine;
-    let clients = Clients::new(std::sync::Arc::new(config.clone()));
-    let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
-    let reader: KafkaConsumer = clients.committed_reader("quarantine").map_err(unreachable)?;
-    let metadata = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(unreachable)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut assignment = TopicPartitionList::new();
-    let mut open: BTreeMap<i32, i64> = BTreeMap::new();
-    for partition in 0..i32::try_from(partitions).unwrap_or(0) {
-        let (first, end) = watermarks(&reader, topic, partition).map_err(unreachable)?;
-        if first < end {
-            assignment.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(unreachable)?;
-            open.insert(partition, end);
-        }
-    }
-    reader.assign(&assignment).map_err(unreachable)?;
-    let mut last_sign = Instant::now();
-    while !open.is_empty() {
-        let polled = poll_events(&reader, Duration::from_millis(200), |record| {
-            each(record);
-            (record.partition, record.offset + 1)
-        });
-        let reached = match polled {
-            Polled::Record(reached) => Some(reached),
-            Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
-            _ => None,
-        };
-        if let Some((partition, next)) = reached {
-            last_sign = Instant::now();
-            if open.get(&partition).is_some_and(|end| next >= *end) {
-                open.remove(&partition);
-            }
-        }
-        if last_sign.elapsed() > TIMEOUT {
-            return Err(Failure::unavailable(format!("topic {topic}: nothing came for {TIMEOUT:?}")));
-        }
-    }
-    Ok(())
 }
 
 fn quarantined(record: &RecordView<'_>) -> Quarantined {

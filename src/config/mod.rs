@@ -154,6 +154,8 @@ pub struct ClockConfig {
     pub horizon_days: u32,
     /// How much ahead of the wall clock an event may be, seconds: see [`ClockConfig::max_clock_skew`].
     pub max_clock_skew_seconds: u32,
+    /// What is left of a grant is taken away this long after its expiry, seconds.
+    pub allowed_lateness_seconds: u32,
     /// Silence after which the wall clock takes over, seconds: see [`ClockConfig::idle_after`].
     pub idle_after_seconds: u32,
 }
@@ -190,6 +192,8 @@ pub struct LedgerConfig {
 pub struct LimitsConfig {
     /// Most open grants of a wallet.
     pub open_grants_max: usize,
+    /// Most reservations of a wallet that are open at a time.
+    pub open_holds_max: usize,
     /// Most contract, top-up and adjustment ids of a wallet.
     pub business_ids_max: usize,
 }
@@ -202,6 +206,8 @@ pub struct StoreConfig {
     pub path: String,
     /// Time between two checkpoints of a shard, seconds: see [`StoreConfig::checkpoint_interval`].
     pub checkpoint_seconds: u32,
+    /// Remembered events and jobs of a worker that stay in memory; older ones are sealed to disk.
+    pub identities_in_memory: usize,
 }
 
 /// `[clickhouse]`

@@ -26,20 +26,32 @@ pub(super) struct DataLimits {
 /// The validated data of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data<'a> {
+    /// An asset was asked for.
+    Requested(Usage<'a>),
     /// An asset was made.
-    Completed(Completed<'a>),
+    Completed(Usage<'a>),
+    /// A job, or one asset of it, came to an end that is not charged.
+    JobEnded(JobEnded<'a>),
     /// A contract begins.
     ContractStarted(ContractStarted<'a>),
+    /// A contract's plan changes.
+    PlanChanged(PlanChanged<'a>),
+    /// A contract goes on after its term.
+    ContractRenewed(ContractRenewed<'a>),
+    /// A contract ends before its time.
+    ContractCancelled(ContractCancelled<'a>),
     /// Credits were bought.
     TopupPurchased(TopupPurchased<'a>),
     /// A person changed the balance.
     Adjusted(Adjusted<'a>),
+    /// A person changed what the wallet may do.
+    LimitsChanged(LimitsChanged<'a>),
 }
 
-/// Data of `generation.completed`. Absent ids are empty.
+/// Data of `generation.requested` and `generation.completed`. Absent ids are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Completed<'a> {
-    /// The job that delivered.
+pub struct Usage<'a> {
+    /// The job that delivers.
     pub job_id: Cow<'a, str>,
     /// The asset of the job, where it delivers several one by one.
     pub asset_id: Cow<'a, str>,
@@ -51,6 +63,32 @@ pub struct Completed<'a> {
     pub user_id: Cow<'a, str>,
     /// What for.
     pub project_id: Cow<'a, str>,
+}
+
+/// Data of `generation.failed`, `.rejected`, `.cancelled` and `.refunded`. Absent texts are empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEnded<'a> {
+    /// How it ended.
+    pub ending: JobEnding,
+    /// The job.
+    pub job_id: Cow<'a, str>,
+    /// The asset of the job; empty: the whole job.
+    pub asset_id: Cow<'a, str>,
+    /// Why.
+    pub reason: Cow<'a, str>,
+}
+
+/// How a job, or one asset of it, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobEnding {
+    /// Nothing was made.
+    Failed,
+    /// What was made was not accepted.
+    Rejected,
+    /// Nobody wants it any more; what was charged stays charged.
+    Cancelled,
+    /// Its charge is given back.
+    Refunded,
 }
 
 /// Data of `contract.started`.
@@ -68,6 +106,74 @@ pub struct ContractStarted<'a> {
     pub term_months: u32,
     /// An invoice or ticket.
     pub reference: Cow<'a, str>,
+}
+
+/// Data of `contract.plan_changed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanChanged<'a> {
+    /// The contract.
+    pub contract_id: Cow<'a, str>,
+    /// The new plan's name.
+    pub plan: Cow<'a, str>,
+    /// From when on; `None`: the event's time.
+    pub effective_at: Option<Timestamp>,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Data of `contract.renewed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractRenewed<'a> {
+    /// The contract.
+    pub contract_id: Cow<'a, str>,
+    /// The plan of the new term; empty: as before.
+    pub plan: Cow<'a, str>,
+    /// Length of the new term; `None`: as before.
+    pub term_months: Option<u32>,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Data of `contract.cancelled`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractCancelled<'a> {
+    /// The contract.
+    pub contract_id: Cow<'a, str>,
+    /// When it ends; `None`: with the term under way.
+    pub effective_at: Option<Timestamp>,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// Data of `wallet.limits_changed`. At least one of the limits is there; `None` leaves one as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsChanged<'a> {
+    /// How far charges may overdraw.
+    pub overdraft_limit: Option<Limit<OverdraftLimit>>,
+    /// Threshold of level `low`, percent.
+    pub low_percent: Option<Limit<u8>>,
+    /// Threshold of level `critical`, percent.
+    pub critical_percent: Option<Limit<u8>>,
+    /// An invoice or ticket.
+    pub reference: Cow<'a, str>,
+}
+
+/// A limit of a wallet: its own, or what its plan or the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit<T> {
+    /// What the plan or the configuration says.
+    Plan,
+    /// Its own.
+    Own(T),
+}
+
+/// How far charges may overdraw a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverdraftLimit {
+    /// Without end.
+    Unlimited,
+    /// Up to so many credits.
+    Credits(i64),
 }
 
 /// Data of `topup.purchased`.
@@ -131,6 +237,10 @@ struct Members<'a> {
     actor: Option<Raw<'a>>,
     expires_at: Option<Raw<'a>>,
     reference: Option<Raw<'a>>,
+    effective_at: Option<Raw<'a>>,
+    overdraft_limit: Option<Raw<'a>>,
+    low_percent: Option<Raw<'a>>,
+    critical_percent: Option<Raw<'a>>,
 }
 
 impl<'a> Members<'a> {
@@ -156,6 +266,10 @@ impl<'a> Members<'a> {
             "actor" => &mut self.actor,
             "expires_at" => &mut self.expires_at,
             "reference" => &mut self.reference,
+            "effective_at" => &mut self.effective_at,
+            "overdraft_limit" => &mut self.overdraft_limit,
+            "low_percent" => &mut self.low_percent,
+            "critical_percent" => &mut self.critical_percent,
             _ => return None,
         })
     }
@@ -211,15 +325,24 @@ pub(super) fn read<'a>(
     }
     let raw = &raw.members;
     match kind {
-        EventKind::GenerationCompleted => completed(raw, limits).map(Data::Completed),
+        EventKind::GenerationRequested => usage(raw, limits).map(Data::Requested),
+        EventKind::GenerationCompleted => usage(raw, limits).map(Data::Completed),
+        EventKind::GenerationFailed => job_ended(raw, JobEnding::Failed).map(Data::JobEnded),
+        EventKind::GenerationRejected => job_ended(raw, JobEnding::Rejected).map(Data::JobEnded),
+        EventKind::GenerationCancelled => job_ended(raw, JobEnding::Cancelled).map(Data::JobEnded),
+        EventKind::GenerationRefunded => job_ended(raw, JobEnding::Refunded).map(Data::JobEnded),
         EventKind::ContractStarted => contract_started(raw, time, limits).map(Data::ContractStarted),
+        EventKind::ContractPlanChanged => plan_changed(raw).map(Data::PlanChanged),
+        EventKind::ContractRenewed => contract_renewed(raw, limits).map(Data::ContractRenewed),
+        EventKind::ContractCancelled => contract_cancelled(raw).map(Data::ContractCancelled),
         EventKind::TopupPurchased => topup_purchased(raw).map(Data::TopupPurchased),
         EventKind::WalletAdjusted => adjusted(raw, time, limits).map(Data::Adjusted),
+        EventKind::WalletLimitsChanged => limits_changed(raw, limits).map(Data::LimitsChanged),
         EventKind::Free => Err(bad("a free event has no data of its own".to_owned())),
     }
 }
 
-fn completed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<Completed<'a>, Rejection> {
+fn usage<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<Usage<'a>, Rejection> {
     let job_id = present("job_id", raw.job_id)?;
     let asset = present("asset", raw.asset)?;
     let quantity = match asset.text().as_deref() {
@@ -232,7 +355,7 @@ fn completed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<Completed<'a>
             )));
         }
     };
-    Ok(Completed {
+    Ok(Usage {
         job_id: id("job_id", job_id)?,
         asset_id: optional_id("asset_id", raw.asset_id)?,
         quantity,
@@ -273,19 +396,7 @@ fn contract_started<'a>(
     let contract_id = id("contract_id", contract_id)?;
     let plan = id("plan", plan)?;
     let starts_at = instant("starts_at", starts_at)?;
-    let term_months = match given(raw.term_months) {
-        None => TERM_MONTHS,
-        Some(months) => number(months.spelt, 0)
-            .and_then(|months| u32::try_from(months).ok())
-            .filter(|months| (1..=limits.term_months).contains(months))
-            .ok_or_else(|| {
-                bad(format!(
-                    "data.term_months is {}: expected a whole number from 1 to {}",
-                    shown(months.spelt),
-                    limits.term_months
-                ))
-            })?,
-    };
+    let term_months = optional_term(raw, limits)?.unwrap_or(TERM_MONTHS);
     let ends_at = starts_at.plus_months(term_months);
     let ends_at = ends_at
         .ok_or_else(|| bad(format!("data.starts_at is {starts_at}: the term's end cannot be represented")))?;
@@ -301,6 +412,103 @@ fn contract_started<'a>(
     }
     let reference = optional_text("reference", raw.reference)?;
     Ok(ContractStarted { contract_id, plan, starts_at, ends_at, term_months, reference })
+}
+
+fn optional_term(raw: &Members<'_>, limits: &DataLimits) -> Result<Option<u32>, Rejection> {
+    let Some(months) = given(raw.term_months) else { return Ok(None) };
+    let number = number(months.spelt, 0).and_then(|months| u32::try_from(months).ok());
+    let number = number.filter(|months| (1..=limits.term_months).contains(months));
+    number.map(Some).ok_or_else(|| {
+        bad(format!(
+            "data.term_months is {}: expected a whole number from 1 to {}",
+            shown(months.spelt),
+            limits.term_months
+        ))
+    })
+}
+
+fn job_ended<'a>(raw: &Members<'a>, ending: JobEnding) -> Result<JobEnded<'a>, Rejection> {
+    let job_id = present("job_id", raw.job_id)?;
+    Ok(JobEnded {
+        ending,
+        job_id: id("job_id", job_id)?,
+        asset_id: optional_id("asset_id", raw.asset_id)?,
+        reason: optional_text("reason", raw.reason)?,
+    })
+}
+
+fn plan_changed<'a>(raw: &Members<'a>) -> Result<PlanChanged<'a>, Rejection> {
+    let contract_id = present("contract_id", raw.contract_id)?;
+    let plan = present("plan", raw.plan)?;
+    Ok(PlanChanged {
+        contract_id: id("contract_id", contract_id)?,
+        plan: id("plan", plan)?,
+        effective_at: optional_instant("effective_at", raw.effective_at)?,
+        reference: optional_text("reference", raw.reference)?,
+    })
+}
+
+fn contract_renewed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<ContractRenewed<'a>, Rejection> {
+    let contract_id = present("contract_id", raw.contract_id)?;
+    Ok(ContractRenewed {
+        contract_id: id("contract_id", contract_id)?,
+        plan: optional_id("plan", raw.plan)?,
+        term_months: optional_term(raw, limits)?,
+        reference: optional_text("reference", raw.reference)?,
+    })
+}
+
+fn contract_cancelled<'a>(raw: &Members<'a>) -> Result<ContractCancelled<'a>, Rejection> {
+    let contract_id = present("contract_id", raw.contract_id)?;
+    Ok(ContractCancelled {
+        contract_id: id("contract_id", contract_id)?,
+        effective_at: optional_instant("effective_at", raw.effective_at)?,
+        reference: optional_text("reference", raw.reference)?,
+    })
+}
+
+fn limits_changed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<LimitsChanged<'a>, Rejection> {
+    let [overdraft, low, critical] = [raw.overdraft_limit, raw.low_percent, raw.critical_percent].map(given);
+    if [overdraft, low, critical].iter().all(Option::is_none) {
+        let detail = "none of data.overdraft_limit, data.low_percent and data.critical_percent is there";
+        return Err(Rejection::new(Reason::MissingField, detail));
+    }
+    Ok(LimitsChanged {
+        overdraft_limit: overdraft.map(|raw| overdraft_limit(raw, limits)).transpose()?,
+        low_percent: low.map(|raw| percent("low_percent", raw)).transpose()?,
+        critical_percent: critical.map(|raw| percent("critical_percent", raw)).transpose()?,
+        reference: optional_text("reference", raw.reference)?,
+    })
+}
+
+fn overdraft_limit(raw: Raw<'_>, limits: &DataLimits) -> Result<Limit<OverdraftLimit>, Rejection> {
+    let most = limits.adjustment_credits;
+    match raw.text().as_deref() {
+        Some("plan") => return Ok(Limit::Plan),
+        Some("none") => return Ok(Limit::Own(OverdraftLimit::Unlimited)),
+        _ => {}
+    }
+    let credits = number(raw.spelt, 0).and_then(|credits| i64::try_from(credits).ok());
+    let credits = credits.filter(|credits| (0..=most).contains(credits));
+    credits.map(|credits| Limit::Own(OverdraftLimit::Credits(credits))).ok_or_else(|| {
+        bad(format!(
+            "data.overdraft_limit is {}: expected a whole number from 0 to {most}, \"none\" or \"plan\"",
+            shown(raw.spelt)
+        ))
+    })
+}
+
+fn percent(name: &str, raw: Raw<'_>) -> Result<Limit<u8>, Rejection> {
+    if raw.text().as_deref() == Some("plan") {
+        return Ok(Limit::Plan);
+    }
+    let percent = number(raw.spelt, 0).and_then(|percent| u8::try_from(percent).ok());
+    percent.filter(|percent| *percent <= 100).map(Limit::Own).ok_or_else(|| {
+        bad(format!(
+            "data.{name} is {}: expected a whole number from 0 to 100, or \"plan\"",
+            shown(raw.spelt)
+        ))
+    })
 }
 
 fn topup_purchased<'a>(raw: &Members<'a>) -> Result<TopupPurchased<'a>, Rejection> {
@@ -335,7 +543,7 @@ fn adjusted<'a>(raw: &Members<'a>, time: EventTime, limits: &DataLimits) -> Resu
         })?;
     let reason = text("reason", reason)?;
     let actor = text("actor", actor)?;
-    let expires_at = given(raw.expires_at).map(|expiry| instant("expires_at", expiry)).transpose()?;
+    let expires_at = optional_instant("expires_at", raw.expires_at)?;
     if let Some(expiry) = expires_at {
         if credits < 0 {
             return Err(bad("data.expires_at: only a grant (credits above 0) can expire".to_owned()));
@@ -410,4 +618,8 @@ fn instant(name: &str, raw: Raw<'_>) -> Result<Timestamp, Rejection> {
     raw.text().and_then(|text| Timestamp::parse(&text)).ok_or_else(|| {
         bad(format!("data.{name} is {}: expected an RFC 3339 date-time with an offset", shown(raw.spelt)))
     })
+}
+
+fn optional_instant(name: &str, raw: Option<Raw<'_>>) -> Result<Option<Timestamp>, Rejection> {
+    given(raw).map(|raw| instant(name, raw)).transpose()
 }

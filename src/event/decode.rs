@@ -39,39 +39,70 @@ impl<'a> IncomingRecord<'a, '_> {
 /// What an event says happened. The names are those of the types, without a configured prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
+    /// `generation.requested`
+    GenerationRequested,
     /// `generation.completed`
     GenerationCompleted,
+    /// `generation.failed`
+    GenerationFailed,
+    /// `generation.rejected`
+    GenerationRejected,
+    /// `generation.cancelled`
+    GenerationCancelled,
+    /// `generation.refunded`
+    GenerationRefunded,
     /// `contract.started`
     ContractStarted,
+    /// `contract.plan_changed`
+    ContractPlanChanged,
+    /// `contract.renewed`
+    ContractRenewed,
+    /// `contract.cancelled`
+    ContractCancelled,
     /// `topup.purchased`
     TopupPurchased,
     /// `wallet.adjusted`
     WalletAdjusted,
+    /// `wallet.limits_changed`
+    WalletLimitsChanged,
     /// One of the configured types that cost nothing.
     Free,
 }
 
-/// Types of the contract that the next releases bring.
-const NOT_YET_SUPPORTED: [&str; 9] = [
-    "generation.requested",
-    "generation.failed",
-    "generation.rejected",
-    "generation.cancelled",
-    "generation.refunded",
-    "contract.plan_changed",
-    "contract.renewed",
-    "contract.cancelled",
-    "wallet.limits_changed",
-];
-
 impl EventKind {
+    /// The kinds whose types have names of their own.
+    pub const NAMED: [EventKind; 13] = [
+        EventKind::GenerationRequested,
+        EventKind::GenerationCompleted,
+        EventKind::GenerationFailed,
+        EventKind::GenerationRejected,
+        EventKind::GenerationCancelled,
+        EventKind::GenerationRefunded,
+        EventKind::ContractStarted,
+        EventKind::ContractPlanChanged,
+        EventKind::ContractRenewed,
+        EventKind::ContractCancelled,
+        EventKind::TopupPurchased,
+        EventKind::WalletAdjusted,
+        EventKind::WalletLimitsChanged,
+    ];
+
     /// The type's name; a free type's own name is in the event.
     pub const fn as_str(self) -> &'static str {
         match self {
+            EventKind::GenerationRequested => "generation.requested",
             EventKind::GenerationCompleted => "generation.completed",
+            EventKind::GenerationFailed => "generation.failed",
+            EventKind::GenerationRejected => "generation.rejected",
+            EventKind::GenerationCancelled => "generation.cancelled",
+            EventKind::GenerationRefunded => "generation.refunded",
             EventKind::ContractStarted => "contract.started",
+            EventKind::ContractPlanChanged => "contract.plan_changed",
+            EventKind::ContractRenewed => "contract.renewed",
+            EventKind::ContractCancelled => "contract.cancelled",
             EventKind::TopupPurchased => "topup.purchased",
             EventKind::WalletAdjusted => "wallet.adjusted",
+            EventKind::WalletLimitsChanged => "wallet.limits_changed",
             EventKind::Free => "free",
         }
     }
@@ -79,10 +110,20 @@ impl EventKind {
     /// The kind of topic that it belongs on.
     pub const fn source_kind(self) -> SourceKind {
         match self {
-            EventKind::GenerationCompleted | EventKind::Free => SourceKind::Generation,
-            EventKind::ContractStarted | EventKind::TopupPurchased | EventKind::WalletAdjusted => {
-                SourceKind::Wallet
-            }
+            EventKind::GenerationRequested
+            | EventKind::GenerationCompleted
+            | EventKind::GenerationFailed
+            | EventKind::GenerationRejected
+            | EventKind::GenerationCancelled
+            | EventKind::GenerationRefunded
+            | EventKind::Free => SourceKind::Generation,
+            EventKind::ContractStarted
+            | EventKind::ContractPlanChanged
+            | EventKind::ContractRenewed
+            | EventKind::ContractCancelled
+            | EventKind::TopupPurchased
+            | EventKind::WalletAdjusted
+            | EventKind::WalletLimitsChanged => SourceKind::Wallet,
         }
     }
 }
@@ -117,21 +158,11 @@ impl EventRules {
         let Some(bare) = name.strip_prefix(self.type_prefix.as_str()) else {
             return Err(unknown(format!("type {name:?} lacks the configured prefix {:?}", self.type_prefix)));
         };
-        let kind = match bare {
-            "generation.completed" => EventKind::GenerationCompleted,
-            "contract.started" => EventKind::ContractStarted,
-            "topup.purchased" => EventKind::TopupPurchased,
-            "wallet.adjusted" => EventKind::WalletAdjusted,
-            free if self.free_types.contains(free) => EventKind::Free,
-            later if NOT_YET_SUPPORTED.contains(&later) => {
-                return Err(unknown(format!("type {later}: not yet supported")));
-            }
-            other => {
-                return Err(unknown(format!(
-                    "type {other:?} is not known: see docs/events.md for those that are"
-                )));
-            }
-        };
+        let named = EventKind::NAMED.into_iter().find(|kind| kind.as_str() == bare);
+        let free = || self.free_types.contains(bare).then_some(EventKind::Free);
+        let kind = named.or_else(free).ok_or_else(|| {
+            unknown(format!("type {bare:?} is not known: see docs/events.md for those that are"))
+        })?;
         if kind.source_kind() != source_kind {
             let right = match kind.source_kind() {
                 SourceKind::Generation => "generation",

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Data, EventKind};
+use super::{Data, EventKind, Limit, OverdraftLimit};
 use crate::rate::Quantity;
-use crate::time::EventTime;
+use crate::time::{EventTime, Timestamp};
 
 /// Hash of an identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,7 +70,7 @@ pub fn business_key(business_id: &str) -> IdentityKey {
 pub fn fingerprint(kind: EventKind, time: EventTime, data: &Data<'_>) -> Fingerprint {
     let head = Canonical::new(b'p').text(kind.as_str()).number(time.0.millis());
     let whole = match data {
-        Data::Completed(data) => {
+        Data::Requested(data) | Data::Completed(data) => {
             let (asset, quantity) = match data.quantity {
                 Quantity::Images(images) => (0, i64::from(images)),
                 Quantity::Video(length) => (1, i64::try_from(length.0).unwrap_or(i64::MAX)),
@@ -83,6 +83,31 @@ pub fn fingerprint(kind: EventKind, time: EventTime, data: &Data<'_>) -> Fingerp
                 .text(&data.user_id)
                 .text(&data.project_id)
         }
+        Data::JobEnded(data) => head.text(&data.job_id).text(&data.asset_id).text(&data.reason),
+        Data::PlanChanged(data) => head
+            .text(&data.contract_id)
+            .text(&data.plan)
+            .number(data.effective_at.map_or(i64::MIN, Timestamp::millis))
+            .text(&data.reference),
+        Data::ContractRenewed(data) => head
+            .text(&data.contract_id)
+            .text(&data.plan)
+            .number(data.term_months.map_or(-1, i64::from))
+            .text(&data.reference),
+        Data::ContractCancelled(data) => head
+            .text(&data.contract_id)
+            .number(data.effective_at.map_or(i64::MIN, Timestamp::millis))
+            .text(&data.reference),
+        Data::LimitsChanged(data) => head
+            .number(match data.overdraft_limit {
+                None => -3,
+                Some(Limit::Plan) => -2,
+                Some(Limit::Own(OverdraftLimit::Unlimited)) => -1,
+                Some(Limit::Own(OverdraftLimit::Credits(credits))) => credits,
+            })
+            .number(percent_number(data.low_percent))
+            .number(percent_number(data.critical_percent))
+            .text(&data.reference),
         Data::ContractStarted(data) => head
             .text(&data.contract_id)
             .text(&data.plan)
@@ -102,6 +127,14 @@ pub fn fingerprint(kind: EventKind, time: EventTime, data: &Data<'_>) -> Fingerp
             .text(&data.reference),
     };
     Fingerprint((whole.hash() >> 64) as u64)
+}
+
+fn percent_number(percent: Option<Limit<u8>>) -> i64 {
+    match percent {
+        None => -2,
+        Some(Limit::Plan) => -1,
+        Some(Limit::Own(percent)) => i64::from(percent),
+    }
 }
 
 impl fmt::Display for Fingerprint {
@@ -125,12 +158,19 @@ impl<'de> Deserialize<'de> for Fingerprint {
 
 impl Serialize for IdentityKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return self.0.to_le_bytes().serialize(serializer);
+        }
         serializer.collect_str(&format_args!("{:032x}", self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for IdentityKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 16]>::deserialize(deserializer)
+                .map(|bytes| IdentityKey(u128::from_le_bytes(bytes)));
+        }
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         u128::from_str_radix(&text, 16).map(IdentityKey).map_err(serde::de::Error::custom)
     }

@@ -16,7 +16,10 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use data::{Adjusted, Completed, ContractStarted, Data, TopupPurchased};
+pub use data::{
+    Adjusted, ContractCancelled, ContractRenewed, ContractStarted, Data, JobEnded, JobEnding, Limit,
+    LimitsChanged, OverdraftLimit, PlanChanged, TopupPurchased, Usage,
+};
 pub use decode::{Event, EventKind, EventRules, IncomingRecord, SourceKind, decode};
 pub use identity::{Fingerprint, IdentityKey, business_key, event_key, fingerprint, job_key};
 pub use reason::{Reason, Rejection};

@@ -12,7 +12,7 @@ pub enum Reason {
     NotJson,
     /// No CloudEvents 1.0 event: no object, or `specversion`, `id`, `source` or `type` absent or no text.
     NotCloudevent,
-    /// A type that is unknown, belongs on the other topic, or is not supported yet.
+    /// A type that is unknown or belongs on the other topic.
     UnknownType,
     /// A field that the type needs is absent or null.
     MissingField,

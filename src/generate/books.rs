@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::item::{Body, Expected, Item, Made, Plan};
 use super::options::GenerateOptions;
-use super::population::plan_of;
+use super::population::last_plan_of;
 use crate::event::Reason;
 use crate::rate::VideoMillis;
 
@@ -34,9 +34,14 @@ pub struct Books {
 #[expect(missing_docs, reason = "the names of the contract")]
 pub struct OutcomeCounts {
     pub charged: u64,
+    pub held: u64,
+    pub released: u64,
+    pub reversed: u64,
+    pub noted: u64,
     pub granted: u64,
     pub contract: u64,
     pub adjusted: u64,
+    pub limits: u64,
     pub free: u64,
     pub duplicate: u64,
     pub quarantined: u64,
@@ -47,13 +52,15 @@ pub struct OutcomeCounts {
 pub struct CreditTotals {
     /// By plans and top-ups.
     pub granted: i64,
-    /// Of those, by first months of contracts, by plan.
+    /// Of those, by first months of contracts, by plan; what an upgrade adds counts for the greater plan.
     pub granted_by_plan: BTreeMap<String, i64>,
     /// Of those, by top-ups.
     pub granted_by_topups: i64,
     /// By usage.
     pub charged: i64,
-    /// The same, by the plan of the wallet's contract and by asset.
+    /// Of those, given back.
+    pub reversed: i64,
+    /// Charged, by the plan of the wallet's contract and by asset.
     pub charged_by_plan: BTreeMap<String, ChargedByAsset>,
     /// By adjustments above 0.
     pub adjusted_up: i64,
@@ -72,7 +79,7 @@ pub struct ChargedByAsset {
 /// What is expected of a wallet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalletBook {
-    /// The plan of its contract; it has it once the contract is sent too.
+    /// The plan of its contract; it has it once the contract, and its upgrade if any, is sent too.
     pub plan: String,
     /// Credits granted by plan and top-ups.
     pub granted: i64,
@@ -80,7 +87,9 @@ pub struct WalletBook {
     pub adjusted: i64,
     /// Credits charged.
     pub charged: i64,
-    /// `granted + adjusted - charged`
+    /// Of those, given back.
+    pub reversed: i64,
+    /// `granted + adjusted - charged + reversed`
     pub balance: i64,
     /// Charges.
     pub charges: u64,
@@ -97,9 +106,14 @@ impl Books {
         self.usage_records += other.usage_records;
         let (sum, more) = (&mut self.outcomes, &other.outcomes);
         sum.charged += more.charged;
+        sum.held += more.held;
+        sum.released += more.released;
+        sum.reversed += more.reversed;
+        sum.noted += more.noted;
         sum.granted += more.granted;
         sum.contract += more.contract;
         sum.adjusted += more.adjusted;
+        sum.limits += more.limits;
         sum.free += more.free;
         sum.duplicate += more.duplicate;
         sum.quarantined += more.quarantined;
@@ -110,6 +124,7 @@ impl Books {
         sum.granted += more.granted;
         sum.granted_by_topups += more.granted_by_topups;
         sum.charged += more.charged;
+        sum.reversed += more.reversed;
         sum.adjusted_up += more.adjusted_up;
         sum.adjusted_down += more.adjusted_down;
         for (plan, credits) in &more.granted_by_plan {
@@ -126,6 +141,7 @@ impl Books {
             sum.granted += more.granted;
             sum.adjusted += more.adjusted;
             sum.charged += more.charged;
+            sum.reversed += more.reversed;
             sum.balance += more.balance;
             sum.charges += more.charges;
             sum.images += more.images;
@@ -140,6 +156,7 @@ struct Sums {
     granted: i64,
     adjusted: i64,
     charged: i64,
+    reversed: i64,
     charges: u64,
     images: u64,
     video_millis: u64,
@@ -148,8 +165,7 @@ struct Sums {
 
 /// Keeps the books.
 pub(super) struct BookKeeper {
-    wallet_prefix: String,
-    wallet_count: u32,
+    options: GenerateOptions,
     /// Wallet 1 stands at place 0.
     wallets: Vec<Sums>,
     reasons: [u64; Reason::ALL.len()],
@@ -161,8 +177,7 @@ pub(super) struct BookKeeper {
 impl BookKeeper {
     pub(super) fn new(options: &GenerateOptions) -> BookKeeper {
         BookKeeper {
-            wallet_prefix: options.wallet_prefix.clone(),
-            wallet_count: options.wallets,
+            options: options.clone(),
             wallets: vec![Sums::default(); options.wallets as usize],
             reasons: [0; Reason::ALL.len()],
             totals: Books { seed: options.seed, ..Books::default() },
@@ -180,13 +195,17 @@ impl BookKeeper {
         let place = item.wallet.checked_sub(1).map_or(usize::MAX, |place| place as usize);
         let sums = self.wallets.get_mut(place).unwrap_or(&mut ignored);
         match item.expected {
-            Expected::Charged { credits } => {
+            Expected::Charged { credits, is_given_back } => {
                 totals.outcomes.charged += 1;
+                if is_given_back {
+                    totals.credits.reversed += credits;
+                    sums.reversed += credits;
+                }
                 totals.credits.charged += credits;
                 sums.charged += credits;
                 sums.charges += 1;
                 sums.entries += 1;
-                let plan = plan_of(item.wallet, self.wallet_count) as usize;
+                let plan = last_plan_of(&self.options, item.wallet) as usize;
                 if let (Body::Usage(usage), Some(by_asset)) = (item.body, self.charged.get_mut(plan)) {
                     match usage.made {
                         Made::Images(images) => {
@@ -201,6 +220,24 @@ impl BookKeeper {
                     }
                 }
             }
+            Expected::Reversed { credits } => {
+                totals.outcomes.reversed += 1;
+                totals.credits.reversed += credits;
+                sums.reversed += credits;
+            }
+            Expected::Held => {
+                totals.outcomes.held += 1;
+                sums.entries += 1;
+            }
+            Expected::Released => totals.outcomes.released += 1,
+            Expected::Noted => {
+                totals.outcomes.noted += 1;
+                sums.entries += 1;
+            }
+            Expected::Limits => {
+                totals.outcomes.limits += 1;
+                sums.entries += 1;
+            }
             Expected::Granted { credits } => {
                 totals.outcomes.granted += 1;
                 totals.credits.granted += credits;
@@ -208,13 +245,13 @@ impl BookKeeper {
                 sums.granted += credits;
                 sums.entries += 1;
             }
-            Expected::Contract(plan) => {
+            Expected::Contract { plan, credits } => {
                 totals.outcomes.contract += 1;
-                totals.credits.granted += plan.credits_per_month();
-                sums.granted += plan.credits_per_month();
+                totals.credits.granted += credits;
+                sums.granted += credits;
                 sums.entries += 1;
                 if let Some(granted) = self.granted.get_mut(plan as usize) {
-                    *granted += plan.credits_per_month();
+                    *granted += credits;
                 }
             }
             Expected::Adjusted { credits } => {
@@ -248,16 +285,17 @@ impl BookKeeper {
         }
         for (number, sums) in (1_u32..).zip(&self.wallets).filter(|(_, sums)| sums.entries > 0) {
             let book = WalletBook {
-                plan: plan_of(number, self.wallet_count).as_str().to_owned(),
+                plan: last_plan_of(&self.options, number).as_str().to_owned(),
                 granted: sums.granted,
                 adjusted: sums.adjusted,
                 charged: sums.charged,
-                balance: sums.granted + sums.adjusted - sums.charged,
+                reversed: sums.reversed,
+                balance: sums.granted + sums.adjusted - sums.charged + sums.reversed,
                 charges: sums.charges,
                 images: sums.images,
                 video_seconds: VideoMillis(sums.video_millis),
             };
-            books.wallets.insert(format!("{}{number:06}", self.wallet_prefix), book);
+            books.wallets.insert(format!("{}{number:06}", self.options.wallet_prefix), book);
         }
         books
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::draft::Draft;
 use super::faults::Edit;
-use super::item::{Body, ChangeKind, Item, Key, Made, Usage, WalletChange};
+use super::item::{Body, ChangeKind, Ended, Item, Key, Made, Overdraft, Usage, WalletChange};
 use super::options::GenerateOptions;
 use crate::event::SourceKind;
 use crate::rate::VideoMillis;
@@ -16,6 +16,10 @@ const WALLET_SOURCE: &str = "/billing";
 pub(super) const IMAGE_MODELS: [&str; 4] = ["imagen-4", "flux-1.1-pro", "sdxl-turbo", "recraft-3"];
 pub(super) const VIDEO_MODELS: [&str; 3] = ["veo-3", "kling-2.1", "runway-4"];
 pub(super) const FREE_TYPES: [&str; 4] = ["ad.created", "asset.edited", "ad.published", "insights.viewed"];
+/// Ends of a job that are no completion. The first three can come before it, the last one only refunds.
+pub(super) const ENDINGS: [&str; 4] =
+    ["generation.failed", "generation.rejected", "generation.cancelled", "generation.refunded"];
+const END_REASONS: [&str; 4] = ["no GPU", "content policy", "user left", "artefacts"];
 const GRANT_REASONS: [&str; 3] = ["goodwill after an outage", "campaign: autumn", "migrated balance"];
 const DEBIT_REASONS: [&str; 2] = ["chargeback", "granted twice by hand"];
 /// Offset from UTC in which respelt times are given.
@@ -87,6 +91,7 @@ impl Encoder {
         self.envelope(item);
         match item.body {
             Body::Usage(usage) => self.usage_data(&usage, item.respelt),
+            Body::Ended(ended) => self.ended_data(&ended, item.respelt),
             Body::Wallet(change) => self.wallet_data(&change, item.respelt),
         }
         let edit = item.fault.map_or(Edit::Nothing, |fault| fault.edit);
@@ -125,9 +130,14 @@ impl Encoder {
                 let source = nth(&SOURCES, usage.source.into());
                 let name = match usage.made {
                     Made::Free(kind) => nth(&FREE_TYPES, kind.into()),
+                    _ if usage.is_request => "generation.requested",
                     Made::Images(_) | Made::VideoMillis(_) => "generation.completed",
                 };
                 (source, name, usage.source.is_multiple_of(2))
+            }
+            Body::Ended(ended) => {
+                let name = nth(&ENDINGS, ended.ending.into());
+                (nth(&SOURCES, ended.source.into()), name, ended.source.is_multiple_of(2))
             }
             Body::Wallet(change) => (WALLET_SOURCE, change.kind.type_name(), true),
         };
@@ -185,6 +195,19 @@ impl Encoder {
         }
     }
 
+    fn ended_data(&mut self, ended: &Ended, respelt: bool) {
+        let data = &mut self.draft.data;
+        data.string("job_id", format_args!("job_{:x}", ended.job));
+        if ended.asset > 0 {
+            data.string("asset_id", format_args!("asset_{}", ended.asset));
+        }
+        if ended.reason > 0 {
+            data.string("reason", format_args!("{}", nth(&END_REASONS, ended.reason.into())));
+        } else if respelt {
+            data.raw("reason", format_args!("null"));
+        }
+    }
+
     fn wallet_data(&mut self, change: &WalletChange, respelt: bool) {
         let data = &mut self.draft.data;
         let business = change.business;
@@ -197,6 +220,29 @@ impl Encoder {
                 if respelt {
                     data.raw("term_months", format_args!("12"));
                 }
+            }
+            ChangeKind::PlanChange { to, effective_at, .. } => {
+                data.string("contract_id", format_args!("ctr_{business:x}"));
+                data.string("plan", format_args!("{}", to.as_str()));
+                data.string("effective_at", format_args!("{}", spelt_time(effective_at, respelt)));
+            }
+            ChangeKind::Renewal { term_months } => {
+                data.string("contract_id", format_args!("ctr_{business:x}"));
+                data.raw("term_months", format_args!("{term_months}{}", if respelt { ".0" } else { "" }));
+            }
+            ChangeKind::Cancellation => {
+                data.string("contract_id", format_args!("ctr_{business:x}"));
+                data.string("reference", format_args!("LET-{}", business % 1_000_000));
+            }
+            ChangeKind::Limits { overdraft, low_percent, critical_percent } => {
+                match overdraft {
+                    Overdraft::Absent => {}
+                    Overdraft::Unlimited => data.string("overdraft_limit", format_args!("none")),
+                    Overdraft::Plan => data.string("overdraft_limit", format_args!("plan")),
+                    Overdraft::Great => data.raw("overdraft_limit", format_args!("1000000000")),
+                }
+                data.raw("low_percent", format_args!("{low_percent}{}", if respelt { ".0" } else { "" }));
+                data.raw("critical_percent", format_args!("{critical_percent}"));
             }
             ChangeKind::Topup { amount_usd, .. } => {
                 data.string("topup_id", format_args!("top_{business:x}"));
@@ -279,6 +325,10 @@ impl ChangeKind {
     const fn type_name(self) -> &'static str {
         match self {
             ChangeKind::Contract { .. } => "contract.started",
+            ChangeKind::PlanChange { .. } => "contract.plan_changed",
+            ChangeKind::Renewal { .. } => "contract.renewed",
+            ChangeKind::Cancellation => "contract.cancelled",
+            ChangeKind::Limits { .. } => "wallet.limits_changed",
             ChangeKind::Topup { .. } => "topup.purchased",
             ChangeKind::Adjustment { .. } => "wallet.adjusted",
         }
@@ -288,7 +338,7 @@ impl ChangeKind {
 /// Changes what does not count: order, offset of the time, unknown fields, escapes.
 fn respell(draft: &mut Draft, item: &Item) {
     draft.attributes.set("time", format_args!("\"{}\"", spelt_time(item.at, true)));
-    if let (Body::Usage(_), false) = (item.body, item.binary) {
+    if let (Body::Usage(_) | Body::Ended(_), false) = (item.body, item.binary) {
         let escaped = draft
             .attributes
             .iter()

@@ -3,8 +3,8 @@
 
 use super::draft::Draft;
 use crate::event::Reason::{
-    self, BadValue, ContractConflict, MissingField, NotCloudevent, NotJson, TooFarAhead, TooLarge, TooOld,
-    UnknownPlan, UnknownTopup, UnknownType,
+    self, BadValue, ContractConflict, MissingField, NoContract, NotCloudevent, NotJson, TooFarAhead,
+    TooLarge, TooOld, UnknownPlan, UnknownTopup, UnknownType,
 };
 use crate::time::{DAY_MS, Timestamp};
 
@@ -14,10 +14,15 @@ pub(super) enum Base {
     Image,
     Video,
     Free,
+    /// The end of a job.
+    Ended,
     Contract,
+    /// Of a contract that nobody started.
+    Renewal,
     Topup,
     Grant,
     Debit,
+    Limits,
 }
 
 /// What is done to it. Values are raw JSON.
@@ -72,7 +77,7 @@ const ARRAY_OF_ATTRIBUTES: &[u8] = br#"["1.0","1","/render/eu-1","generation.com
 
 /// Faults of the usage topic.
 pub(super) const USAGE_FAULTS: &[Fault] = {
-    use Base::{Free, Image, Video};
+    use Base::{Ended, Free, Image, Video};
     use Edit::*;
     &[
         fault(Image, TooLarge, LongData("note", TOO_MANY_BYTES)),
@@ -108,12 +113,8 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         binary(Image, NotCloudevent, Header("ce_id", "another")),
         fault(Image, UnknownType, Attribute("type", "\"generation.exploded\"")),
         fault(Image, UnknownType, Attribute("type", "\"Generation.Completed\"")),
-        // Types of the contract that this release does not support yet: move them as it does.
-        fault(Image, UnknownType, Attribute("type", "\"generation.requested\"")),
-        fault(Image, UnknownType, Attribute("type", "\"generation.failed\"")),
-        fault(Image, UnknownType, Attribute("type", "\"generation.rejected\"")),
-        fault(Image, UnknownType, Attribute("type", "\"generation.cancelled\"")),
-        fault(Image, UnknownType, Attribute("type", "\"generation.refunded\"")),
+        fault(Ended, UnknownType, Attribute("type", "\"wallet.limits_changed\"")),
+        fault(Ended, UnknownType, Attribute("type", "\"contract.cancelled\"")),
         fault(Image, UnknownType, Attribute("type", "\"topup.purchased\"")),
         fault(Video, UnknownType, Attribute("type", "\"contract.started\"")),
         fault(Video, UnknownType, Attribute("type", "\"wallet.adjusted\"")),
@@ -128,6 +129,11 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
         fault(Image, MissingField, NoData("images")),
         fault(Video, MissingField, NoData("seconds")),
         fault(Image, MissingField, WholeData("{}")),
+        fault(Ended, MissingField, NoData("job_id")),
+        fault(Ended, BadValue, Data("asset_id", "4")),
+        fault(Ended, BadValue, Data("reason", "404")),
+        binary(Ended, BadValue, LongData("reason", 1_025)),
+        fault(Ended, TooOld, Days(LONG_AGO_DAYS)),
         binary(Image, MissingField, Value(b"")),
         binary(Image, MissingField, NoAttribute("subject")),
         fault(Image, BadValue, LongAttribute("id", 129)),
@@ -181,22 +187,30 @@ pub(super) const USAGE_FAULTS: &[Fault] = {
 
 /// Faults of the wallet topic. Those that no usage record can show stand first: few records suffice for them.
 pub(super) const WALLET_FAULTS: &[Fault] = {
-    use Base::{Contract, Debit, Grant, Image, Topup};
+    use Base::{Contract, Debit, Grant, Image, Limits, Renewal, Topup};
     use Edit::*;
     &[
         // A second contract of a wallet that has one.
         fault(Contract, ContractConflict, Nothing),
         fault(Contract, UnknownPlan, Data("plan", "\"enterprise\"")),
         fault(Topup, UnknownTopup, Data("amount_usd", "300")),
+        fault(Renewal, NoContract, Nothing),
         // Usage on the wrong topic.
         fault(Image, UnknownType, Nothing),
         fault(Topup, BadValue, Data("amount_usd", "-100")),
         fault(Contract, UnknownPlan, Data("plan", "\"Lite\"")),
         fault(Topup, UnknownTopup, Data("amount_usd", "99.999")),
-        fault(Contract, UnknownType, Attribute("type", "\"contract.renewed\"")),
-        fault(Contract, UnknownType, Attribute("type", "\"contract.plan_changed\"")),
-        fault(Contract, UnknownType, Attribute("type", "\"contract.cancelled\"")),
-        fault(Grant, UnknownType, Attribute("type", "\"wallet.limits_changed\"")),
+        fault(Renewal, NoContract, Attribute("type", "\"contract.cancelled\"")),
+        fault(Renewal, MissingField, Attribute("type", "\"contract.plan_changed\"")),
+        fault(Renewal, UnknownPlan, Data("plan", "\"enterprise\"")),
+        fault(Renewal, BadValue, Data("term_months", "121")),
+        fault(Renewal, MissingField, NoData("contract_id")),
+        fault(Limits, UnknownType, Attribute("type", "\"generation.refunded\"")),
+        fault(Limits, MissingField, WholeData("{}")),
+        fault(Limits, BadValue, Data("overdraft_limit", "-1")),
+        fault(Limits, BadValue, Data("overdraft_limit", "\"unlimited\"")),
+        fault(Limits, BadValue, Data("low_percent", "101")),
+        fault(Limits, BadValue, Data("critical_percent", "\"none\"")),
         fault(Contract, MissingField, NoData("contract_id")),
         fault(Contract, MissingField, NoData("plan")),
         fault(Contract, MissingField, NoData("starts_at")),

@@ -30,6 +30,15 @@ impl Plan {
         }
     }
 
+    /// The next greater one.
+    pub(super) const fn greater(self) -> Option<Plan> {
+        match self {
+            Plan::Lite => Some(Plan::Performance),
+            Plan::Performance => Some(Plan::Scale),
+            Plan::Scale => None,
+        }
+    }
+
     /// What a month of it brings.
     pub(super) const fn credits_per_month(self) -> i64 {
         match self {
@@ -68,6 +77,8 @@ impl Made {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
     pub source: u8,
+    /// Asked for, not made yet.
+    pub is_request: bool,
     pub made: Made,
     pub job: u64,
     /// 0: the whole job; else the number of the asset.
@@ -75,6 +86,19 @@ pub(super) struct Usage {
     pub model: u8,
     pub user: u16,
     pub project: u16,
+}
+
+/// The end of a job that is not its completion.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub source: u8,
+    pub job: u64,
+    /// 0: the whole job; else the number of the asset.
+    pub asset: u8,
+    /// Place of its type among [`super::encode::ENDINGS`].
+    pub ending: u8,
+    /// 0: none is given.
+    pub reason: u8,
 }
 
 /// An event of the wallet topic.
@@ -87,14 +111,49 @@ pub(super) struct WalletChange {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ChangeKind {
-    Contract { plan: Plan, starts_at: Timestamp },
-    Topup { amount_usd: u32, credits: i64 },
-    Adjustment { credits: i64, expires_at: Option<Timestamp> },
+    Contract {
+        plan: Plan,
+        starts_at: Timestamp,
+    },
+    /// From `plan` on, which the contract has had so far, to another one.
+    PlanChange {
+        from: Plan,
+        to: Plan,
+        effective_at: Timestamp,
+    },
+    Renewal {
+        term_months: u8,
+    },
+    Cancellation,
+    /// None of them is ever reached.
+    Limits {
+        overdraft: Overdraft,
+        low_percent: u8,
+        critical_percent: u8,
+    },
+    Topup {
+        amount_usd: u32,
+        credits: i64,
+    },
+    Adjustment {
+        credits: i64,
+        expires_at: Option<Timestamp>,
+    },
+}
+
+/// An overdraft limit that changes nothing for the traffic that is made here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Overdraft {
+    Absent,
+    Unlimited,
+    Plan,
+    Great,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Body {
     Usage(Usage),
+    Ended(Ended),
     Wallet(WalletChange),
 }
 
@@ -114,14 +173,34 @@ pub enum Expected {
     Charged {
         /// The cost.
         credits: i64,
+        /// Its job was refunded before: they are given back at once.
+        is_given_back: bool,
     },
+    /// A charge is given back.
+    Reversed {
+        /// What it cost.
+        credits: i64,
+    },
+    /// The estimated cost is held.
+    Held,
+    /// What is held is released, and nothing charged.
+    Released,
+    /// Accepted, and nothing else.
+    Noted,
     /// A top-up brings that many credits.
     Granted {
         /// Its credits.
         credits: i64,
     },
-    /// A contract begins, and its first month is granted.
-    Contract(Plan),
+    /// A contract begins or changes.
+    Contract {
+        /// The plan that it has from its first month on.
+        plan: Plan,
+        /// What it grants for that month now.
+        credits: i64,
+    },
+    /// Limits are changed.
+    Limits,
     /// An adjustment, up or down.
     Adjusted {
         /// Its credits, signed.
@@ -146,6 +225,8 @@ pub(super) struct Item {
     pub at: Timestamp,
     pub body: Body,
     pub key: Key,
+    /// Its place among the events of its job counts: it keeps the wallet's own key, and is never late.
+    pub is_ordered: bool,
     pub binary: bool,
     /// The same content, spelt differently.
     pub respelt: bool,
@@ -157,7 +238,7 @@ impl Item {
     /// A good event that arrives for the first time, with the key that it should have.
     pub(super) fn good(wallet: u32, event_id: u128, at: Timestamp, body: Body) -> Item {
         let source_kind = match body {
-            Body::Usage(_) => SourceKind::Generation,
+            Body::Usage(_) | Body::Ended(_) => SourceKind::Generation,
             Body::Wallet(_) => SourceKind::Wallet,
         };
         let expected = Expected::from(body);
@@ -168,6 +249,7 @@ impl Item {
             at,
             body,
             key: Key::Wallet,
+            is_ordered: false,
             binary: false,
             respelt: false,
             fault: None,
@@ -187,9 +269,22 @@ impl From<Body> for Expected {
     fn from(body: Body) -> Expected {
         match body {
             Body::Usage(Usage { made: Made::Free(_), .. }) => Expected::Free,
-            Body::Usage(usage) => Expected::Charged { credits: usage.made.credits() },
+            Body::Usage(Usage { is_request: true, .. }) => Expected::Held,
+            Body::Usage(usage) => Expected::Charged { credits: usage.made.credits(), is_given_back: false },
+            Body::Ended(_) => Expected::Noted,
             Body::Wallet(change) => match change.kind {
-                ChangeKind::Contract { plan, .. } => Expected::Contract(plan),
+                ChangeKind::Contract { plan, .. } => {
+                    Expected::Contract { plan, credits: plan.credits_per_month() }
+                }
+                // What reaches back is an upgrade; what is booked ahead is beyond what is due.
+                ChangeKind::PlanChange { from, to, .. } => {
+                    let credits = (to.credits_per_month() - from.credits_per_month()).max(0);
+                    Expected::Contract { plan: if credits > 0 { to } else { from }, credits }
+                }
+                ChangeKind::Renewal { .. } | ChangeKind::Cancellation => {
+                    Expected::Contract { plan: Plan::Lite, credits: 0 }
+                }
+                ChangeKind::Limits { .. } => Expected::Limits,
                 ChangeKind::Topup { credits, .. } => Expected::Granted { credits },
                 ChangeKind::Adjustment { credits, .. } => Expected::Adjusted { credits },
             },

@@ -9,9 +9,11 @@
 //!
 //! **Invariant:** the same options give the same records, byte for byte, and every record has exactly one
 //! expected outcome, which depends neither on the clock of whoever reads it nor on the order in which
-//! partitions and topics are merged. So what must come second (an id conflict, a job conflict, a second
-//! contract) has the key of what must come first; a duplicate may go anywhere, for of two equal events it does
-//! not matter which one is charged.
+//! partitions and topics are merged. So what must come second (a conflict, a refund, the completion of what was
+//! requested, a change of a contract) has the key of what must come first; a duplicate of what does not depend on its
+//! place may go anywhere, for of two equal events it does not matter which one is charged. What a clock decides is
+//! not left to it: exactly one month of each contract is due, nothing expires, and what is held is younger than 12
+//! hours at the end and settled in the stream. (Read it within half a day of its end, then.)
 //!
 //! Must not use [`crate::wallet`], [`crate::ledger`] or the arithmetic of [`crate::rate`]: books kept by the
 //! code that they check prove nothing. The prices stand here a second time.

@@ -43,6 +43,16 @@ pub struct GenerateOptions {
     pub topups_percent: f64,
     /// Of all wallets, those that are adjusted, up or down.
     pub adjustments_percent: f64,
+    /// Of all wallets, those whose contract is changed, renewed or cancelled.
+    pub contract_changes_percent: f64,
+    /// Of all wallets, those whose limits are changed.
+    pub limits_percent: f64,
+    /// Of the jobs of the last 12 hours, those that are requested before they end.
+    pub requests_percent: f64,
+    /// Of all jobs, those that fail, are rejected or cancelled.
+    pub failures_percent: f64,
+    /// Of the usage records, those that refund a job.
+    pub refunds_percent: f64,
     /// Of all records, those sent again: the same bytes, or the same content spelt differently.
     pub duplicates_percent: f64,
     /// Of all records, those with the source and id of another one and another payload.
@@ -73,6 +83,11 @@ impl GenerateOptions {
             end,
             topups_percent: 30.0,
             adjustments_percent: 10.0,
+            contract_changes_percent: 10.0,
+            limits_percent: 5.0,
+            requests_percent: 40.0,
+            failures_percent: 2.0,
+            refunds_percent: 1.0,
             duplicates_percent: 1.0,
             id_conflicts_percent: 0.1,
             job_conflicts_percent: 0.1,
@@ -114,10 +129,14 @@ impl GenerateOptions {
         let shares = [
             ("top-ups", self.topups_percent),
             ("adjustments", self.adjustments_percent),
+            ("changes of contracts", self.contract_changes_percent),
+            ("changes of limits", self.limits_percent),
+            ("requests", self.requests_percent),
+            ("failures", self.failures_percent),
             ("late events", self.late_percent),
             ("wrong keys", self.wrong_key_percent),
             ("binary mode", self.binary_percent),
-            ("duplicates, conflicts and bad records together", self.unruly_percent()),
+            ("duplicates, conflicts, refunds and bad records together", self.unruly_percent()),
         ];
         for (name, percent) in shares {
             if !(0.0..=100.0).contains(&percent) {
@@ -129,15 +148,22 @@ impl GenerateOptions {
             self.id_conflicts_percent,
             self.job_conflicts_percent,
             self.bad_percent,
+            self.refunds_percent,
         ];
         if parts.iter().any(|percent| !(0.0..=100.0).contains(percent)) {
-            return invalid("duplicates, conflicts, bad records: allowed are 0 to 100 % each".to_owned());
+            return invalid(
+                "duplicates, conflicts, refunds, bad records: allowed are 0 to 100 % each".to_owned(),
+            );
         }
         Ok(())
     }
 
     fn unruly_percent(&self) -> f64 {
-        self.duplicates_percent + self.id_conflicts_percent + self.job_conflicts_percent + self.bad_percent
+        self.duplicates_percent
+            + self.id_conflicts_percent
+            + self.job_conflicts_percent
+            + self.bad_percent
+            + self.refunds_percent
     }
 }
 

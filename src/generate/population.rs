@@ -1,6 +1,7 @@
 //! Who the wallets are: a function of their number, so that every phase and seed agrees about them.
 
 use super::item::Plan;
+use super::options::{GenerateOptions, millionths};
 
 /// Shares of the plans, percent of all wallets, greatest users first.
 const SCALE_PERCENT: u64 = 5;
@@ -30,5 +31,39 @@ pub(super) const fn plan_of(wallet: u32, wallets: u32) -> Plan {
         Plan::Performance
     } else {
         Plan::Lite
+    }
+}
+
+/// What happens to a contract after it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// A greater plan, from the first day on.
+    Upgrade(Plan),
+    /// A smaller plan, from the second month on.
+    Downgrade,
+    Renewal,
+    Cancellation,
+}
+
+/// The fate of a wallet's contract, if it has one: not a matter of the seed either.
+pub(super) fn fate_of(options: &GenerateOptions, wallet: u32) -> Option<Fate> {
+    let luck = mix(mix(u64::from(wallet)));
+    if luck % 1_000_000 >= u64::from(millionths(options.contract_changes_percent)) {
+        return None;
+    }
+    let plan = plan_of(wallet, options.wallets);
+    Some(match (luck >> 32) % 4 {
+        0 => plan.greater().map_or(Fate::Renewal, Fate::Upgrade),
+        1 if plan != Plan::Lite => Fate::Downgrade,
+        1 | 2 => Fate::Renewal,
+        _ => Fate::Cancellation,
+    })
+}
+
+/// The plan that a wallet has in the end, in force from its contract's first day on.
+pub(super) fn last_plan_of(options: &GenerateOptions, wallet: u32) -> Plan {
+    match fate_of(options, wallet) {
+        Some(Fate::Upgrade(plan)) => plan,
+        _ => plan_of(wallet, options.wallets),
     }
 }

@@ -6,9 +6,9 @@
 
 use super::chance::Chance;
 use super::faults::{Base, Fault, WALLET_FAULTS};
-use super::item::{Body, ChangeKind, Expected, Item, Key, Made, PACKS, Usage, WalletChange};
+use super::item::{Body, ChangeKind, Expected, Item, Key, Made, Overdraft, PACKS, Plan, Usage, WalletChange};
 use super::options::GenerateOptions;
-use super::population::{mix, plan_of};
+use super::population::{Fate, fate_of, mix, plan_of};
 use crate::event::Reason;
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 
@@ -22,7 +22,7 @@ const BEGAN_DAYS_MAX: i64 = 5;
 const TOPUPS_OF_A_WALLET_MAX: i64 = 3;
 const RESENT_MS_MAX: i64 = HOUR_MS;
 /// Bad records even of a small run: one of each reason that only the wallet topic can show.
-const FAULTS_MIN: usize = 4;
+const FAULTS_MIN: usize = 5;
 /// Adjustments that grant may expire, long after everything that is generated.
 const EXPIRES_AFTER_DAYS: i64 = 400;
 
@@ -80,6 +80,9 @@ fn contract(options: &GenerateOptions, wallet: u32) -> Item {
     let body = Body::Wallet(WalletChange { business: chance.bits(), kind });
     let mut item = Item::good(wallet, chance.event_id(at), at, body);
     item.key = chance.key(options.wrong_key_percent, options.wallets);
+    if fate_of(options, wallet).is_some() {
+        (item.key, item.is_ordered) = (Key::Wallet, true);
+    }
     item.binary = chance.percent(options.binary_percent);
     item
 }
@@ -109,6 +112,13 @@ impl Planner<'_> {
                 let kind = if up { self.grant(expires_at) } else { self.debit() };
                 self.change(wallet, kind);
             }
+            if self.chance.percent(self.options.limits_percent) {
+                let kind = self.limits();
+                self.change(wallet, kind);
+            }
+            if let Some(fate) = fate_of(self.options, wallet) {
+                self.contract_change(wallet, fate);
+            }
         }
         self.others.extend(self.changes.iter().map(|item| (item.at, *item)));
     }
@@ -126,6 +136,40 @@ impl Planner<'_> {
 
     fn debit(&mut self) -> ChangeKind {
         ChangeKind::Adjustment { credits: -self.chance.between(1, 200), expires_at: None }
+    }
+
+    fn limits(&mut self) -> ChangeKind {
+        let overdraft = match self.chance.below(4) {
+            0 => Overdraft::Absent,
+            1 => Overdraft::Unlimited,
+            2 => Overdraft::Plan,
+            _ => Overdraft::Great,
+        };
+        let (low, critical) = (self.chance.between(10, 40), self.chance.between(1, 9));
+        ChangeKind::Limits { overdraft, low_percent: low as u8, critical_percent: critical as u8 }
+    }
+
+    /// After the contract, on its partition. Nothing of it falls due while the events are read, but what an upgrade
+    /// grants at once.
+    fn contract_change(&mut self, wallet: u32, fate: Fate) {
+        let contract = contract(self.options, wallet);
+        let Body::Wallet(WalletChange { business, kind: ChangeKind::Contract { plan: from, starts_at } }) =
+            contract.body
+        else {
+            return;
+        };
+        let kind = match fate {
+            Fate::Upgrade(to) => ChangeKind::PlanChange { from, to, effective_at: starts_at },
+            Fate::Downgrade => {
+                let effective_at = starts_at.plus_months(1).unwrap_or(starts_at);
+                ChangeKind::PlanChange { from, to: Plan::Lite, effective_at }
+            }
+            Fate::Renewal => ChangeKind::Renewal { term_months: if self.chance.one_in(2) { 12 } else { 6 } },
+            Fate::Cancellation => ChangeKind::Cancellation,
+        };
+        let good = self.good(wallet, kind);
+        let body = Body::Wallet(WalletChange { business, kind });
+        self.changes.push(Item { body, key: Key::Wallet, is_ordered: true, ..good });
     }
 
     fn change(&mut self, wallet: u32, kind: ChangeKind) {
@@ -181,7 +225,8 @@ impl Planner<'_> {
     fn duplicates(&mut self) {
         for _ in 0..self.share(self.options.duplicates_percent) {
             let original = self.any();
-            let key = self.chance.key(self.options.wrong_key_percent, self.options.wallets);
+            let any_key = self.chance.key(self.options.wrong_key_percent, self.options.wallets);
+            let key = if original.is_ordered { Key::Wallet } else { any_key };
             let respelt = self.chance.one_in(2);
             let binary = if respelt { self.chance.one_in(4) } else { original.binary };
             let item = Item { key, respelt, binary, expected: Expected::Duplicate, ..original };
@@ -198,7 +243,8 @@ impl Planner<'_> {
             };
             let deliver_at = self.later(&original);
             let at = original.at.plus_millis(1);
-            let event_id = if self.chance.one_in(2) { original.event_id } else { self.chance.event_id(at) };
+            let is_event_id = self.chance.one_in(2) || !names_something(original.body);
+            let event_id = if is_event_id { original.event_id } else { self.chance.event_id(at) };
             let expected = Expected::Quarantined(Reason::IdConflict);
             self.others.push((deliver_at, Item { at, event_id, expected, ..original }));
         }
@@ -237,7 +283,12 @@ impl Planner<'_> {
                 let kind = self.debit();
                 self.good(wallet, kind)
             }
-            Base::Image | Base::Video | Base::Free => self.usage(wallet),
+            Base::Renewal => self.good(wallet, ChangeKind::Renewal { term_months: 12 }),
+            Base::Limits => {
+                let kind = self.limits();
+                self.good(wallet, kind)
+            }
+            Base::Image | Base::Video | Base::Free | Base::Ended => self.usage(wallet),
         };
         Some(good.with_fault(fault))
     }
@@ -246,8 +297,16 @@ impl Planner<'_> {
     fn usage(&mut self, wallet: u32) -> Item {
         let at = self.time();
         let job = mix(self.chance.bits());
-        let usage = Usage { source: 0, made: Made::Images(1), job, asset: 0, model: 0, user: 1, project: 1 };
+        let made = Made::Images(1);
+        let usage =
+            Usage { source: 0, is_request: false, made, job, asset: 0, model: 0, user: 1, project: 1 };
         let item = Item::good(wallet, self.chance.event_id(at), at, Body::Usage(usage));
         Item { source_kind: crate::event::SourceKind::Wallet, ..item }
     }
+}
+
+/// Whether it uses up a business id.
+fn names_something(body: Body) -> bool {
+    use ChangeKind::{Adjustment, Contract, Topup};
+    matches!(body, Body::Wallet(change) if matches!(change.kind, Contract { .. } | Topup { .. } | Adjustment { .. }))
 }

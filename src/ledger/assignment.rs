@@ -9,15 +9,14 @@ use tracing::{error, info, warn};
 
 use super::compute::{SourceHead, SourceId, SourceSlot};
 use super::progress::{PartitionProgress, partition_key};
-use super::report::LevelChanges;
 use super::restore::{RestoreError, Restored, Restorer};
 use super::routes::TopicRole;
 use super::shard::ShardSlot;
 use super::stage::LedgerError;
+use super::store::LocalStore;
 use super::worker::Worker;
 use crate::http::Heartbeat;
 use crate::kafka::GroupMetadata;
-use crate::time::ShardClock;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -61,8 +60,8 @@ impl Worker {
             worker = self.number,
             shards = self.shards.len(),
             partitions = ids.len(),
-            wallets = self.shards.values().map(|slot| slot.state.wallets.len()).sum::<usize>(),
-            identities = self.shards.values().map(|slot| slot.state.identities.len()).sum::<usize>(),
+            wallets = self.shards.values().map(|slot| slot.state.wallets.count()).sum::<usize>(),
+            identities = self.shards.values().map(|slot| slot.state.identities.len()).sum::<u64>(),
             seconds,
             "partitions taken over"
         );
@@ -70,8 +69,10 @@ impl Worker {
     }
 
     /// Stable committed offsets first; only then is it settled what the topics hold.
-    fn read_state(&self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
-        let routes = &self.setup.routes;
+    fn read_state(&mut self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
+        let setup = std::sync::Arc::clone(&self.setup);
+        let routes = &setup.routes;
+        let shards_of_ledger = usize::try_from(routes.shards).unwrap_or(1).max(1);
         let mut asked = TopicPartitionList::new();
         for (topic, partition) in ids {
             if let Some(topic) = routes.topic(*topic) {
@@ -86,22 +87,24 @@ impl Worker {
                 committed.insert((topic, element.partition()), offset);
             }
         }
-        let policy = &self.setup.policy;
-        let config_hash = |clock: ShardClock| policy.hash_up_to(clock).to_owned();
         let restorer = Restorer::new(
-            &self.setup.clients,
+            &setup.clients,
             routes,
-            self.setup.time,
-            &self.setup.config.ledger.group,
-            &config_hash,
-            self.checkpoints.folder(),
+            setup.time,
+            &setup.config.ledger.group,
+            &setup.policy,
+            LocalStore {
+                folder: self.checkpoints.folder(),
+                maintenance: &self.maintenance,
+                recent_max: setup.config.store.identities_in_memory / shards_of_ledger,
+                horizon_days: setup.config.clock.horizon_days,
+                ledger_id: &routes.ledger_id,
+            },
         )?;
-        let shards = ids
-            .iter()
-            .filter(|(topic, _)| *topic == routes.intake())
-            .map(|(_, shard)| (*shard, self.parked.get(shard).cloned()));
+        let shards: Vec<i32> =
+            ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| *shard).collect();
         let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
-        Ok((committed, restorer.restore(shards.collect(), &partitions)?))
+        Ok((committed, restorer.restore(&shards, &mut self.parked, &partitions)?))
     }
 
     fn install(
@@ -114,17 +117,15 @@ impl Worker {
         self.sources.clear();
         self.stopped.clear();
         self.checkpoints.reset();
-        let mut levels = LevelChanges::default();
         for (shard, state) in restored.shards {
             match state {
                 Ok(state) => {
-                    levels.shard(state.wallets.values().map(|wallet| &**wallet), 1);
+                    state.standings.publish(&self.setup.metrics, 1);
                     self.shards.insert(shard, ShardSlot::new(state));
                 }
                 Err(contradiction) => self.mark_stopped(shard, &contradiction),
             }
         }
-        levels.publish(&self.setup.metrics);
         self.setup.metrics.shards_owned.add(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
         self.board.take_shards(self.shards.keys().copied());
         self.install_sources(ids, committed, &restored.partitions)?;
@@ -279,12 +280,10 @@ impl Worker {
                 self.setup.metrics.clear_lag("ledger", &topic.name, &partition.to_string());
             }
         }
-        let mut levels = LevelChanges::default();
         for (shard, slot) in std::mem::take(&mut self.shards) {
-            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
+            slot.state.standings.publish(&self.setup.metrics, -1);
             self.parked.insert(shard, slot.state);
         }
-        levels.publish(&self.setup.metrics);
         self.setup.metrics.shards_owned.sub(i64::try_from(shards.len()).unwrap_or(i64::MAX));
         for shard in std::mem::take(&mut self.stopped).into_keys() {
             self.setup.metrics.clear_shard_stopped(&shard.to_string());
@@ -299,14 +298,14 @@ impl Worker {
     /// The breach belongs to no shard, or seeking back fails.
     pub(super) fn stop_shard(&mut self, shard: i32, why: &str) -> Result<(), LedgerError> {
         if let Some(slot) = self.shards.remove(&shard) {
-            let mut levels = LevelChanges::default();
-            levels.shard(slot.state.wallets.values().map(|wallet| &**wallet), -1);
-            levels.publish(&self.setup.metrics);
+            slot.state.standings.publish(&self.setup.metrics, -1);
             self.setup.metrics.shards_owned.dec();
         } else {
             return Err(LedgerError::Stopped(why.to_owned()));
         }
         self.mark_stopped(shard, why);
+        // The next start reads it anew from the topics.
+        self.checkpoints.discard(shard);
         self.rewind()?;
         let mut paused = TopicPartitionList::new();
         for ((topic, partition), source) in &self.sources {

@@ -6,19 +6,25 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use super::identity_store::Manifest;
 use super::shard::{ShardSlot, ShardState};
 use super::store;
 use super::watch::Board;
 use crate::config::StoreConfig;
 
-/// The thread that writes: shard and bytes to it, and its handle.
-type Writer = (SyncSender<(i32, Vec<u8>)>, JoinHandle<()>);
+/// The thread that writes checkpoints.
+struct Writer {
+    to_write: SyncSender<(i32, Manifest, Vec<u8>)>,
+    /// What is on disk since.
+    durable: Receiver<(i32, Manifest)>,
+    thread: JoinHandle<()>,
+}
 
 /// Writes checkpoints of a worker's shards.
 pub struct Checkpoints {
@@ -61,6 +67,7 @@ impl Checkpoints {
     /// Takes samples over that count by now, and writes the checkpoint that is due longest.
     pub fn step(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
         self.take_samples(shards, board);
+        self.take_durable(shards);
         let now = Instant::now();
         let due = shards.keys().copied().find(|shard| {
             let last = *self.written.entry(*shard).or_insert(now);
@@ -92,16 +99,33 @@ impl Checkpoints {
         }
     }
 
+    /// Files that no checkpoint names any more may go.
+    fn take_durable(&self, shards: &mut BTreeMap<i32, ShardSlot>) {
+        let Some(writer) = &self.writer else { return };
+        while let Ok((shard, manifest)) = writer.durable.try_recv() {
+            if let Some(slot) = shards.get_mut(&shard) {
+                slot.state.identities.manifest_is_durable(&manifest);
+            }
+        }
+    }
+
     fn write(&self, state: &ShardState) {
-        let Some((writer, _)) = &self.writer else { return };
+        let Some(writer) = &self.writer else { return };
         match store::encode(state, &self.ledger_id) {
-            Ok(bytes) => match writer.try_send((state.shard, bytes)) {
+            Ok(bytes) => match writer.to_write.try_send((state.shard, state.identities.manifest(), bytes)) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 Err(TrySendError::Full(_)) => {
                     debug!(shard = state.shard, "the disk is behind: checkpoint left out")
                 }
             },
             Err(error) => warn!(%error, shard = state.shard, "the checkpoint cannot be encoded"),
+        }
+    }
+
+    /// Deletes the checkpoint of a shard that is not to be trusted.
+    pub fn discard(&self, shard: i32) {
+        if let Some(folder) = &self.folder {
+            store::discard(folder, shard);
         }
     }
 
@@ -114,26 +138,28 @@ impl Checkpoints {
     pub fn finish(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
         self.take_samples(shards, board);
         self.take_samples(shards, board);
-        let Some((writer, thread)) = self.writer.take() else { return };
+        let Some(Writer { to_write, thread, .. }) = self.writer.take() else { return };
         for slot in shards.values() {
             match store::encode(&slot.state, &self.ledger_id) {
-                Ok(bytes) => drop(writer.send((slot.state.shard, bytes))),
+                Ok(bytes) => drop(to_write.send((slot.state.shard, slot.state.identities.manifest(), bytes))),
                 Err(error) => warn!(%error, "the checkpoint cannot be encoded"),
             }
         }
-        drop(writer);
+        drop(to_write);
         let _ = thread.join();
     }
 }
 
 fn spawn_writer(folder: PathBuf) -> Option<Writer> {
-    let (sender, receiver) = sync_channel::<(i32, Vec<u8>)>(1);
+    let (to_write, jobs) = sync_channel::<(i32, Manifest, Vec<u8>)>(1);
+    let (done, durable) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-        for (shard, bytes) in receiver {
-            if let Err(error) = store::write(&folder, shard, &bytes) {
-                warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger");
+        for (shard, manifest, bytes) in jobs {
+            match store::write(&folder, shard, &bytes) {
+                Ok(()) => drop(done.send((shard, manifest))),
+                Err(error) => warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger"),
             }
         }
     });
-    thread.ok().map(|thread| (sender, thread))
+    Some(Writer { to_write, durable, thread: thread.ok()? })
 }

@@ -11,7 +11,7 @@ use super::batch::{Batch, RawRecord};
 use super::books::{Books, Outcome};
 use super::decoding::{Incoming, decode_record};
 use super::outbox::{OutTopic, Outbox};
-use super::process::{Context, Tally, hand_over, passes_origin_guard, process, quarantine};
+use super::process::{Context, Tally, hand_over, passes_origin_guard, post_timers, process, quarantine};
 use super::progress::{
     OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
 };
@@ -19,7 +19,12 @@ use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
 use crate::event::{Reason, Rejection, SourceKind};
 use crate::time::Timestamp;
-use crate::wallet::{Breach, encode_snapshot};
+use crate::wallet::{Breach, WalletSnapshot};
+
+/// Most records that timers write in one batch.
+const TIMER_RECORDS_MAX: u32 = 6_000;
+/// Most wallets that are saved with one batch.
+const SNAPSHOTS_MAX: usize = 12_000;
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -52,7 +57,7 @@ pub struct SourceSlot {
     pub pending: Option<SourceHead>,
     /// The batch that is being computed.
     pub current: Option<SourceHead>,
-    /// It was read to its end since the last batch.
+    /// Its end was met since the last batch; records may have come after it: see [`SourceSlot::take_end`].
     pub reached_end: bool,
     /// Where its end was when it was reached last; 0: not yet.
     pub end: i64,
@@ -61,6 +66,12 @@ pub struct SourceSlot {
 }
 
 impl SourceSlot {
+    /// Whether it was read to its end since this was asked last, and nothing came after it.
+    pub fn take_end(&mut self) -> bool {
+        let newest = self.current.as_ref().or(self.pending.as_ref()).unwrap_or(&self.head);
+        std::mem::take(&mut self.reached_end) && newest.next <= self.end
+    }
+
     fn current(&mut self) -> &mut SourceHead {
         let before = self.pending.as_ref().unwrap_or(&self.head);
         self.current.get_or_insert_with(|| before.clone())
@@ -130,6 +141,7 @@ impl<'c> Computation<'c> {
             }
         }
         self.mark_ends();
+        self.post_timers()?;
         self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
     }
 
@@ -168,7 +180,6 @@ impl<'c> Computation<'c> {
     fn one(&mut self, id: SourceId, incoming: &Incoming<'_>) -> Result<(), Breach> {
         let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
         source.last_timestamp = incoming.record.timestamp;
-        source.reached_end = false;
         let is_new = incoming.record.offset >= source.current().next;
         if is_new {
             source.current().next = incoming.record.offset + 1;
@@ -226,7 +237,7 @@ impl<'c> Computation<'c> {
     fn mark_ends(&mut self) {
         let wall = self.context.wall;
         for ((topic, partition), source) in self.sources.iter_mut() {
-            if std::mem::take(&mut source.reached_end)
+            if source.take_end()
                 && source.at_home
                 && let Some(slot) = self.shards.get_mut(partition)
             {
@@ -235,12 +246,29 @@ impl<'c> Computation<'c> {
         }
     }
 
+    /// What falls due by itself, in bounded steps: the rest waits for the next batch, so that events are never kept
+    /// waiting by a first of the month.
+    fn post_timers(&mut self) -> Result<(), ShardBreach> {
+        let shards = u32::try_from(self.shards.len().max(1)).unwrap_or(u32::MAX);
+        let records_max = (TIMER_RECORDS_MAX / shards).max(1);
+        for (shard, slot) in self.shards.iter_mut().filter(|(_, slot)| slot.has_due()) {
+            post_timers(&mut slot.view(), records_max, &self.context, self.outbox, self.tally)
+                .map_err(|breach| ShardBreach { shard: *shard, breach })?;
+        }
+        Ok(())
+    }
+
     /// Wallets, positions and source offsets of everything that the batch touched.
     fn write_states(&mut self) -> Result<TopicPartitionList, Breach> {
         let intake = self.routes.intake();
+        let shards = self.shards.len().max(1);
+        let pricing = &self.context.policy.pricing;
         for (shard, slot) in self.shards.iter_mut() {
-            if self.with_snapshots && slot.has_unsaved() {
-                slot.view().current.saves_wallets = true;
+            if self.with_snapshots {
+                let unsaved = slot.unsaved(SNAPSHOTS_MAX / shards);
+                if !unsaved.is_empty() {
+                    slot.view().current.saved.extend(unsaved);
+                }
             }
             let Some(overlay) = &slot.current else { continue };
             // A transaction that only saves wallets sends an offset too: that is what fences a zombie.
@@ -248,11 +276,10 @@ impl<'c> Computation<'c> {
                 source.current();
             }
             let clock = overlay.head.clock.now();
-            if overlay.saves_wallets {
-                slot.for_each_unsaved(|wallet_id, wallet| {
-                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| {
-                        encode_snapshot(wallet_id, wallet, clock, out)
-                    });
+            for handle in &overlay.saved {
+                slot.with_wallet(*handle, |wallet_id, wallet| {
+                    let snapshot = WalletSnapshot::of(wallet_id, wallet, clock, pricing);
+                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| snapshot.encode(out));
                 });
             }
             let progress = ShardProgress {

@@ -16,8 +16,8 @@ mod clock;
 mod committer;
 mod compute;
 mod decoding;
-mod identities;
 pub mod identity_store;
+mod memory;
 mod outbox;
 mod process;
 mod progress;
@@ -29,6 +29,7 @@ mod stage;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod wallets;
 mod watch;
 mod worker;
 

@@ -9,17 +9,18 @@ use super::TimeRules;
 use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
-use super::identities::{JobEvent, Memo, event_memo, first_day, job_history, job_memos};
+use super::memory::{KnownJob, clock_day, day_of, first_day, known, remember_event, remember_job};
 use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
+use super::wallets::Handle;
 use crate::event::{
-    Data, Event, EventKind, EventRules, IdentityKey, Reason, Rejection, event_key, fingerprint,
+    Data, Event, EventKind, EventRules, Fingerprint, JobEnding, Reason, Rejection, event_key, fingerprint,
 };
-use crate::time::{PostedAt, Timestamp};
+use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
-    Breach, Cause, Command, Entry, EntryType, JobHistory, LEDGER_FORMAT, LedgerRecord, Moment, Origin,
-    Policy, Refusal, apply,
+    Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,
+    Origin, Policy, Refusal, apply, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -43,7 +44,7 @@ pub struct Context<'c> {
 pub struct Tally {
     /// Quarantined, by reason.
     pub reasons: Vec<Reason>,
-    /// Credits granted, charged, refused, adjusted up, adjusted down.
+    /// Credits by flow.
     pub flows: Flows,
     /// Kafka timestamps of records that were posted.
     pub posted: Vec<Timestamp>,
@@ -58,6 +59,10 @@ pub struct Flows {
     pub charged: i64,
     /// Not charged: past the limit.
     pub refused: i64,
+    /// Given back to usage.
+    pub reversed: i64,
+    /// Taken away at their expiry.
+    pub expired: i64,
     /// By people.
     pub adjusted_up: i64,
     /// By people.
@@ -72,16 +77,26 @@ impl Flows {
             EntryType::Refused => (&mut self.refused, entry.amount),
             EntryType::Adjusted if entry.credits >= 0 => (&mut self.adjusted_up, entry.credits),
             EntryType::Adjusted => (&mut self.adjusted_down, -entry.credits),
-            EntryType::ContractStarted | EntryType::OverdraftRepaid => return,
+            EntryType::Reversed => (&mut self.reversed, entry.credits),
+            EntryType::Expired => (&mut self.expired, -entry.credits),
+            EntryType::ContractStarted
+            | EntryType::ContractChanged
+            | EntryType::ContractRenewed
+            | EntryType::ContractEnded
+            | EntryType::OverdraftRepaid
+            | EntryType::Held
+            | EntryType::Released
+            | EntryType::LimitsChanged
+            | EntryType::Noted => return,
         };
         *flow = flow.saturating_add(credits);
     }
 }
 
-/// Processes a record whose wallet lives in this shard.
+/// Processes a record whose wallet lives in this shard: what is due for its wallet is posted before it and after it.
 ///
 /// # Errors
-/// Our own sums do not close: the shard stops.
+/// Our own sums do not close, or the local store cannot be read: the shard stops.
 pub fn process(
     view: &mut ShardView<'_>,
     incoming: &Incoming<'_>,
@@ -93,19 +108,22 @@ pub fn process(
         Ok(event) => event,
         Err(rejection) => return Ok(quarantine(incoming, rejection, context, outbox, tally)),
     };
-    match accept(view, event, incoming, context, outbox, tally) {
-        Ok(outcome) => {
-            if !matches!(outcome, Outcome::Duplicate) {
-                view.current.head.clock.accepted(incoming.record.topic, event.time.0, context.wall);
-            }
-            Ok(outcome)
+    let (outcome, wallet) = match accept(view, event, incoming, context, outbox, tally) {
+        Ok(accepted) => accepted,
+        Err(Refusal::Rejected(rejection)) => {
+            return Ok(quarantine(incoming, &rejection, context, outbox, tally));
         }
-        Err(Refusal::Rejected(rejection)) => Ok(quarantine(incoming, &rejection, context, outbox, tally)),
-        Err(Refusal::Breach(breach)) => Err(breach),
+        Err(Refusal::Breach(breach)) => return Err(breach),
+    };
+    view.current.head.clock.accepted(incoming.record.topic, event.time.0, context.wall);
+    if let Some(handle) = wallet {
+        post_due_of(view, handle, context, outbox, tally)?;
     }
+    Ok(outcome)
 }
 
-/// Time window, free events, identity, data, price, state: the first that fails names the reason.
+/// Time window, free events, identity, data, price, state: the first that fails names the reason. The wallet, where
+/// something was posted to it.
 fn accept(
     view: &mut ShardView<'_>,
     event: &Event<'_>,
@@ -113,20 +131,18 @@ fn accept(
     context: &Context<'_>,
     outbox: &mut Outbox,
     tally: &mut Tally,
-) -> Result<Outcome, Refusal> {
+) -> Result<(Outcome, Option<Handle>), Refusal> {
     check_time(view, event, &incoming.origin, context).map_err(Refusal::Rejected)?;
-    let Some(data) = &event.data else { return Ok(Outcome::Free) };
+    let Some(data) = &event.data else { return Ok((Outcome::Free, None)) };
 
-    let remembers_from = first_day(view.current.head.clock.now(), &context.time);
-    let memo =
-        |view: &ShardView<'_>, key: IdentityKey| view.memo(key).filter(|memo| memo.day >= remembers_from);
+    let remembers_from = first_day(view.clock(), &context.time);
     let key = event_key(&event.wallet_id, &event.source, &event.id);
     let print = data.as_ref().ok().map(|data| fingerprint(event.kind, event.time, data));
-    if let Some(seen) = memo(view, key) {
-        if print.is_some_and(|print| print.0 == seen.value) {
-            return Ok(Outcome::Duplicate);
+    if let Some((_, seen)) = view.memo(key)?.filter(|(day, _)| *day >= remembers_from) {
+        if print.is_some_and(|print| print.0.to_le_bytes() == *seen) {
+            return Ok((Outcome::Duplicate, None));
         }
-        return Err(Refusal::Rejected(id_conflict(event, seen, print.map(|print| print.0))));
+        return Err(Refusal::Rejected(id_conflict(event, &seen, print)));
     }
     let (data, print) = match (data, print) {
         (Ok(data), Some(print)) => (data, print),
@@ -138,14 +154,16 @@ fn accept(
             }));
         }
     };
-    let job = match data {
-        Data::Completed(usage) => {
-            job_history(&event.wallet_id, &usage.job_id, &usage.asset_id, |key| memo(view, key))
-        }
-        _ => JobHistory::default(),
+    let name = job_name(event, data);
+    let (known_job, job) = match &name {
+        Some((name, with_assets)) => job_of(view, name, *with_assets, remembers_from)?,
+        None => Default::default(),
     };
     let command =
         Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
+    let handle = view.handle(&event.wallet_id);
+    post_due_of(view, handle, context, outbox, tally)?;
+    let clock = view.clock();
     let cause = Cause {
         event_type: event.kind.as_str(),
         source: &event.source,
@@ -156,56 +174,111 @@ fn accept(
             partition: incoming.origin.partition,
             offset: incoming.origin.offset,
         },
-        moment: Moment {
-            event_time: event.time,
-            clock: view.current.head.clock.now(),
-            posted_at: PostedAt(context.wall),
-        },
+        moment: Moment { event_time: event.time, clock, posted_at: PostedAt(context.wall) },
     };
-    let entries = post(view, event, &cause, &command, context, outbox)?;
-
-    view.current.identities.insert(key, event_memo(print, event.time.0));
-    if let Data::Completed(usage) = data {
-        let is_refused = entries.iter().any(|entry| entry.entry_type == EntryType::Refused);
-        let job = JobEvent {
-            wallet_id: &event.wallet_id,
-            job_id: &usage.job_id,
-            asset_id: &usage.asset_id,
-            is_refused,
-        };
-        for (key, memo) in job_memos(&job, event.time.0, |key| memo(view, key)).into_iter().flatten() {
-            view.current.identities.insert(key, memo);
-        }
+    // A rejected command leaves the wallet as it was, and after a breach the whole batch is dropped.
+    let entries = apply(view.touch(handle), &cause, &command, context.policy)?;
+    view.set_due(handle, context.policy);
+    let record = LedgerRecord {
+        v: LEDGER_FORMAT,
+        wallet_id: (&*event.wallet_id).into(),
+        clock_day: clock_day(clock, event.time),
+        entries,
+    };
+    remember_event(&mut view.current.identities, key, print, day_of(&record));
+    write(&record, context, outbox, tally);
+    if let Some((name, _)) = &name {
+        let (identities, get) = view.identities();
+        remember_job(identities, &record, name, Some(&known_job), remembers_from, get)?;
     }
-    entries.iter().for_each(|entry| tally.flows.add(entry));
     tally.posted.push(incoming.origin.timestamp);
-    Ok(outcome_of(event.kind, &entries))
+    Ok((outcome_of(event.kind, &record.entries), Some(handle)))
 }
 
-/// Applies the command and puts its entries into the outbox.
-fn post<'a>(
+/// The job that an event is about, and whether it speaks for all assets of it.
+fn job_name<'e>(event: &'e Event<'_>, data: &'e Data<'_>) -> Option<(JobName<'e>, bool)> {
+    let (job_id, asset_id, with_assets) = match data {
+        Data::Requested(usage) | Data::Completed(usage) => (&usage.job_id, &usage.asset_id, false),
+        Data::JobEnded(ended) => (&ended.job_id, &ended.asset_id, ended.ending != JobEnding::Cancelled),
+        _ => return None,
+    };
+    Some((JobName::new(&event.wallet_id, job_id, asset_id), with_assets))
+}
+
+/// What is remembered of a job: of itself, and all that deciding needs.
+fn job_of(
+    view: &ShardView<'_>,
+    name: &JobName<'_>,
+    with_assets: bool,
+    remembers_from: i32,
+) -> Result<(KnownJob, JobHistory), Breach> {
+    let mut itself = None;
+    let history = JobHistory::find(name, with_assets, remembers_from, |key| {
+        let known = known(view.memo(key)?, remembers_from);
+        if key == name.job_key() {
+            itself.clone_from(&known);
+        }
+        Ok::<_, Breach>(known.map(|(_, memo)| memo))
+    })?;
+    Ok((itself, history))
+}
+
+/// Posts all that is due for a wallet by now, each as a record of its own.
+fn post_due_of(
     view: &mut ShardView<'_>,
-    event: &'a Event<'a>,
-    cause: &Cause<'a>,
-    command: &Command<'a>,
+    handle: Handle,
     context: &Context<'_>,
     outbox: &mut Outbox,
-) -> Result<Vec<Entry<'a>>, Refusal> {
-    // A wallet that this batch has touched is changed in place: a rejected command leaves it as it was, and after a
-    // breach the whole batch is dropped.
-    let entries = match view.current.wallets.get_mut(&*event.wallet_id) {
-        Some(wallet) => apply(wallet, cause, command, context.policy)?,
-        None => {
-            let mut wallet = view.committed_wallet(&event.wallet_id);
-            let entries = apply(&mut wallet, cause, command, context.policy)?;
-            view.current.wallets.insert(event.wallet_id.as_ref().into(), wallet);
-            entries
-        }
-    };
-    let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: (&*event.wallet_id).into(), entries };
-    let shard = crate::kafka::partition_for(event.wallet_id.as_bytes(), context.shards);
-    outbox.push(OutTopic::Ledger, shard, &event.wallet_id, |out| record.encode(out));
-    Ok(record.entries)
+    tally: &mut Tally,
+) -> Result<u32, Breach> {
+    let clock = view.clock();
+    let mut records = 0;
+    while view.due(handle).is_some_and(|due| due <= clock.0) {
+        let posted_at = PostedAt(context.wall);
+        let Some(entries) = post_due(view.touch(handle), clock, posted_at, context.policy)? else {
+            let what = "a timer says that something is due, the wallet does not".to_owned();
+            return Err(Breach { seq: 0, what });
+        };
+        view.set_due(handle, context.policy);
+        let due_at = entries.first().map_or(clock.0, |entry| entry.event_time);
+        let record = LedgerRecord {
+            v: LEDGER_FORMAT,
+            wallet_id: view.id(handle).to_owned().into(),
+            clock_day: clock_day(clock, EventTime(due_at)),
+            entries,
+        };
+        write(&record, context, outbox, tally);
+        records += 1;
+    }
+    Ok(records)
+}
+
+/// Posts what is due for wallets that no event is about, up to so many records, and one wallet more.
+///
+/// # Errors
+/// As [`process`].
+pub fn post_timers(
+    view: &mut ShardView<'_>,
+    records_max: u32,
+    context: &Context<'_>,
+    outbox: &mut Outbox,
+    tally: &mut Tally,
+) -> Result<(), Breach> {
+    let mut records = 0;
+    while records < records_max
+        && let Some((due, handle)) = view.first_due()
+        && due <= view.clock().0
+    {
+        records += post_due_of(view, handle, context, outbox, tally)?;
+    }
+    Ok(())
+}
+
+/// Puts a record into the outbox.
+fn write(record: &LedgerRecord<'_>, context: &Context<'_>, outbox: &mut Outbox, tally: &mut Tally) {
+    let shard = crate::kafka::partition_for(record.wallet_id.as_bytes(), context.shards);
+    outbox.push(OutTopic::Ledger, shard, &record.wallet_id, |out| record.encode(out));
+    record.entries.iter().for_each(|entry| tally.flows.add(entry));
 }
 
 fn check_time(
@@ -216,7 +289,7 @@ fn check_time(
 ) -> Result<(), Rejection> {
     let event_time = event.time.0;
     let latest = context.wall.plus_millis(context.time.max_clock_skew_ms);
-    let reached = view.current.head.clock.now().0.max(origin.timestamp.min(context.wall));
+    let reached = view.clock().0.max(origin.timestamp.min(context.wall));
     let earliest = reached.plus_millis(-context.time.horizon_ms);
     if event_time < earliest {
         let detail =
@@ -232,26 +305,38 @@ fn check_time(
     Ok(())
 }
 
-fn id_conflict(event: &Event<'_>, seen: Memo, came: Option<u64>) -> Rejection {
-    let came = came.map_or("data that is not valid".to_owned(), |print| format!("fingerprint {print:016x}"));
+fn id_conflict(event: &Event<'_>, seen: &[u8], came: Option<Fingerprint>) -> Rejection {
+    let seen = Fingerprint(seen.try_into().map_or(0, u64::from_le_bytes));
+    let came = came.map_or("data that is not valid".to_owned(), |print| format!("fingerprint {print}"));
     let detail = format!(
-        "event {} of {} was accepted before with another content (fingerprint {:016x}), now it came with {came}: a new event needs a new id",
-        event.id, event.source, seen.value
+        "event {} of {} was accepted before with another content (fingerprint {seen}), now it came with {came}: a new event needs a new id",
+        event.id, event.source
     );
     Rejection::new(Reason::IdConflict, detail)
 }
 
 fn outcome_of(kind: EventKind, entries: &[Entry<'_>]) -> Outcome {
+    let has = |wanted: EntryType| entries.iter().any(|entry| entry.entry_type == wanted);
     match kind {
-        EventKind::GenerationCompleted
-            if entries.iter().any(|entry| entry.entry_type == EntryType::Refused) =>
-        {
-            Outcome::Refused
-        }
+        EventKind::GenerationRequested if has(EntryType::Held) => Outcome::Held,
+        EventKind::GenerationRequested => Outcome::Noted,
+        EventKind::GenerationCompleted if has(EntryType::Refused) => Outcome::Refused,
         EventKind::GenerationCompleted => Outcome::Charged,
-        EventKind::ContractStarted => Outcome::Contract,
+        EventKind::GenerationFailed
+        | EventKind::GenerationRejected
+        | EventKind::GenerationCancelled
+        | EventKind::GenerationRefunded => match (has(EntryType::Reversed), has(EntryType::Released)) {
+            (true, _) => Outcome::Reversed,
+            (false, true) => Outcome::Released,
+            (false, false) => Outcome::Noted,
+        },
+        EventKind::ContractStarted
+        | EventKind::ContractPlanChanged
+        | EventKind::ContractRenewed
+        | EventKind::ContractCancelled => Outcome::Contract,
         EventKind::TopupPurchased => Outcome::Granted,
         EventKind::WalletAdjusted => Outcome::Adjusted,
+        EventKind::WalletLimitsChanged => Outcome::Limits,
         EventKind::Free => Outcome::Free,
     }
 }

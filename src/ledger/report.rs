@@ -9,40 +9,66 @@ use crate::metrics::{Metrics, NO_PLAN};
 use crate::time::Timestamp;
 use crate::wallet::{Level, Wallet};
 
-/// How many wallets moved from one plan and level to another.
-#[derive(Default)]
-pub struct LevelChanges(HashMap<(Box<str>, Level), i64>);
+/// What a wallet counts as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// The plan that it had last: it does not change with the clock, so that gauges add up.
+    plan: Box<str>,
+    level: Level,
+}
 
-impl LevelChanges {
-    /// A wallet changed, or came (without `before`).
-    pub fn change(&mut self, before: Option<&Wallet>, after: &Wallet) {
-        if before.is_some_and(|before| plan_of(before) == plan_of(after) && before.level == after.level) {
-            return;
-        }
-        if let Some(before) = before {
-            *self.0.entry((plan_of(before).into(), before.level)).or_default() -= 1;
-        }
-        *self.0.entry((plan_of(after).into(), after.level)).or_default() += 1;
+/// How many wallets have which plan and level; or how that changed.
+#[derive(Clone, Debug, Default)]
+pub struct Standings(HashMap<Standing, i64>);
+
+impl Standing {
+    /// What a wallet counts as.
+    pub fn of(wallet: &Wallet) -> Standing {
+        Standing { plan: plan_of(wallet).into(), level: wallet.level }
     }
 
-    /// Wallets of a shard that came (1) or went (-1).
-    pub fn shard<'w>(&mut self, wallets: impl Iterator<Item = &'w Wallet>, sign: i64) {
-        for wallet in wallets {
-            *self.0.entry((plan_of(wallet).into(), wallet.level)).or_default() += sign;
-        }
-    }
-
-    /// Adds to the gauges.
-    pub fn publish(self, metrics: &Metrics) {
-        for ((plan, level), change) in self.0 {
-            metrics.wallets.with_label_values(&[&*plan, level.as_str()]).add(change);
-        }
+    fn is_of(&self, wallet: &Wallet) -> bool {
+        self.level == wallet.level && *self.plan == *plan_of(wallet)
     }
 }
 
-/// The plan that a wallet had last: it does not change with the clock, so that gauges add up.
 fn plan_of(wallet: &Wallet) -> &str {
-    wallet.contracts.last().map_or(NO_PLAN, |contract| &contract.plan)
+    let plan = wallet.contracts.last().and_then(|contract| contract.plans.last());
+    plan.map_or(NO_PLAN, |span| &span.plan)
+}
+
+impl Standings {
+    /// A wallet came (1) or went (-1).
+    pub fn count(&mut self, wallet: Option<&Wallet>, sign: i64) {
+        if let Some(wallet) = wallet {
+            *self.0.entry(Standing::of(wallet)).or_default() += sign;
+        }
+    }
+
+    /// A wallet changed, or came (without `before`).
+    pub fn move_one(&mut self, before: Option<Standing>, after: &Wallet) {
+        if before.as_ref().is_some_and(|before| before.is_of(after)) {
+            return;
+        }
+        if let Some(before) = before {
+            *self.0.entry(before).or_default() -= 1;
+        }
+        *self.0.entry(Standing::of(after)).or_default() += 1;
+    }
+
+    /// Adds others, or takes them away (-1).
+    pub fn add(&mut self, others: &Standings, sign: i64) {
+        for (standing, count) in &others.0 {
+            *self.0.entry(standing.clone()).or_default() += sign * count;
+        }
+    }
+
+    /// Adds to the gauges, or takes from them (-1).
+    pub fn publish(&self, metrics: &Metrics, sign: i64) {
+        for (standing, count) in &self.0 {
+            metrics.wallets.with_label_values(&[&*standing.plan, standing.level.as_str()]).add(sign * count);
+        }
+    }
 }
 
 /// Outcomes by topic.
@@ -90,6 +116,8 @@ pub fn batch(metrics: &Metrics, tally: &Tally, events: usize) {
     for (flow, credits) in [
         ("granted", flows.granted),
         ("charged", flows.charged),
+        ("reversed", flows.reversed),
+        ("expired", flows.expired),
         ("refused", flows.refused),
         ("adjusted_up", flows.adjusted_up),
         ("adjusted_down", flows.adjusted_down),

@@ -6,7 +6,6 @@
 //! last stable offset, which may lie before a batch that is committed already but whose marker is on its way.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,16 +13,21 @@ use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::TimeRules;
+use super::identity_store::Recent;
+use super::memory::{first_day, job_of_record, remember_event_of, remember_job};
 use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
 use super::shard::ShardState;
-use super::{TimeRules, store};
+use super::store::LocalStore;
 use crate::kafka::{Clients, KafkaConsumer, KafkaLog, Polled, RecordView, poll_events, watermarks};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
-use crate::wallet::{FoldError, LedgerRecord, WalletSnapshot};
+use crate::wallet::{Breach, FoldError, LedgerRecord, Policy, WalletSnapshot};
 
 /// How long an open transaction is waited for, beyond its own timeout.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
+/// Identities are handed over to their store in lots of this size.
+const HAND_OVER_EVERY: usize = 20_000;
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a restore did not finish.
@@ -59,10 +63,10 @@ pub struct Restorer<'r> {
     pub time: TimeRules,
     /// Consumer group: progress of another one is refused.
     pub group: &'r str,
-    /// Hash of our prices up to a clock.
-    pub config_hash: &'r dyn Fn(ShardClock) -> String,
-    /// Folder of checkpoints.
-    pub store: Option<&'r Path>,
+    /// Prices and limits.
+    pub policy: &'r Policy,
+    /// Checkpoints and sealed identities.
+    pub store: LocalStore<'r>,
     reader: KafkaConsumer,
     ends: BaseConsumer<KafkaLog>,
 }
@@ -85,44 +89,65 @@ impl<'r> Restorer<'r> {
         routes: &'r Routes,
         time: TimeRules,
         group: &'r str,
-        config_hash: &'r dyn Fn(ShardClock) -> String,
-        store: Option<&'r Path>,
+        policy: &'r Policy,
+        store: LocalStore<'r>,
     ) -> Result<Restorer<'r>, RestoreError> {
         let reader = clients.committed_reader("restore")?;
         let ends = clients.watermark_reader("ends")?;
-        Ok(Restorer { routes, time, group, config_hash, store, reader, ends })
+        Ok(Restorer { routes, time, group, policy, store, reader, ends })
     }
 
-    /// Restores shards, or catches up those that are given; and reads the progress of `partitions` (by number).
+    /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number).
     ///
     /// # Errors
-    /// The brokers do not answer, or progress belongs to another deployment.
+    /// The brokers do not answer, or progress belongs to another deployment. What had been parked is parked again.
     pub fn restore(
         &self,
-        shards: BTreeMap<i32, Option<ShardState>>,
+        shard_numbers: &[i32],
+        parked: &mut BTreeMap<i32, ShardState>,
         partitions: &[i32],
     ) -> Result<Restored, RestoreError> {
         let out = &self.routes.out;
-        let shard_numbers: Vec<i32> = shards.keys().copied().collect();
         let holders: BTreeSet<i32> = partitions
             .iter()
             .map(|partition| partition.rem_euclid(self.routes.shards.max(1)))
             .chain(shard_numbers.iter().copied())
             .collect();
         let progress_ends = self.stable_ends(&out.progress, &holders.into_iter().collect::<Vec<_>>())?;
-        let wallet_ends = self.stable_ends(&out.wallets, &shard_numbers)?;
-        let ledger_ends = self.stable_ends(&out.ledger, &shard_numbers)?;
+        let wallet_ends = self.stable_ends(&out.wallets, shard_numbers)?;
+        let ledger_ends = self.stable_ends(&out.ledger, shard_numbers)?;
 
         let (heads, partitions) = self.read_progress(&progress_ends)?;
-        let mut states = self.begin(shards, &heads)?;
+        let mut states = self.begin(shard_numbers, parked, &heads)?;
+        let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
+        let mut shards = BTreeMap::new();
+        for (shard, mut begun) in states {
+            if let Err(error) = &read
+                && !begun.needs_snapshots
+            {
+                // Whatever was folded in so far is committed: the next try goes on from there.
+                tracing::debug!(shard, %error, "the shard is kept");
+                parked.insert(shard, begun.state);
+                continue;
+            }
+            let state =
+                begun.contradiction.take().map_or(Ok(()), Err).and_then(|()| begun.finish(self.policy));
+            shards.insert(shard, state);
+        }
+        read.map(|()| Restored { shards, partitions })
+    }
+
+    /// Brings all states up to the ends of their partitions.
+    fn read_states(
+        &self,
+        states: &mut BTreeMap<i32, Begun>,
+        wallet_ends: &[Stretch],
+        ledger_ends: &[Stretch],
+    ) -> Result<(), RestoreError> {
         let without_any: BTreeSet<i32> =
             states.iter().filter(|(_, begun)| begun.needs_snapshots).map(|(shard, _)| *shard).collect();
-        self.read_snapshots(
-            &mut states,
-            wallet_ends.iter().filter(|end| without_any.contains(&end.partition)),
-        )?;
-        let shards = self.read_ledger(states, &ledger_ends)?;
-        Ok(Restored { shards, partitions })
+        self.read_snapshots(states, wallet_ends.iter().filter(|end| without_any.contains(&end.partition)))?;
+        self.read_ledger(states, ledger_ends)
     }
 
     /// First offset and true end of each partition, once everything below the end is settled.
@@ -172,23 +197,30 @@ impl<'r> Restorer<'r> {
     /// The state that each shard begins with: the one that was kept, a checkpoint, or none.
     fn begin(
         &self,
-        shards: BTreeMap<i32, Option<ShardState>>,
+        shards: &[i32],
+        parked: &mut BTreeMap<i32, ShardState>,
         heads: &HashMap<String, ShardProgress>,
     ) -> Result<BTreeMap<i32, Begun>, RestoreError> {
+        for shard in shards {
+            if let Some(progress) = heads.get(&super::progress::shard_key(*shard)) {
+                self.check_progress(*shard, progress)?;
+            }
+        }
         let mut states = BTreeMap::new();
-        for (shard, kept) in shards {
-            let checkpoint =
-                || self.store.and_then(|folder| store::load(folder, &self.routes.ledger_id, shard));
-            let known = kept.or_else(checkpoint);
+        for &shard in shards {
+            let known = parked.remove(&shard).or_else(|| self.store.load(shard));
             let needs_snapshots = known.is_none();
-            let mut state = known.unwrap_or_else(|| ShardState::empty(shard));
+            let mut state = known.unwrap_or_else(|| self.store.empty_shard(shard));
             if let Some(progress) = heads.get(&super::progress::shard_key(shard)) {
-                self.check_progress(shard, progress)?;
                 state.head.batch = progress.batch;
                 state.head.clock = super::clock::ClockState::new(ShardClock(progress.clock));
                 state.head.origins = progress.origins.clone();
             }
-            states.insert(shard, Begun { state, needs_snapshots });
+            let first_day = first_day(state.head.clock.now(), &self.time);
+            states.insert(
+                shard,
+                Begun { state, needs_snapshots, recent: Recent::new(), first_day, contradiction: None },
+            );
         }
         Ok(states)
     }
@@ -200,7 +232,7 @@ impl<'r> Restorer<'r> {
                 progress.group, self.group
             )));
         }
-        let ours = (self.config_hash)(ShardClock(progress.clock));
+        let ours = self.policy.hash_up_to(ShardClock(progress.clock));
         if progress.config_hash != ours {
             return Err(RestoreError::Refused(format!(
                 "shard {shard} was priced with other rate cards, plans, packs or priorities (hash {} up to {}, ours {ours}): use the same pricing file; versions may only be added ahead of the clock",
@@ -223,10 +255,8 @@ impl<'r> Restorer<'r> {
             };
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
-                    begun
-                        .state
-                        .wallets
-                        .insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
+                    let handle = begun.state.wallets.handle(&snapshot.wallet_id);
+                    begun.state.wallets.put(handle, &snapshot.into_wallet());
                 }
                 Err(error) => {
                     fault = Some(format!(
@@ -240,11 +270,7 @@ impl<'r> Restorer<'r> {
     }
 
     /// Folds the ledger's tail: what lies below a wallet's seq feeds only the identities.
-    fn read_ledger(
-        &self,
-        states: BTreeMap<i32, Begun>,
-        ends: &[Stretch],
-    ) -> Result<BTreeMap<i32, Result<ShardState, String>>, RestoreError> {
+    fn read_ledger(&self, states: &mut BTreeMap<i32, Begun>, ends: &[Stretch]) -> Result<(), RestoreError> {
         let mut stretches = Vec::with_capacity(ends.len());
         for end in ends {
             let Some(begun) = states.get(&end.partition) else { continue };
@@ -255,33 +281,34 @@ impl<'r> Restorer<'r> {
             };
             stretches.push(Stretch { from, ..*end });
         }
-        let mut shards: BTreeMap<i32, Result<ShardState, String>> =
-            states.into_iter().map(|(shard, begun)| (shard, Ok(begun.state))).collect();
         let (mut entries, mut doubles, started) = (0_u64, 0_u64, Instant::now());
+        let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
-            let Some(place) = shards.get_mut(&record.partition) else { return };
-            let Ok(state) = place else { return };
-            match fold_record(state, record) {
+            let Some(begun) = states.get_mut(&record.partition).filter(|begun| begun.contradiction.is_none())
+            else {
+                return;
+            };
+            match begun.fold_record(record, horizon_days) {
                 Ok(folded) => {
                     entries += folded.entries;
                     doubles += folded.doubles;
                 }
-                Err(contradiction) => *place = Err(contradiction),
+                Err(contradiction) => begun.contradiction = Some(contradiction),
             }
         })?;
         for end in ends {
-            if let Some(Ok(state)) = shards.get_mut(&end.partition) {
-                state.ledger_position = end.to;
+            if let Some(begun) = states.get_mut(&end.partition) {
+                begun.state.ledger_position = end.to;
             }
         }
         info!(
-            shards = shards.len(),
+            shards = states.len(),
             entries,
             known_before = doubles,
             seconds = started.elapsed().as_secs_f64(),
             "ledger read"
         );
-        Ok(shards)
+        Ok(())
     }
 
     /// Where the ledger must be read from so that every identity inside the horizon is met.
@@ -362,9 +389,16 @@ impl<'r> Restorer<'r> {
     }
 }
 
+/// A shard that is being restored.
 struct Begun {
     state: ShardState,
+    /// It began with the wallets' snapshots, which hold neither reservations nor identities.
     needs_snapshots: bool,
+    /// Identities met since the last were handed over.
+    recent: Recent,
+    /// What lies before this day is forgotten.
+    first_day: i32,
+    contradiction: Option<String>,
 }
 
 struct Folded {
@@ -372,28 +406,90 @@ struct Folded {
     doubles: u64,
 }
 
-fn fold_record(state: &mut ShardState, record: &RecordView<'_>) -> Result<Folded, String> {
-    let place = || format!("ledger {}/{}", record.partition, record.offset);
-    let Some(value) = record.value else { return Err(format!("{}: a tombstone in the ledger", place())) };
-    let entries: LedgerRecord<'_> =
-        serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
-    let mut folded = Folded { entries: 0, doubles: 0 };
-    let mut is_beyond_snapshot = false;
-    if !state.wallets.contains_key(entries.wallet_id.as_ref()) {
-        state.wallets.insert(entries.wallet_id.as_ref().into(), Default::default());
-    }
-    let Some(wallet) = state.wallets.get_mut(entries.wallet_id.as_ref()) else { return Ok(folded) };
-    for entry in &entries.entries {
-        folded.entries += 1;
-        match wallet.fold(entry) {
-            Ok(()) => is_beyond_snapshot = true,
-            Err(FoldError::Double { .. }) => folded.doubles += 1,
-            Err(error) => return Err(format!("{}: wallet {}: {error}", place(), entries.wallet_id)),
+impl Begun {
+    fn fold_record(&mut self, record: &RecordView<'_>, horizon_days: i32) -> Result<Folded, String> {
+        let place = || format!("ledger {}/{}", record.partition, record.offset);
+        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
+        let read: LedgerRecord<'_> =
+            serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
+        let handle = self.state.wallets.handle(&read.wallet_id);
+        let mut wallet = self.state.wallets.get(handle).unwrap_or_default();
+        let mut folded = Folded { entries: 0, doubles: 0 };
+        for entry in &read.entries {
+            folded.entries += 1;
+            match wallet.fold(entry, read.clock_day()) {
+                Ok(()) => {}
+                Err(FoldError::Double { .. }) => {
+                    folded.doubles += 1;
+                    if self.needs_snapshots {
+                        wallet.fold_hold_of_known(entry);
+                    }
+                }
+                Err(error) => return Err(format!("{}: wallet {}: {error}", place(), read.wallet_id)),
+            }
         }
-        state.identities.remember_entry(&entries.wallet_id, entry);
+        if folded.entries > folded.doubles {
+            wallet.prune(read.clock_day().saturating_sub(horizon_days));
+            self.state.unsaved.insert(handle);
+        }
+        if folded.entries > folded.doubles || self.needs_snapshots {
+            self.state.wallets.put(handle, &wallet);
+        }
+        self.remember(&read).map_err(|breach| breach.to_string())?;
+        if self.recent.len() >= HAND_OVER_EVERY {
+            self.hand_over();
+        }
+        Ok(folded)
     }
-    if is_beyond_snapshot {
-        state.unsaved.insert(entries.wallet_id.as_ref().into());
+
+    fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
+        remember_event_of(&mut self.recent, record);
+        let Some(name) = job_of_record(record) else { return Ok(()) };
+        let store = &self.state.identities;
+        remember_job(&mut self.recent, record, &name, None, self.first_day, |recent, key| {
+            if let Some(memo) = recent.get(key) {
+                return Ok(Some((memo.day, memo.value.into_owned())));
+            }
+            let memo = store.get(key).map_err(|error| Breach {
+                seq: 0,
+                what: format!("the local store of remembered identities cannot be read: {error}"),
+            })?;
+            Ok(memo.map(|memo| (memo.day, memo.value.into_owned())))
+        })?;
+        Ok(())
     }
-    Ok(folded)
+
+    fn hand_over(&mut self) {
+        self.state.identities.absorb(std::mem::take(&mut self.recent));
+        while self.state.identities.is_behind() {
+            std::thread::sleep(Duration::from_millis(5));
+            if let Err(error) = self.state.identities.maintain() {
+                warn!(%error, "remembered identities cannot be written: they stay in memory");
+                break;
+            }
+        }
+        if let Err(error) = self.state.identities.maintain() {
+            warn!(%error, "remembered identities cannot be written: they stay in memory");
+        }
+    }
+
+    /// The restored shard, if its wallets hold together.
+    fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
+        self.hand_over();
+        if self.needs_snapshots {
+            for handle in self.state.wallets.handles() {
+                let wallet = self.state.wallets.get(handle).unwrap_or_default();
+                if wallet.holds.sum() != wallet.held {
+                    return Err(format!(
+                        "wallet {}: {} credits are held, its open reservations in the ledger make {}",
+                        self.state.wallets.id(handle),
+                        wallet.held,
+                        wallet.holds.sum()
+                    ));
+                }
+            }
+        }
+        self.state.index(policy);
+        Ok(self.state)
+    }
 }

@@ -1,36 +1,40 @@
 //! State of a shard, and the overlay of a batch upon it.
 //!
-//! **Invariant:** [`ShardState`] holds what is committed and nothing else. A batch writes into an [`Overlay`];
-//! the next batch may read through it while it is being committed; only the commit's return merges it.
+//! **Invariant:** [`ShardState`] holds what is committed and nothing else (but for the timers of [`WalletTable`], which
+//! an abort puts back). A batch writes into an [`Overlay`]; the next batch may read through it while it is being
+//! committed; only the commit's return merges it.
 
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
 use super::TimeRules;
 use super::clock::ClockState;
-use super::identities::{Identities, Memo, first_day};
+use super::identity_store::{IdentityStore, Memo, Recent};
+use super::memory::{Found, first_day};
 use super::progress::OriginProgress;
+use super::report::Standings;
+use super::wallets::{Handle, WalletTable};
 use crate::event::IdentityKey;
-use crate::time::ShardClock;
-use crate::wallet::Wallet;
+use crate::time::{ShardClock, Timestamp};
+use crate::wallet::{Breach, Policy, Wallet, next_due};
 
-/// Wallets by id.
-pub type Wallets = HashMap<Box<str>, Box<Wallet>, FxBuildHasher>;
-/// Ids of wallets.
-pub type WalletIds = HashSet<Box<str>, FxBuildHasher>;
+/// Sets of wallets.
+pub type Handles = HashSet<Handle, FxBuildHasher>;
 
 /// What is committed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ShardState {
     /// Its number: the partition of the ledger.
     pub shard: i32,
     /// Its wallets.
-    pub wallets: Wallets,
+    pub wallets: WalletTable,
+    /// How many of them have which plan and level.
+    pub standings: Standings,
     /// Those whose latest state is not in `credits.wallets` yet. Kept through checkpoints and restores, for a
     /// snapshot that lags behind for longer than the horizon could not be completed from the ledger's tail.
-    pub unsaved: WalletIds,
+    pub unsaved: Handles,
     /// Events and jobs of the horizon.
-    pub identities: Identities,
+    pub identities: IdentityStore,
     /// Clock and positions.
     pub head: ShardHead,
     /// Every entry below this offset of the ledger partition is folded in. A lower bound.
@@ -52,16 +56,28 @@ pub struct ShardHead {
 #[derive(Debug)]
 pub struct Overlay {
     /// Wallets as they will be.
-    pub wallets: Wallets,
+    pub wallets: HashMap<Handle, Box<Touched>, FxBuildHasher>,
     /// Identities to be remembered.
-    pub identities: Identities,
+    pub identities: Recent,
     /// Clock and positions as they will be.
     pub head: ShardHead,
-    /// All unsaved wallets are written with this batch.
-    pub saves_wallets: bool,
+    /// Wallets that are written to `credits.wallets` with this batch.
+    pub saved: Handles,
+}
+
+/// A wallet that a batch works on.
+#[derive(Debug)]
+pub struct Touched {
+    /// As it will be.
+    pub wallet: Wallet,
+    /// When something of it was due before the batch.
+    due_before: Option<Timestamp>,
+    /// What it counted as before the batch; `None`: it is new.
+    standing_before: Option<super::report::Standing>,
 }
 
 /// A shard with the batches under way.
+#[derive(Debug)]
 pub struct ShardSlot {
     /// What is committed.
     pub state: ShardState,
@@ -69,13 +85,11 @@ pub struct ShardSlot {
     pub pending: Option<Overlay>,
     /// The batch that is being computed.
     pub current: Option<Overlay>,
-    /// Day before which identities were forgotten last.
-    forgotten_before: i32,
 }
 
 /// A shard as the batch under computation sees and changes it.
 pub struct ShardView<'s> {
-    state: &'s ShardState,
+    state: &'s mut ShardState,
     pending: Option<&'s Overlay>,
     /// What this batch changes.
     pub current: &'s mut Overlay,
@@ -83,15 +97,28 @@ pub struct ShardView<'s> {
 
 impl ShardState {
     /// A shard that nothing ever happened in.
-    pub fn empty(shard: i32) -> ShardState {
-        let clock = ClockState::new(ShardClock(crate::time::Timestamp::MIN));
+    pub fn empty(shard: i32, identities: IdentityStore) -> ShardState {
+        let clock = ClockState::new(ShardClock(Timestamp::MIN));
         ShardState {
             shard,
-            wallets: Wallets::default(),
-            unsaved: WalletIds::default(),
-            identities: Identities::default(),
+            wallets: WalletTable::default(),
+            standings: Standings::default(),
+            unsaved: Handles::default(),
+            identities,
             head: ShardHead { batch: 0, clock, origins: Vec::new() },
             ledger_position: 0,
+        }
+    }
+
+    /// Draws up timers and standings from the wallets, once all of them are there.
+    pub fn index(&mut self, policy: &Policy) {
+        self.standings = Standings::default();
+        let handles: Vec<Handle> = self.wallets.handles().collect();
+        for handle in handles {
+            if let Some(wallet) = self.wallets.get(handle) {
+                self.standings.count(Some(&wallet), 1);
+                self.wallets.set_due(handle, next_due(&wallet, policy));
+            }
         }
     }
 }
@@ -99,19 +126,30 @@ impl ShardState {
 impl ShardSlot {
     /// With nothing under way.
     pub fn new(state: ShardState) -> ShardSlot {
-        ShardSlot { state, pending: None, current: None, forgotten_before: i32::MIN }
+        ShardSlot { state, pending: None, current: None }
     }
 
     /// Begins the overlay of a batch, or goes on with it.
     pub fn view(&mut self) -> ShardView<'_> {
         let before = self.pending.as_ref().map_or(&self.state.head, |pending| &pending.head);
         let current = self.current.get_or_insert_with(|| Overlay {
-            wallets: Wallets::default(),
-            identities: Identities::default(),
+            wallets: HashMap::default(),
+            identities: Recent::new(),
             head: ShardHead { batch: before.batch + 1, ..before.clone() },
-            saves_wallets: false,
+            saved: Handles::default(),
         });
-        ShardView { state: &self.state, pending: self.pending.as_ref(), current }
+        ShardView { state: &mut self.state, pending: self.pending.as_ref(), current }
+    }
+
+    /// The clock as the newest batch under way leaves it.
+    pub fn clock(&self) -> ShardClock {
+        let newest = self.current.as_ref().or(self.pending.as_ref());
+        newest.map_or(&self.state.head, |overlay| &overlay.head).clock.now()
+    }
+
+    /// Whether something is due by now.
+    pub fn has_due(&self) -> bool {
+        self.state.wallets.first_due().is_some_and(|(due, _)| due <= self.clock().0)
     }
 
     /// Hands the computed batch over to be committed.
@@ -120,77 +158,151 @@ impl ShardSlot {
         self.pending = self.current.take();
     }
 
-    /// The batch was committed: it becomes state. `each` sees every wallet before and after.
-    pub fn apply(&mut self, rules: &TimeRules, mut each: impl FnMut(Option<&Wallet>, &Wallet)) {
-        let Some(overlay) = self.pending.take() else { return };
-        if overlay.saves_wallets {
-            self.state.unsaved.clear();
-        }
-        for (id, wallet) in overlay.wallets {
-            each(self.state.wallets.get(&id).map(|before| &**before), &wallet);
-            if !overlay.saves_wallets && !self.state.unsaved.contains(&id) {
-                self.state.unsaved.insert(id.clone());
+    /// The batch was committed: it becomes state. Returns how the standings changed.
+    pub fn apply(&mut self, rules: &TimeRules) -> Standings {
+        let mut change = Standings::default();
+        let Some(overlay) = self.pending.take() else { return change };
+        for (handle, touched) in overlay.wallets {
+            if touched.wallet.seq == 0 {
+                continue;
             }
-            self.state.wallets.insert(id, wallet);
+            change.move_one(touched.standing_before, &touched.wallet);
+            self.state.wallets.put(handle, &touched.wallet);
+            self.state.unsaved.insert(handle);
         }
+        for handle in overlay.saved {
+            self.state.unsaved.remove(&handle);
+        }
+        self.state.standings.add(&change, 1);
         self.state.identities.absorb(overlay.identities);
         self.state.head = overlay.head;
-        let first_day = first_day(self.state.head.clock.now(), rules);
-        if first_day > self.forgotten_before {
-            self.state.identities.forget_before(first_day);
-            self.forgotten_before = first_day;
-        }
+        self.state.identities.forget_before(first_day(self.state.head.clock.now(), rules));
+        change
     }
 
-    /// Whether any wallet's latest state is not in `credits.wallets`, batches under way included.
+    /// Wallets whose latest state is not in `credits.wallets`, batches under way included; at most `most`.
+    pub fn unsaved(&self, most: usize) -> Vec<Handle> {
+        let is_new = |handle: &Handle| {
+            let in_current =
+                self.current.as_ref().is_some_and(|current| current.wallets.contains_key(handle));
+            let saved = self.pending.as_ref().is_some_and(|pending| pending.saved.contains(handle));
+            in_current || !saved
+        };
+        let touched = |overlay: &'_ Option<Overlay>| -> Vec<Handle> {
+            let wallets = overlay.iter().flat_map(|overlay| &overlay.wallets);
+            wallets.filter(|(_, touched)| touched.wallet.seq > 0).map(|(handle, _)| *handle).collect()
+        };
+        let mut unsaved: Vec<Handle> = self.state.unsaved.iter().copied().filter(is_new).take(most).collect();
+        for overlay in [&self.pending, &self.current] {
+            let known: Handles = unsaved.iter().copied().collect();
+            let more = touched(overlay).into_iter().filter(is_new).filter(|handle| !known.contains(handle));
+            unsaved.extend(more.take(most - unsaved.len()));
+        }
+        unsaved
+    }
+
+    /// Whether there is any such wallet.
     pub fn has_unsaved(&self) -> bool {
-        let pending = self.pending.as_ref();
-        let saved_by_pending = pending.is_some_and(|pending| pending.saves_wallets);
-        let before = !saved_by_pending
-            && (!self.state.unsaved.is_empty() || pending.is_some_and(|pending| !pending.wallets.is_empty()));
-        before || self.current.as_ref().is_some_and(|current| !current.wallets.is_empty())
+        !self.unsaved(1).is_empty()
     }
 
-    /// Every wallet that must be saved, as the batch under computation leaves it, once.
-    pub fn for_each_unsaved(&self, mut each: impl FnMut(&str, &Wallet)) {
-        let none = Wallets::default();
-        let current = self.current.as_ref().map_or(&none, |current| &current.wallets);
-        let pending = self.pending.as_ref().map_or(&none, |pending| &pending.wallets);
-        current.iter().for_each(|(id, wallet)| each(id, wallet));
-        if self.pending.as_ref().is_some_and(|pending| pending.saves_wallets) {
-            return;
-        }
-        for (id, wallet) in pending.iter().filter(|(id, _)| !current.contains_key(*id)) {
-            each(id, wallet);
-        }
-        for id in
-            self.state.unsaved.iter().filter(|id| !current.contains_key(*id) && !pending.contains_key(*id))
-        {
-            if let Some(wallet) = self.state.wallets.get(id) {
-                each(id, wallet);
-            }
+    /// A wallet as the newest batch under way leaves it.
+    pub fn with_wallet<R>(&self, handle: Handle, read: impl FnOnce(&str, &Wallet) -> R) -> Option<R> {
+        let id = self.state.wallets.id(handle);
+        let overlays = [self.current.as_ref(), self.pending.as_ref()];
+        let touched = overlays.into_iter().flatten().find_map(|overlay| overlay.wallets.get(&handle));
+        match touched {
+            Some(touched) => Some(read(id, &touched.wallet)),
+            None => self.state.wallets.get(handle).map(|wallet| read(id, &wallet)),
         }
     }
 
     /// The batch was not committed, or nobody knows: all that is under way is dropped.
     pub fn drop_overlays(&mut self) {
-        self.pending = None;
-        self.current = None;
+        // The newer first: what it found was what the older one left.
+        for overlay in [self.current.take(), self.pending.take()].into_iter().flatten() {
+            for (handle, touched) in overlay.wallets {
+                self.state.wallets.set_due(handle, touched.due_before);
+            }
+        }
     }
 }
 
 impl ShardView<'_> {
-    /// What is remembered of an identity.
-    pub fn memo(&self, key: IdentityKey) -> Option<Memo> {
-        let in_batch = self.current.identities.get(key);
-        in_batch
-            .or_else(|| self.pending.and_then(|pending| pending.identities.get(key)))
-            .or_else(|| self.state.identities.get(key))
+    /// The clock, as this batch has moved it.
+    pub fn clock(&self) -> ShardClock {
+        self.current.head.clock.now()
     }
 
-    /// A copy of the wallet as the batches before this one leave it, or a new one.
-    pub fn committed_wallet(&self, id: &str) -> Box<Wallet> {
-        let wallet = self.pending.and_then(|pending| pending.wallets.get(id));
-        wallet.or_else(|| self.state.wallets.get(id)).cloned().unwrap_or_default()
+    /// What is remembered of an identity.
+    ///
+    /// # Errors
+    /// The local store cannot be read.
+    pub fn memo(&self, key: IdentityKey) -> Found {
+        look_up(self.state, self.pending, &self.current.identities, key)
     }
+
+    /// The identities of this batch, to be added to, and a look-up through them of all that is remembered.
+    pub fn identities(&mut self) -> (&mut Recent, impl Fn(&Recent, IdentityKey) -> Found + '_) {
+        let (state, pending) = (&*self.state, self.pending);
+        (&mut self.current.identities, move |current: &Recent, key| look_up(state, pending, current, key))
+    }
+
+    /// The wallet to be worked on.
+    pub fn touch(&mut self, handle: Handle) -> &mut Wallet {
+        let (state, pending) = (&*self.state, self.pending);
+        let touched = self.current.wallets.entry(handle).or_insert_with(|| {
+            let in_pending = pending.and_then(|pending| pending.wallets.get(&handle));
+            let known = match in_pending {
+                Some(touched) => Some(touched.wallet.clone()).filter(|wallet| wallet.seq > 0),
+                None => state.wallets.get(handle),
+            };
+            Box::new(Touched {
+                due_before: state.wallets.due(handle),
+                standing_before: known.as_ref().map(super::report::Standing::of),
+                wallet: known.unwrap_or_default(),
+            })
+        });
+        &mut touched.wallet
+    }
+
+    /// The handle of a wallet.
+    pub fn handle(&mut self, wallet_id: &str) -> Handle {
+        self.state.wallets.handle(wallet_id)
+    }
+
+    /// The id of a wallet.
+    pub fn id(&self, handle: Handle) -> &str {
+        self.state.wallets.id(handle)
+    }
+
+    /// When something of a wallet is due next.
+    pub fn due(&self, handle: Handle) -> Option<Timestamp> {
+        self.state.wallets.due(handle)
+    }
+
+    /// The wallet for which something is due first, and when.
+    pub fn first_due(&self) -> Option<(Timestamp, Handle)> {
+        self.state.wallets.first_due()
+    }
+
+    /// Reckons anew what is due next for a wallet that this batch works on.
+    pub fn set_due(&mut self, handle: Handle, policy: &Policy) {
+        if let Some(touched) = self.current.wallets.get(&handle) {
+            self.state.wallets.set_due(handle, next_due(&touched.wallet, policy));
+        }
+    }
+}
+
+fn look_up(state: &ShardState, pending: Option<&Overlay>, current: &Recent, key: IdentityKey) -> Found {
+    let own = |memo: Memo<'_>| (memo.day, memo.value.into_owned());
+    let in_batches = current.get(key).or_else(|| pending.and_then(|pending| pending.identities.get(key)));
+    if let Some(memo) = in_batches {
+        return Ok(Some(own(memo)));
+    }
+    let committed = state.identities.get(key).map_err(|error| Breach {
+        seq: 0,
+        what: format!("the local store of remembered identities cannot be read: {error}"),
+    })?;
+    Ok(committed.map(own))
 }

@@ -11,16 +11,30 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::identities::Memo;
+use super::identity_store::{IdentityStore, Maintenance, Manifest, Recent, StoreSettings};
 use super::shard::ShardState;
+use super::wallets::Handle;
 use crate::event::IdentityKey;
-use crate::time::ShardClock;
-use crate::wallet::{WalletSnapshot, encode_snapshot};
 
-const MAGIC: &[u8; 8] = b"CSCKPT02";
+const MAGIC: &[u8; 8] = b"CSCKPT03";
 const CHECKSUM_BYTES: usize = 32;
-/// Key, fingerprint, day.
-const IDENTITY_BYTES: usize = 16 + 8 + 4;
+/// Key, day, length of the value.
+const IDENTITY_HEAD_BYTES: usize = 16 + 4 + 4;
+
+/// Where checkpoints and sealed identities are, and who seals them.
+#[derive(Clone, Copy)]
+pub struct LocalStore<'s> {
+    /// The folder; `None`: nothing is kept on disk.
+    pub folder: Option<&'s Path>,
+    /// Background work on identities.
+    pub maintenance: &'s Maintenance,
+    /// So many identities of a shard stay in memory before they are sealed.
+    pub recent_max: usize,
+    /// How long they are remembered, days.
+    pub horizon_days: u32,
+    /// The ledger that it belongs to.
+    pub ledger_id: &'s str,
+}
 
 #[derive(Serialize, Deserialize)]
 struct FileHeader {
@@ -28,48 +42,107 @@ struct FileHeader {
     shard: i32,
     ledger_position: i64,
     wallets: usize,
-    identities: usize,
     unsaved: Vec<String>,
+    manifest: Manifest,
 }
 
-/// The bytes of a checkpoint of `state`, which must hold everything below `state.ledger_position`.
+impl LocalStore<'_> {
+    fn settings(&self, shard: i32) -> StoreSettings {
+        StoreSettings {
+            folder: self.folder.map(Path::to_path_buf),
+            ledger_id: self.ledger_id.to_owned(),
+            shard,
+            recent_max: self.recent_max,
+            horizon_days: self.horizon_days,
+        }
+    }
+
+    /// A shard of which nothing is known here.
+    pub fn empty_shard(&self, shard: i32) -> ShardState {
+        ShardState::empty(shard, IdentityStore::new(self.settings(shard), self.maintenance))
+    }
+
+    /// Reads a shard's checkpoint. Anything in doubt is deleted.
+    pub fn load(&self, shard: i32) -> Option<ShardState> {
+        let path = path_of(self.folder?, shard);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!(%error, path = %path.display(), "the checkpoint cannot be read: restoring from the topics");
+                return None;
+            }
+        };
+        match self.decode(&bytes, shard) {
+            Ok(state) => Some(state),
+            Err(reason) => {
+                warn!(reason, path = %path.display(), "the checkpoint is not good: deleted, restoring from the topics");
+                discard(self.folder?, shard);
+                None
+            }
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], shard: i32) -> Result<ShardState, String> {
+        let body_end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or("too short")?;
+        let (body, checksum) = bytes.split_at_checked(body_end).ok_or("too short")?;
+        if blake3::hash(body).as_bytes() != checksum {
+            return Err("the checksum does not match".to_owned());
+        }
+        let mut rest = body.strip_prefix(MAGIC).ok_or("another format")?;
+        let header: FileHeader = serde_json::from_slice(take(&mut rest)?).map_err(|_| "another header")?;
+        if header.ledger_id != self.ledger_id || header.shard != shard {
+            return Err("of another ledger or shard".to_owned());
+        }
+        let identities = IdentityStore::open(self.settings(shard), self.maintenance, &header.manifest)
+            .map_err(|why| why.to_string())?;
+        let mut state = ShardState::empty(shard, identities);
+        state.ledger_position = header.ledger_position;
+        for _ in 0..header.wallets {
+            state.wallets.put_packed(take(&mut rest)?).ok_or("another wallet format")?;
+        }
+        for id in &header.unsaved {
+            state.unsaved.insert(state.wallets.find(id).ok_or("an unsaved wallet that is not there")?);
+        }
+        let mut recent = Recent::new();
+        while !rest.is_empty() {
+            let (key, day, value) = take_identity(&mut rest).ok_or("a torn identity")?;
+            recent.insert(key, day, value);
+        }
+        state.identities.absorb(recent);
+        Ok(state)
+    }
+}
+
+/// The bytes of a checkpoint of `state`, which must hold everything below `state.ledger_position`; without the
+/// checksum, which [`write`] adds.
 pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json::Error> {
+    let id = |handle: &Handle| state.wallets.id(*handle).to_owned();
     let header = FileHeader {
         ledger_id: ledger_id.to_owned(),
         shard: state.shard,
         ledger_position: state.ledger_position,
-        wallets: state.wallets.len(),
-        identities: state.identities.len(),
-        unsaved: state.unsaved.iter().map(|id| id.to_string()).collect(),
+        wallets: state.wallets.count(),
+        unsaved: state.unsaved.iter().map(id).collect(),
+        manifest: state.identities.manifest(),
     };
-    let mut bytes =
-        Vec::with_capacity(64 + state.wallets.len() * 512 + state.identities.len() * IDENTITY_BYTES);
+    let identity_bytes = state.identities.unsealed_len() * 2 * IDENTITY_HEAD_BYTES;
+    let mut bytes = Vec::with_capacity(4_096 + state.wallets.count() * 384 + identity_bytes);
     bytes.extend_from_slice(MAGIC);
-    let header = serde_json::to_vec(&header)?;
-    put(&mut bytes, |bytes| bytes.extend_from_slice(&header));
-    let clock: ShardClock = state.head.clock.now();
-    for (wallet_id, wallet) in &state.wallets {
-        put(&mut bytes, |bytes| encode_snapshot(wallet_id, wallet, clock, bytes));
-    }
-    for (key, memo) in state.identities.iter() {
+    put(&mut bytes, &serde_json::to_vec(&header)?);
+    state.wallets.iter_packed().for_each(|wallet| put(&mut bytes, wallet));
+    state.identities.for_each_unsealed(|key, memo| {
         bytes.extend_from_slice(&key.0.to_le_bytes());
-        bytes.extend_from_slice(&memo.value.to_le_bytes());
         bytes.extend_from_slice(&memo.day.to_le_bytes());
-    }
-    let checksum = blake3::hash(&bytes);
-    bytes.extend_from_slice(checksum.as_bytes());
+        put(&mut bytes, &memo.value);
+    });
     Ok(bytes)
 }
 
-/// Appends what `encode` writes, preceded by its length.
-fn put(bytes: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
-    let at = bytes.len();
-    bytes.extend_from_slice(&[0; 4]);
-    encode(bytes);
-    let length = u32::try_from(bytes.len() - at - 4).unwrap_or(u32::MAX);
-    if let Some(place) = bytes.get_mut(at..at + 4) {
-        place.copy_from_slice(&length.to_le_bytes());
-    }
+/// Appends bytes, preceded by their length.
+fn put(bytes: &mut Vec<u8>, value: &[u8]) {
+    bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(value);
 }
 
 /// Writes a checkpoint in place of the one before.
@@ -82,31 +155,20 @@ pub fn write(folder: &Path, shard: i32, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
     let mut file = File::create(&aside)?;
     file.write_all(bytes)?;
+    file.write_all(blake3::hash(bytes).as_bytes())?;
     file.sync_all()?;
     fs::rename(&aside, &path)?;
     File::open(folder)?.sync_all()
 }
 
-/// Reads a shard's checkpoint. Anything in doubt is deleted.
-pub fn load(folder: &Path, ledger_id: &str, shard: i32) -> Option<ShardState> {
+/// Deletes a shard's checkpoint.
+pub fn discard(folder: &Path, shard: i32) {
     let path = path_of(folder, shard);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            warn!(%error, path = %path.display(), "the checkpoint cannot be read: restoring from the topics");
-            return None;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(%error, path = %path.display(), "the checkpoint cannot be deleted");
         }
-    };
-    match decode(&bytes, ledger_id, shard) {
-        Ok(state) => Some(state),
-        Err(reason) => {
-            warn!(reason, path = %path.display(), "the checkpoint is not good: deleted, restoring from the topics");
-            if let Err(error) = fs::remove_file(&path) {
-                warn!(%error, path = %path.display(), "the checkpoint cannot be deleted");
-            }
-            None
-        }
+        _ => {}
     }
 }
 
@@ -114,50 +176,19 @@ fn path_of(folder: &Path, shard: i32) -> PathBuf {
     folder.join(format!("shard-{shard}.checkpoint"))
 }
 
-fn decode(bytes: &[u8], ledger_id: &str, shard: i32) -> Result<ShardState, &'static str> {
-    let body_end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or("too short")?;
-    let (body, checksum) = bytes.split_at_checked(body_end).ok_or("too short")?;
-    if blake3::hash(body).as_bytes() != checksum {
-        return Err("the checksum does not match");
-    }
-    let mut rest = body.strip_prefix(MAGIC).ok_or("another format")?;
-    let header: FileHeader = serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another header")?;
-    if header.ledger_id != ledger_id || header.shard != shard {
-        return Err("of another ledger or shard");
-    }
-    let mut state = ShardState::empty(shard);
-    state.ledger_position = header.ledger_position;
-    state.unsaved = header.unsaved.into_iter().map(String::into_boxed_str).collect();
-    state.wallets.reserve(header.wallets);
-    for _ in 0..header.wallets {
-        let snapshot: WalletSnapshot<'_> =
-            serde_json::from_slice(take_json(&mut rest)?).map_err(|_| "another wallet format")?;
-        state.wallets.insert(snapshot.wallet_id.as_ref().into(), Box::new(snapshot.into_wallet()));
-    }
-    if rest.len() != header.identities * IDENTITY_BYTES {
-        return Err("another number of identities");
-    }
-    state.identities.reserve(header.identities);
-    for identity in rest.chunks_exact(IDENTITY_BYTES) {
-        let (key, memo) = decode_identity(identity).ok_or("a torn identity")?;
-        state.identities.insert(key, memo);
-    }
-    Ok(state)
-}
-
-fn take_json<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], &'static str> {
+fn take<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], &'static str> {
     let (length, after) = rest.split_first_chunk::<4>().ok_or("too short")?;
-    let (json, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("too short")?;
+    let (value, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("too short")?;
     *rest = after;
-    Ok(json)
+    Ok(value)
 }
 
-fn decode_identity(bytes: &[u8]) -> Option<(IdentityKey, Memo)> {
-    let (key, rest) = bytes.split_first_chunk::<16>()?;
-    let (value, rest) = rest.split_first_chunk::<8>()?;
-    let (day, _) = rest.split_first_chunk::<4>()?;
-    let memo = Memo { value: u64::from_le_bytes(*value), day: i32::from_le_bytes(*day) };
-    Some((IdentityKey(u128::from_le_bytes(*key)), memo))
+fn take_identity<'b>(rest: &mut &'b [u8]) -> Option<(IdentityKey, i32, &'b [u8])> {
+    let (key, after) = rest.split_first_chunk::<16>()?;
+    let (day, after) = after.split_first_chunk::<4>()?;
+    *rest = after;
+    let value = take(rest).ok()?;
+    Some((IdentityKey(u128::from_le_bytes(*key)), i32::from_le_bytes(*day), value))
 }
 
 #[cfg(test)]
@@ -166,39 +197,62 @@ mod tests {
     use super::*;
     use crate::wallet::Wallet;
 
-    fn a_state() -> ShardState {
-        let mut state = ShardState::empty(3);
+    fn store<'s>(folder: &'s Path, maintenance: &'s Maintenance) -> LocalStore<'s> {
+        LocalStore {
+            folder: Some(folder),
+            maintenance,
+            recent_max: 1_000,
+            horizon_days: 35,
+            ledger_id: "ledger",
+        }
+    }
+
+    fn a_state(store: &LocalStore<'_>) -> ShardState {
+        let mut state = store.empty_shard(3);
         state.ledger_position = 42;
-        state.wallets.insert("ws_1".into(), Box::new(Wallet { seq: 7, overdraft: 3, ..Wallet::default() }));
-        state.unsaved.insert("ws_1".into());
-        state.identities.insert(IdentityKey(9), Memo { value: 8, day: 20_000 });
+        let handle = state.wallets.handle("ws_1");
+        state.wallets.put(handle, &Wallet { seq: 7, overdraft: 3, ..Wallet::default() });
+        // Met, but never written to: not there.
+        state.wallets.handle("ws_2");
+        state.unsaved.insert(handle);
+        let mut recent = Recent::new();
+        recent.insert(IdentityKey(9), 20_000, b"what it said");
+        state.identities.absorb(recent);
         state
     }
 
     #[test]
     fn a_checkpoint_reads_back_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), 3, &encode(&a_state(), "ledger").unwrap()).unwrap();
-        let read = load(folder.path(), "ledger", 3).unwrap();
+        let (folder, maintenance) = (tempfile::tempdir().unwrap(), Maintenance::start().unwrap());
+        let store = store(folder.path(), &maintenance);
+        let state = a_state(&store);
+        write(folder.path(), 3, &encode(&state, "ledger").unwrap()).unwrap();
+        let read = store.load(3).unwrap();
         assert_eq!(read.ledger_position, 42);
-        assert_eq!(read.wallets, a_state().wallets);
-        assert_eq!(read.unsaved, a_state().unsaved);
-        assert_eq!(read.identities.get(IdentityKey(9)), Some(Memo { value: 8, day: 20_000 }));
+        assert_eq!(read.wallets.count(), 1);
+        assert_eq!(read.wallets.get_by_id("ws_1"), state.wallets.get_by_id("ws_1"));
+        assert_eq!(read.unsaved.len(), 1);
+        let memo = read.identities.get(IdentityKey(9)).unwrap().unwrap();
+        assert_eq!((memo.day, &*memo.value), (20_000, &b"what it said"[..]));
     }
 
     #[test]
     fn what_is_torn_flipped_or_foreign_is_deleted_and_never_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let good = encode(&a_state(), "ledger").unwrap();
+        let (folder, maintenance) = (tempfile::tempdir().unwrap(), Maintenance::start().unwrap());
+        let store = store(folder.path(), &maintenance);
+        let state = a_state(&store);
+        write(folder.path(), 3, &encode(&state, "ledger").unwrap()).unwrap();
+        let good = fs::read(path_of(folder.path(), 3)).unwrap();
         let mut flipped = good.clone();
         flipped[good.len() / 2] ^= 1;
-        let foreign = encode(&a_state(), "another ledger").unwrap();
-        for bytes in [&good[..good.len() - 1], &flipped, &foreign, b""] {
-            write(folder.path(), 3, bytes).unwrap();
-            assert!(load(folder.path(), "ledger", 3).is_none());
+        for bytes in [&good[..good.len() - 1], &flipped, b""] {
+            fs::write(path_of(folder.path(), 3), bytes).unwrap();
+            assert!(store.load(3).is_none());
             assert!(!path_of(folder.path(), 3).exists(), "it was not deleted");
         }
-        write(folder.path(), 4, &good).unwrap();
-        assert!(load(folder.path(), "ledger", 4).is_none(), "of shard 3");
+        write(folder.path(), 3, &encode(&state, "another ledger").unwrap()).unwrap();
+        assert!(store.load(3).is_none(), "of another ledger");
+        write(folder.path(), 4, &encode(&state, "ledger").unwrap()).unwrap();
+        assert!(store.load(4).is_none(), "of shard 3");
     }
 }

@@ -18,6 +18,7 @@ use super::batch::Batch;
 use super::checkpoint::Checkpoints;
 use super::committer::{CommitResult, Committer, Done, Job};
 use super::compute::{Computation, SourceId, SourceSlot};
+use super::identity_store::Maintenance;
 use super::outbox::Outbox;
 use super::process::{Context, Tally};
 use super::report;
@@ -76,6 +77,7 @@ pub struct Worker {
     /// Generation of the group under which the shards were assigned.
     pub(super) generation: i32,
     pub(super) checkpoints: Checkpoints,
+    pub(super) maintenance: Maintenance,
     jobs: Option<SyncSender<Job>>,
     done: Receiver<Done>,
     in_flight: Option<InFlight>,
@@ -168,6 +170,9 @@ impl Worker {
             stopped: BTreeMap::new(),
             generation: -1,
             checkpoints: Checkpoints::new(&setup.config.store, &setup.routes.ledger_id),
+            maintenance: Maintenance::start().map_err(|error| {
+                LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
+            })?,
             jobs: Some(jobs),
             done,
             in_flight: None,
@@ -200,12 +205,19 @@ impl Worker {
                     readiness.set_not_ready("partitions were revoked");
                     self.let_go();
                 }
-                Turn::Batch(Some(group)) if !batch.is_empty() || self.must_save() => {
+                Turn::Batch(Some(group)) if !batch.is_empty() || self.has_own_work() => {
                     self.work(&batch, group)?
                 }
                 Turn::Batch(_) => self.idle()?,
             }
             self.checkpoints.step(&mut self.shards, &self.board);
+            self.maintain()?;
+            // Identities come faster than the disk takes them: memory stays bounded.
+            while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) {
+                heartbeat.beat();
+                std::thread::sleep(BUSY_POLL);
+                self.maintain()?;
+            }
         }
         self.finish()
     }
@@ -311,9 +323,39 @@ impl Worker {
         self.is_last_batch || self.saved_at.elapsed() >= SNAPSHOTS_EVERY
     }
 
-    /// Without any record, wallets that are not saved yet are a batch of their own.
-    fn must_save(&self) -> bool {
-        self.snapshots_due() && self.in_flight.is_none() && self.shards.values().any(ShardSlot::has_unsaved)
+    /// Without any record, what is due and wallets that are not saved yet are a batch of their own.
+    fn has_own_work(&self) -> bool {
+        if self.in_flight.is_some() {
+            return false;
+        }
+        let saves = self.snapshots_due() && self.shards.values().any(ShardSlot::has_unsaved);
+        saves || self.shards.values().any(ShardSlot::has_due)
+    }
+
+    /// Whether identities wait to be sealed, and are being sealed. A disk that fails keeps nobody waiting.
+    fn is_store_behind(&self) -> bool {
+        self.shards
+            .values()
+            .any(|slot| slot.state.identities.is_behind() && slot.state.identities.is_sealing())
+    }
+
+    /// The local store's background work.
+    fn maintain(&mut self) -> Result<(), LedgerError> {
+        let mut damaged = None;
+        for (shard, slot) in &mut self.shards {
+            match slot.state.identities.maintain() {
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    damaged = Some((*shard, error))
+                }
+                Err(error) => {
+                    warn!(shard, %error, "remembered identities cannot be written: they stay in memory")
+                }
+                Ok(()) => {}
+            }
+        }
+        damaged.map_or(Ok(()), |(shard, error)| {
+            self.stop_shard(shard, &format!("the local store is damaged: {error}"))
+        })
     }
 
     /// With nothing to do: ends and silence still move the clocks.
@@ -324,7 +366,7 @@ impl Worker {
         let wall = Timestamp::now();
         for ((topic, partition), source) in &mut self.sources {
             let Some(slot) = self.shards.get_mut(partition).filter(|_| source.at_home) else { continue };
-            if std::mem::take(&mut source.reached_end) {
+            if source.take_end() {
                 slot.state.head.clock.at_end(*topic, wall);
             }
         }
@@ -432,10 +474,10 @@ impl Worker {
         self.aborts = 0;
         self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
         let time = self.setup.time;
-        let mut levels = report::LevelChanges::default();
+        let mut standings = report::Standings::default();
         let mut outcomes = report::Outcomes::default();
         for slot in self.shards.values_mut() {
-            slot.apply(&time, |before, after| levels.change(before, after));
+            standings.add(&slot.apply(&time), 1);
         }
         for ((topic, _), source) in &mut self.sources {
             if let Some(head) = source.pending.take() {
@@ -445,7 +487,7 @@ impl Worker {
         }
         self.publish_positions();
         self.checkpoints.committed();
-        levels.publish(&self.setup.metrics);
+        standings.publish(&self.setup.metrics, 1);
         outcomes.publish(&self.setup.metrics, &self.setup.routes);
         report::batch(&self.setup.metrics, &batch.tally, batch.events);
     }

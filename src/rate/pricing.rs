@@ -193,6 +193,13 @@ impl Pricing {
         in_force.plan.get(name).copied()
     }
 
+    /// Credits that the named plan grants a month, by the newest version up to then that has it: a contract goes on
+    /// after its plan was taken off sale.
+    pub fn allocation(&self, name: &str, at: EventTime) -> i64 {
+        let versions = self.plans.iter().rev().filter(|set| set.effective_from <= at.0);
+        versions.filter_map(|set| set.plan.get(name)).map(|plan| plan.credits_per_month).next().unwrap_or(0)
+    }
+
     /// The pack at that price, by the version in force.
     pub fn pack_at(&self, amount_usd: UsdCents, at: EventTime) -> Option<Pack> {
         self.packs_at(at).iter().copied().find(|pack| pack.amount_usd == amount_usd)
@@ -224,9 +231,10 @@ impl Pricing {
 
     /// Hash of the versions in force up to a time. Two instances may share a shard only where theirs are equal;
     /// versions that begin later do not count, so that a rolling restart can add them.
-    pub fn hash_up_to(&self, clock: Timestamp, priorities: [u16; 3]) -> String {
+    /// `settings`: whatever else decides about money.
+    pub fn hash_up_to(&self, clock: Timestamp, settings: &str) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{priorities:?}").as_bytes());
+        hasher.update(settings.as_bytes());
         for card in self.rate_cards.iter().filter(|card| card.effective_from <= clock) {
             hasher.update(format!("{card:?}").as_bytes());
         }

@@ -136,11 +136,17 @@ macro_rules! decimal_string {
     ($type:ident, $scale:literal, $integer:ty) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if !serializer.is_human_readable() {
+                    return self.0.serialize(serializer);
+                }
                 serializer.collect_str(self)
             }
         }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if !deserializer.is_human_readable() {
+                    return <$integer>::deserialize(deserializer).map($type);
+                }
                 let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
                 exact_scaled(&text, $scale)
                     .and_then(|units| <$integer>::try_from(units).ok())

@@ -39,8 +39,8 @@ fn snapshot(offset: i64, wallet_id: &str, seq: u64) -> Record {
         r#"{{"v":1,"wallet_id":"{wallet_id}","seq":{seq},"balance":5,"held":0,"available":5,"overdraft":0,
         "plan_credits":5,"topup_credits":0,"adjustment_credits":0,"allocation":10,"level":"ok",
         "first_seen_at":"2026-11-03T10:00:00.000Z","updated_at":"2026-11-03T10:15:31.000Z",
-        "grants":[{{"grant_id":"topup:t1","kind":"topup","credits_granted":10,"credits_remaining":5,
-        "priority":30,"granted_at":"2026-11-03T10:00:00.000Z","seq":1}}]}}"#
+        "latest_at":"2026-11-03T10:15:30.123Z","grants":[{{"grant_id":"topup:t1","kind":"topup","credits_granted":10,"credits_remaining":5,
+        "priority":30,"granted_at":"2026-11-03T10:00:00.000Z","made_seq":1,"seq":1,"touched_day":20760}}]}}"#
     );
     record(Source::Wallets, 0, offset, wallet_id, &value)
 }

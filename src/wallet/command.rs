@@ -2,35 +2,36 @@
 //! wallet itself.
 
 use super::entry::Origin;
+use super::job::JobHistory;
 use crate::event::{
-    Adjusted, Completed, ContractStarted, Data, Fingerprint, Reason, Rejection, TopupPurchased,
+    Adjusted, ContractCancelled, ContractRenewed, ContractStarted, Data, Fingerprint, JobEnded,
+    LimitsChanged, PlanChanged, Reason, Rejection, TopupPurchased, Usage,
 };
-use crate::rate::{Pack, Plan, Pricing, Rate};
-use crate::time::{EventTime, PostedAt, ShardClock};
+use crate::rate::{Pack, Pricing, Rate};
+use crate::time::{EventTime, PostedAt, ShardClock, Timestamp};
 
 /// What a wallet is asked to do: an event's data, priced.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
+    /// Reserve the estimated cost.
+    Hold(PricedUsage<'a>),
     /// Debit usage.
-    Charge {
-        /// The usage.
-        usage: &'a Completed<'a>,
-        /// Credits.
-        cost: i64,
-        /// Credits per image or second.
-        rate: Rate,
-        /// The card that says so.
-        rate_card: &'a str,
+    Charge(PricedUsage<'a>),
+    /// End a job's reservation, and give back its charge.
+    EndJob {
+        /// What ended, and how.
+        ended: &'a JobEnded<'a>,
         /// What is known of its job.
         job: JobHistory,
     },
     /// Begin a contract.
-    StartContract {
-        /// Its terms.
-        terms: &'a ContractStarted<'a>,
-        /// What its plan grants.
-        plan: Plan,
-    },
+    StartContract(&'a ContractStarted<'a>),
+    /// Put another plan into force.
+    ChangePlan(&'a PlanChanged<'a>),
+    /// Book another term.
+    RenewContract(&'a ContractRenewed<'a>),
+    /// End a contract before its time.
+    CancelContract(&'a ContractCancelled<'a>),
     /// Grant a pack.
     TopUp {
         /// The purchase.
@@ -40,6 +41,23 @@ pub enum Command<'a> {
     },
     /// Grant or debit by hand.
     Adjust(&'a Adjusted<'a>),
+    /// Set what the wallet may do.
+    SetLimits(&'a LimitsChanged<'a>),
+}
+
+/// Usage with its price and what is known of its job.
+#[derive(Clone, Debug)]
+pub struct PricedUsage<'a> {
+    /// The usage.
+    pub usage: &'a Usage<'a>,
+    /// Credits.
+    pub cost: i64,
+    /// Credits per image or second.
+    pub rate: Rate,
+    /// The card that says so.
+    pub rate_card: &'a str,
+    /// What is known of its job.
+    pub job: JobHistory,
 }
 
 impl<'a> Command<'a> {
@@ -54,30 +72,25 @@ impl<'a> Command<'a> {
         pricing: &'a Pricing,
     ) -> Result<Command<'a>, Rejection> {
         match data {
-            Data::Completed(usage) => {
-                let card = pricing.rate_card_at(at).ok_or_else(|| {
-                    Rejection::new(
-                        Reason::BadValue,
-                        format!("no rate card is in force at {}: add one to the pricing file", at.0),
-                    )
-                })?;
-                let rate = card.rate(usage.quantity.asset_type(), &usage.model);
-                let cost = usage
-                    .quantity
-                    .cost(rate)
-                    .map_err(|error| Rejection::new(Reason::BadValue, error.to_string()))?;
-                Ok(Command::Charge { usage, cost, rate, rate_card: &card.id, job })
-            }
+            Data::Requested(usage) => price_usage(usage, at, job, pricing).map(Command::Hold),
+            Data::Completed(usage) => price_usage(usage, at, job, pricing).map(Command::Charge),
+            Data::JobEnded(ended) => Ok(Command::EndJob { ended, job }),
             Data::ContractStarted(terms) => {
-                let plan = pricing.plan_at(&terms.plan, at).ok_or_else(|| {
-                    let detail = format!(
-                        "plan {:?} is not in the pricing file at {}: mend the name or add the plan",
-                        terms.plan, at.0
-                    );
-                    Rejection::new(Reason::UnknownPlan, detail)
-                })?;
-                Ok(Command::StartContract { terms, plan })
+                check_plan(&terms.plan, at, pricing)?;
+                Ok(Command::StartContract(terms))
             }
+            Data::PlanChanged(change) => {
+                check_plan(&change.plan, at, pricing)?;
+                Ok(Command::ChangePlan(change))
+            }
+            Data::ContractRenewed(renewal) => {
+                if !renewal.plan.is_empty() {
+                    check_plan(&renewal.plan, at, pricing)?;
+                }
+                Ok(Command::RenewContract(renewal))
+            }
+            Data::ContractCancelled(cancellation) => Ok(Command::CancelContract(cancellation)),
+            Data::LimitsChanged(limits) => Ok(Command::SetLimits(limits)),
             Data::TopupPurchased(purchase) => {
                 let pack =
                     purchase.amount_usd.and_then(|amount| pricing.pack_at(amount, at)).ok_or_else(|| {
@@ -94,28 +107,35 @@ impl<'a> Command<'a> {
     }
 }
 
-/// What is remembered of a job: jobs and their assets are charged once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JobHistory {
-    /// The job was charged (or refused), as a whole or in part.
-    pub job: Option<JobCharge>,
-    /// This very asset of it was.
-    pub asset_charged: bool,
-    /// Some charge of it was posted, not only refused: it stands in the rollup's number of jobs.
-    pub is_counted: bool,
+fn price_usage<'a>(
+    usage: &'a Usage<'a>,
+    at: EventTime,
+    job: JobHistory,
+    pricing: &'a Pricing,
+) -> Result<PricedUsage<'a>, Rejection> {
+    let card = pricing.rate_card_at(at).ok_or_else(|| {
+        Rejection::new(
+            Reason::BadValue,
+            format!("no rate card is in force at {}: add one to the pricing file", at.0),
+        )
+    })?;
+    let rate = card.rate(usage.quantity.asset_type(), &usage.model);
+    let cost =
+        usage.quantity.cost(rate).map_err(|error| Rejection::new(Reason::BadValue, error.to_string()))?;
+    Ok(PricedUsage { usage, cost, rate, rate_card: &card.id, job })
 }
 
-/// How a job was charged: the two do not mix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobCharge {
-    /// As a whole.
-    Whole,
-    /// Asset by asset.
-    ByAsset,
+fn check_plan(plan: &str, at: EventTime, pricing: &Pricing) -> Result<(), Rejection> {
+    if pricing.plan_at(plan, at).is_some() {
+        return Ok(());
+    }
+    let detail =
+        format!("plan {plan:?} is not in the pricing file at {}: mend the name or add the plan", at.0);
+    Err(Rejection::new(Reason::UnknownPlan, detail))
 }
 
-/// The event behind a command.
-#[derive(Clone, Copy, Debug)]
+/// The event behind entries; for those of a timer everything but the moment is empty.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cause<'a> {
     /// Its type, without a configured prefix.
     pub event_type: &'a str,
@@ -131,13 +151,20 @@ pub struct Cause<'a> {
     pub moment: Moment,
 }
 
-/// The three clocks, read once per event.
+/// The three clocks, read once per event or timer.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// When it happened.
+    /// When it happened, or was due.
     pub event_time: EventTime,
-    /// How far the shard has come, this event included.
+    /// How far the shard has come.
     pub clock: ShardClock,
     /// When it is written.
     pub posted_at: PostedAt,
+}
+
+impl Default for Moment {
+    fn default() -> Moment {
+        let never = Timestamp::default();
+        Moment { event_time: EventTime(never), clock: ShardClock(never), posted_at: PostedAt(never) }
+    }
 }

@@ -24,8 +24,21 @@ pub struct LedgerRecord<'a> {
     /// The wallet, as the key.
     #[serde(borrow)]
     pub wallet_id: Cow<'a, str>,
+    /// Day of the shard clock when it was posted, where that is not the day of the entries' event time. What is
+    /// remembered of the event lives from the later of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_day: Option<NaiveDate>,
     /// What one event, or one timer, posted; `seq` ascending without gap.
     pub entries: Vec<Entry<'a>>,
+}
+
+impl LedgerRecord<'_> {
+    /// Day of the shard clock when it was posted, since the epoch.
+    pub fn clock_day(&self) -> i32 {
+        let stated = self.clock_day.map(|day| day.signed_duration_since(NaiveDate::default()).num_days());
+        let of_event = self.entries.first().map_or(0, |entry| entry.event_time.day());
+        stated.and_then(|day| i32::try_from(day).ok()).unwrap_or(of_event)
+    }
 }
 
 /// What a posting did.
@@ -34,6 +47,12 @@ pub struct LedgerRecord<'a> {
 pub enum EntryType {
     /// A contract began; no credits by itself.
     ContractStarted,
+    /// A contract's plan or end was changed, or is going to.
+    ContractChanged,
+    /// A contract goes on for another term.
+    ContractRenewed,
+    /// A contract came to its end.
+    ContractEnded,
     /// Credits came in by plan or top-up.
     Granted,
     /// Credits came in or went out by a person.
@@ -42,30 +61,60 @@ pub enum EntryType {
     Charged,
     /// Usage would have gone past the overdraft limit: nothing was drawn, `amount` is its full cost.
     Refused,
+    /// A charge was given back.
+    Reversed,
+    /// What was left of a grant expired.
+    Expired,
     /// `amount` of credits that came in went into the overdraft.
     OverdraftRepaid,
+    /// Credits were reserved for a job.
+    Held,
+    /// A reservation ended, or a part of it.
+    Released,
+    /// What the wallet may do was changed.
+    LimitsChanged,
+    /// Accepted and remembered; nothing else.
+    Noted,
 }
 
 impl EntryType {
     /// All types.
-    pub const ALL: [EntryType; 6] = [
+    pub const ALL: [EntryType; 15] = [
         EntryType::ContractStarted,
+        EntryType::ContractChanged,
+        EntryType::ContractRenewed,
+        EntryType::ContractEnded,
         EntryType::Granted,
         EntryType::Adjusted,
         EntryType::Charged,
         EntryType::Refused,
+        EntryType::Reversed,
+        EntryType::Expired,
         EntryType::OverdraftRepaid,
+        EntryType::Held,
+        EntryType::Released,
+        EntryType::LimitsChanged,
+        EntryType::Noted,
     ];
 
     /// The name in entries and tables.
     pub const fn as_str(self) -> &'static str {
         match self {
             EntryType::ContractStarted => "contract_started",
+            EntryType::ContractChanged => "contract_changed",
+            EntryType::ContractRenewed => "contract_renewed",
+            EntryType::ContractEnded => "contract_ended",
             EntryType::Granted => "granted",
             EntryType::Adjusted => "adjusted",
             EntryType::Charged => "charged",
             EntryType::Refused => "refused",
+            EntryType::Reversed => "reversed",
+            EntryType::Expired => "expired",
             EntryType::OverdraftRepaid => "overdraft_repaid",
+            EntryType::Held => "held",
+            EntryType::Released => "released",
+            EntryType::LimitsChanged => "limits_changed",
+            EntryType::Noted => "noted",
         }
     }
 }
@@ -205,9 +254,18 @@ pub struct Entry<'a> {
     /// Terms of the grant that it makes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantTerms<'a>>,
-    /// Terms of the contract that it begins.
+    /// Terms of the contract that it begins or changes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<ContractTerms<'a>>,
+    /// When what it holds is released by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_until: Option<Timestamp>,
+    /// Its event spoke for a whole job, also where this entry is about one asset of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole_job: bool,
+    /// The wallet's own limits after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<WalletLimits>,
     /// Totals of its rollup bucket after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<BucketTotals>,
@@ -237,6 +295,9 @@ pub struct GrantEffect<'a> {
     /// Left in it after this entry.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub remaining_after: i64,
+    /// How many of its credits went into overdraft, after this entry.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repaid_after: i64,
     /// Its expiry; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -255,25 +316,59 @@ pub struct GrantTerms<'a> {
     /// Month of the contract, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub month: Option<u32>,
+    /// More for a month that was granted before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_difference: bool,
 }
 
-/// Terms of a contract.
+/// Terms of a contract: all that is needed to reckon its months.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContractTerms<'a> {
     /// Unique per wallet.
     #[serde(borrow)]
     pub contract_id: Cow<'a, str>,
-    /// Plan.
+    /// Plan in force at the event's time; its first one before it starts.
     #[serde(borrow)]
     pub plan: Cow<'a, str>,
     /// First instant; the anchor of its months.
     pub starts_at: Timestamp,
-    /// First instant after the term.
+    /// First instant after it.
     pub ends_at: Timestamp,
-    /// Months of the term.
-    pub term_months: u32,
-    /// Credits of a month.
-    pub allocation: i64,
+    /// Months of each term, the last one may be booked only.
+    pub terms: Vec<u32>,
+    /// Plans, by the instant from which on they are in force.
+    #[serde(borrow)]
+    pub plans: Vec<PlanTerms<'a>>,
+    /// No renewal is possible any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_cancelled: bool,
+}
+
+/// A plan of a contract, from some instant on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanTerms<'a> {
+    /// First instant.
+    pub from: Timestamp,
+    /// The plan's name.
+    #[serde(borrow)]
+    pub plan: Cow<'a, str>,
+}
+
+/// A wallet's own limits. What is absent is as its plan or the configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalletLimits {
+    /// How far charges may overdraw, credits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdraft_limit: Option<i64>,
+    /// Charges may overdraw without end, whatever the plan says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_unlimited: bool,
+    /// Threshold of level `low`, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_percent: Option<u8>,
+    /// Threshold of level `critical`, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_percent: Option<u8>,
 }
 
 /// Running totals of the rollup bucket (wallet, hour, asset type, model, plan) that an entry counts in.
@@ -304,6 +399,10 @@ pub struct BucketTotals {
 
 fn is_zero(value: &i64) -> bool {
     *value == 0
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn is_no_total(value: &u64) -> bool {

@@ -55,14 +55,22 @@ impl LevelRules {
         }
     }
 
+    /// The same with a wallet's own thresholds.
+    pub fn with_own(&self, low_percent: Option<u8>, critical_percent: Option<u8>) -> LevelRules {
+        LevelRules {
+            low_percent: low_percent.map_or(self.low_percent, i64::from),
+            critical_percent: critical_percent.map_or(self.critical_percent, i64::from),
+            ..*self
+        }
+    }
+
     /// The level after a change. A worse level is entered at its threshold; `low` and `critical` are left only
     /// above it by the hysteresis, `exhausted` and `overdrawn` as soon as anything is available.
     pub fn level(&self, before: Level, balance: i64, available: i64, base: i64) -> Level {
-        if balance < 0 {
+        if balance < 0 || (before == Level::Overdrawn && available <= 0) {
             return Level::Overdrawn;
         }
         if available <= 0 {
-            // An overdrawn wallet that is filled up to 0 has nothing available: it is exhausted.
             return Level::Exhausted;
         }
         let is_at_most = |percent: i64| i128::from(available) * 100 <= i128::from(percent) * i128::from(base);

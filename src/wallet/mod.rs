@@ -9,25 +9,38 @@
 
 mod apply;
 mod command;
+mod contract;
+mod contracts;
+mod due;
 mod encode;
 mod entry;
 mod fold;
+mod grant;
+mod hold;
+mod job;
 mod level;
 mod policy;
+mod posting;
+mod reversal;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use apply::{Refusal, apply};
-pub use command::{Cause, Command, JobCharge, JobHistory, Moment};
-pub use encode::encode_snapshot;
+pub use command::{Cause, Command, Moment, PricedUsage};
+pub use contract::{Contract, PlanSpan, Term};
+pub use due::{next_due, post_due};
 pub use entry::{
     BucketTotals, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LEDGER_FORMAT,
-    LedgerRecord, Origin,
+    LedgerRecord, Origin, PlanTerms, WalletLimits,
 };
 pub use fold::{Breach, FoldError};
+pub use grant::{Grant, GrantOrigin};
+pub use hold::{Hold, Holds};
+pub use job::{JobHistory, JobMemo, JobName, remember};
 pub use level::{Level, LevelRules};
 pub use policy::Policy;
-pub use snapshot::{SNAPSHOT_FORMAT, WalletSnapshot};
-pub use state::{Bucket, Contract, Grant, Wallet};
+pub use snapshot::{ContractState, GrantState, SNAPSHOT_FORMAT, WalletSnapshot};
+pub use state::Wallet;

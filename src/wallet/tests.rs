@@ -8,12 +8,23 @@ use super::*;
 
 mod book;
 mod buckets;
+mod calendar;
+mod cancellations;
 mod contracts;
+mod due;
+mod expiry;
 mod folding;
 mod grants;
+mod holds;
 mod levels;
 mod limits;
+mod memory;
+mod order;
+mod plan_changes;
 mod prices;
 mod properties;
+mod renewals;
+mod reversals;
+mod stored;
 
 use book::{Book, play, play_with, when};

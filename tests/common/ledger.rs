@@ -14,6 +14,8 @@ pub struct Sums {
     pub granted: i64,
     pub adjusted: i64,
     pub charged: i64,
+    pub reversed: i64,
+    pub held: i64,
     pub balance: i64,
     pub charges: u64,
     pub images: u64,
@@ -50,6 +52,13 @@ impl Ledger {
             assert_eq!(home, record.partition, "{wallet_id} is in two partitions");
             let entries = value["entries"].as_array().unwrap();
             let first = &entries[0];
+            // What fell due by itself has neither an event nor an origin.
+            if first.get("event_id").is_none() {
+                let sums = ledger.wallets.entry(wallet_id.clone()).or_default();
+                ledger.entries += entries.len() as u64;
+                entries.iter().for_each(|entry| sums.add(&wallet_id, entry));
+                continue;
+            }
             let origin =
                 format!("{}/{}/{}", first["origin_topic"], first["origin_partition"], first["origin_offset"]);
             assert!(origins.insert(origin.clone()), "record {origin} was posted twice");
@@ -105,8 +114,11 @@ impl Sums {
             self.balance,
             "{wallet_id} seq {seq}: the sum of credits is the balance"
         );
+        self.held += number(entry, "held_credits");
+        assert_eq!(number(entry, "held_after"), self.held, "{wallet_id} seq {seq}: what is held closes too");
         match entry["entry_type"].as_str().unwrap() {
             "granted" => self.granted += credits,
+            "reversed" => self.reversed += credits,
             "adjusted" => self.adjusted += credits,
             "charged" => {
                 self.charged -= credits;

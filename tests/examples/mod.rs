@@ -11,6 +11,8 @@ pub struct Example {
     pub argument: String,
     /// One record, or several where it is a sequence.
     pub records: Vec<Record>,
+    /// What is quoted below it: the sentence of the last record.
+    pub sentence: Option<String>,
 }
 
 /// A record of an example.
@@ -40,7 +42,7 @@ pub fn is_wallet_type(kind: &str) -> bool {
 /// All of them. Panics where a comment stands without its block.
 pub fn examples() -> Vec<Example> {
     let text = include_str!("../../docs/events.md");
-    let mut lines = text.lines().enumerate();
+    let mut lines = text.lines().enumerate().peekable();
     let mut examples = Vec::new();
     while let Some((number, line)) = lines.next() {
         let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) else {
@@ -51,11 +53,19 @@ pub fn examples() -> Vec<Example> {
         assert!(fence.starts_with("```"), "line {}: a comment without its block", number + 1);
         let body: Vec<&str> =
             lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        // Up to the quote or whatever else stands there.
+        while lines.next_if(|(_, line)| line.is_empty()).is_some() {}
+        let mut sentence: Option<String> = None;
+        while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("> ")) {
+            let words = line.trim_start_matches("> ");
+            sentence = Some(sentence.map_or(words.to_owned(), |before| format!("{before} {words}")));
+        }
         examples.push(Example {
             line: number + 1,
             claim: claim.to_owned(),
             argument: argument.to_owned(),
             records: records(claim, argument, &body),
+            sentence,
         });
     }
     examples

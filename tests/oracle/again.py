@@ -96,6 +96,22 @@ def at_the_horizon(maker):
     maker.later(first + maker.settings["horizon_ms"], come_again)
 
 
+def refund_after_the_horizon(maker):
+    """A job that is remembered, for something happened to it since, and whose charge is too old to be given back."""
+    first = maker.wall - maker.pick(0, 1000)
+    job_id = maker.name("job")
+    asset_id = maker.pick(None, None, "a1")
+    maker.send("generation.completed", scenes.usage_data(maker, job_id, asset_id, first), first)
+    named = {"job_id": job_id} if asset_id is None else {"job_id": job_id, "asset_id": asset_id}
+    end = first + maker.settings["horizon_ms"] + maker.pick(0, 1, 2) * times.DAY
+    maker.later(first + maker.pick(2, 20, 30) * times.DAY, lambda: maker.send("generation.cancelled", named, maker.wall))
+
+    def refund():
+        maker.tick(maker.wall)
+        maker.send("generation.refunded", maker.pick(named, {"job_id": job_id}), maker.wall)
+    maker.later(end, refund)
+
+
 def hold_at_its_timeout(maker):
     """A request that arrives exactly when its own hold would end, or a millisecond beside it."""
     maker.tick(maker.wall)

@@ -165,7 +165,9 @@ def apply_change(wallet, contract, order):
     """A plan comes into force. Every month already granted that is now worth more gets the difference:
     granted at the change, or at the month's start where that is later."""
     change = contract.changes[order]
-    change.applied = True
+    # Another change for the same instant goes over it, or it over that: only the last one is ever in force.
+    for other in contract.changes:
+        other.applied = other.applied or other.effective == change.effective
     before = contract.plan_at(change.effective - 1) or contract.first_plan
     if change.effective == contract.start:
         wallet.hit("change-at-start")

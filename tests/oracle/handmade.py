@@ -409,8 +409,11 @@ class Edges(Hand):
         edge = at("2025-01-01") + 35 * DAY
         self.tick(edge)
         self.assertEqual(self.after("refunded", "j", edge)["outcome"], "reversed")
-        self.tick(edge + 1)
-        self.assertEqual(self.after("refunded", "k", edge + 1)["outcome"], "noted")
+        self.tick(edge + DAY - 1)
+        self.assertEqual(self.after("refunded", "j", edge + DAY - 1)["outcome"], "noted")
+        self.images("l", edge + DAY - 1, 4)
+        self.tick(edge + DAY)
+        self.assertEqual(self.after("refunded", "k", edge + DAY)["outcome"], "noted")
 
     def test_clock_stays_at_the_wall(self):
         self.adjust("a", "2025-01-01", 5, "2025-01-01T01:00:00")

@@ -6,6 +6,8 @@ from prices import Prices
 from things import Job
 from wallet import Wallet
 
+DAY = 86_400_000
+
 
 class Life:
     def __init__(self, wallet_name, settings):
@@ -97,7 +99,7 @@ class Life:
         identity = (event["source"], event["id"])
         payload = reading.payload(event, at)
         known = self.seen.get(identity)
-        if known is not None and known[0] < self.clock - self.horizon:
+        if known is not None and known[0] < self.first_day():
             self.hit("identity-forgotten-after-horizon")
             known = None
         if known is not None:
@@ -119,13 +121,14 @@ class Life:
         if kind == "topup.purchased" and self.prices.pack(data["amount_usd"], at) is None:
             return self.quarantine("unknown_topup")
 
+        clock_before = self.clock
         if kind.startswith("generation."):
             outcome, reason = self.usage(kind, data, at)
         else:
             outcome, reason = self.wallet_event(kind, data, at)
         if reason is not None:
             return self.quarantine(reason)
-        self.seen[identity] = (at, payload)
+        self.seen[identity] = (max(at, clock_before) // DAY, payload)
         if self.first_due is not None and self.first_due <= at:
             self.hit("event-before-what-is-due-at-its-time")
         if at < self.clock:
@@ -152,12 +155,21 @@ class Life:
             return "too_old"
         return "too_far_ahead" if at > ceiling else None
 
+    def first_day(self):
+        """Memory is kept by the day: this is the first one that is remembered."""
+        return (self.clock - self.horizon) // DAY
+
     def job(self, job_id):
-        """What is remembered of a job; past the horizon after its last event, nothing."""
+        """What is remembered of a job; when the horizon has passed its last day, nothing."""
         job = self.wallet.jobs.get(job_id)
-        if job is not None and job.latest < self.clock - self.horizon:
+        if job is None:
+            return None
+        if job.day < self.first_day():
             self.hit("job-forgotten-after-horizon")
-            job = None
+            return None
+        for asset_id in [asset_id for asset_id, day in job.asset_days.items() if day < self.first_day()]:
+            job.forget(asset_id)
+            self.hit("asset-forgotten-before-its-job")
         return job
 
     def usage(self, kind, data, at):
@@ -171,9 +183,13 @@ class Life:
             if asset_id is None or None in job.charges:
                 self.hit("job-conflict-kind-mixed")
                 return None, "job_conflict"
+        if kind == "generation.completed" and job is not None and job.by_asset and asset_id is None:
+            return None, "job_conflict"
         if job is None:
             job = wallet.jobs[data["job_id"]] = Job()
-        job.latest = max(job.latest, at)
+        job.first_day = self.first_day()
+        if kind != "generation.requested":
+            job.remember(asset_id, max(at, self.clock) // DAY)
         if kind in reading.AFTERMATH:
             return wallet.aftermath(job, kind, data, at), None
         quantity = data["images"] if data["asset"] == "image" else data["seconds"]
@@ -187,7 +203,9 @@ class Life:
             self.hit("cost-by-models-own-rate")
         if self.prices.version(self.prices.cards, at) > 0:
             self.hit("cost-by-later-rate-card")
-        return wallet.completed(job, data, quantity, cost, at), None
+        outcome = wallet.completed(job, data, quantity, cost, at)
+        job.charges[asset_id].day = max(at, self.clock) // DAY
+        return outcome, None
 
     def wallet_event(self, kind, data, at):
         wallet = self.wallet

@@ -10,7 +10,7 @@ class Grant:
         self.granted = credits
         self.remaining = credits
         self.repaid = 0               # how much of it went into overdraft
-        self.repaid_order = 0         # when it last did, in order of posting
+        self.repaid_order = (0, 0)    # when it last did, in order of posting, and where in that entry
         self.granted_at = granted_at
         self.expires_at = expires_at  # None: never
         self.priority = priority
@@ -32,6 +32,7 @@ class Charge:
         self.overdraft = overdraft    # the share no grant covered
         self.refused = refused
         self.reversed = False
+        self.day = None               # the day with which it can be given back last; a job may be remembered for longer
         self.bucket = (asset_type, model, plan)
 
 
@@ -41,7 +42,21 @@ class Job:
         self.ended = set()            # what a failed, rejected or cancelled named
         self.undone = set()           # what a failed, rejected or refunded named
         self.counted = False
-        self.latest = 0               # greatest event time of its events
+        self.by_asset = False         # some asset of it was charged or refused, remembered or not
+        self.day = -1                 # the day with which its memory ends: the latest of event and clock
+        self.first_day = 0            # as of the event under way: what is older is not given back
+        self.asset_days = {}          # the same of each asset of its own
+
+    def remember(self, asset_id, day):
+        self.day = max(self.day, day)
+        if asset_id is not None:
+            self.asset_days[asset_id] = self.day
+
+    def forget(self, asset_id):
+        del self.asset_days[asset_id]
+        self.charges.pop(asset_id, None)
+        self.ended.discard(asset_id)
+        self.undone.discard(asset_id)
 
 
 class Hold:

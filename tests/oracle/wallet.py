@@ -80,7 +80,7 @@ class Wallet:
     def repay(self, incoming, at):
         """Overdraft is repaid out of the very credits that came in: [(grant, credits)]. One entry."""
         total = 0
-        for grant, credits in incoming:
+        for place, (grant, credits) in enumerate(incoming):
             if not grant.valid_at(at):
                 if self.overdraft and credits:
                     self.hit("overdraft-not-repaid-by-invalid-grant")
@@ -89,7 +89,7 @@ class Wallet:
             if part:
                 grant.remaining -= part
                 grant.repaid += part
-                grant.repaid_order = self.order + 1
+                grant.repaid_order = (self.order + 1, place)   # of one entry the last is the latest
                 self.overdraft -= part
                 total += part
         if total:
@@ -144,7 +144,7 @@ class Wallet:
 
     def release_all_of(self, job_id):
         keys = [key for key in self.holds if key[0] == job_id]
-        for key in keys:
+        for key in sorted(keys, key=lambda key: (self.holds[key].deadline, key[1] or "")):
             self.release(key)
         return len(keys)
 
@@ -155,7 +155,7 @@ class Wallet:
             why = "hold-after-its-own-timeout"
         elif None in job.ended or asset_id in job.ended:
             why = "hold-after-job-ended"
-        elif None in job.charges or asset_id in job.charges or (asset_id is None and job.charges):
+        elif None in job.charges or asset_id in job.charges or (asset_id is None and (job.charges or job.by_asset)):
             why = "hold-after-charge"
         elif key in self.holds:
             why = "hold-second-for-job"
@@ -197,6 +197,7 @@ class Wallet:
     def completed(self, job, data, quantity, cost, at):
         """What has been made is charged, from grants and then overdraft; or refused whole by a limit."""
         asset_id, asset_type, model = data.get("asset_id"), data["asset"], data.get("model")
+        job.by_asset = job.by_asset or asset_id is not None
         had_hold = any(key[0] == data["job_id"] for key in self.holds)
         self.release_for_completion(data["job_id"], asset_id, cost)
         self.hit("charge-with-hold" if had_hold else "charge-without-hold")
@@ -370,7 +371,12 @@ class Wallet:
                 self.hit("reversal-of-refused-noted")
             elif charge.reversed:
                 self.hit("reversal-second-noted")
+            elif charge.day < job.first_day:
+                self.hit("reversal-past-the-horizon-noted")
             elif charge.cost:
+                for own, charged in job.charges.items():
+                    if charged is charge and own is not None:
+                        job.remember(own, job.day)
                 self.reverse(charge, at)
                 outcome = "reversed"
                 self.hit("reversal-by-" + kind.split(".")[1])

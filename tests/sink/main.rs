@@ -16,8 +16,9 @@ use creditstream::sink::insert::FrozenInsert;
 use creditstream::sink::migrate::{MIGRATIONS, Migration, MigrationError, MigrationReport, migrate_with};
 use creditstream::sink::record::{Record, Source};
 use creditstream::sink::{migrate, rows, tables};
+use creditstream::wallet::EntryType;
 use rdkafka::producer::Producer;
-use samples::{FULL_ENTRY, SNAPSHOT, charges, quarantined, record};
+use samples::{EVERY_TYPE, FULL_ENTRY, SNAPSHOT, charges, quarantined, record};
 use servers::{Gate, failing_server};
 use tokio::net::TcpListener;
 use world::{PATIENCE, World};
@@ -117,6 +118,48 @@ async fn every_field_arrives_in_its_column_and_the_same_batch_twice_reads_the_sa
         world.query(&format!("OPTIMIZE TABLE {} FINAL", schema.table)).await;
     }
     assert_eq!(world.everything().await, once);
+}
+
+/// Goal: no type of entry is one that the sink does not know. Method: a wallet's life with each of them, valid by the
+/// schema of the ledger, arrives whole; its sums close, and what was given back stands in the usage.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_of_entry_arrives_and_the_sums_close() {
+    let schema =
+        serde_json::from_str(include_str!("../../config/schemas/ledger-record.schema.json")).unwrap();
+    let faults: Vec<String> = jsonschema::validator_for(&schema)
+        .unwrap()
+        .iter_errors(&serde_json::from_str(EVERY_TYPE).unwrap())
+        .map(|error| format!("{error} at {}", error.instance_path()))
+        .collect();
+    assert_eq!(faults, Vec::<String>::new());
+    let world = World::migrated().await;
+    for insert in &blocks_of(&world, &[record(Source::Ledger, 2, "ws_7", EVERY_TYPE)]) {
+        world.clickhouse().insert(insert).await.unwrap();
+    }
+    let types = world.query("SELECT DISTINCT entry_type FROM ledger_entries ORDER BY seq").await;
+    let mut known = EntryType::ALL.map(EntryType::as_str);
+    let mut found: Vec<&str> = types.lines().collect();
+    known.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, known);
+    let closes = "SELECT countIf(balance_after != balance), countIf(held_after != held), max(seq) FROM \
+                  (SELECT seq, balance_after, held_after, sum(credits) OVER (ORDER BY seq) AS balance, \
+                  sum(held_credits) OVER (ORDER BY seq) AS held FROM ledger_entries FINAL)";
+    assert_eq!(world.query(closes).await, "0\t0\t16\n");
+    let usage = "SELECT jobs, images, credits_charged, credits_reversed, credits_refused, seq FROM usage_hourly FINAL";
+    assert_eq!(world.query(usage).await, "1\t4\t4\t4\t4\t12\n");
+    let told = "SELECT entry_type, amount, job_id, asset_id, reason, period_start, grant_effects.grant_id, origin_offset \
+                FROM ledger_entries FINAL WHERE entry_type IN ('reversed', 'expired', 'released', 'noted', 'held') \
+                OR seq = 10 ORDER BY seq";
+    assert_eq!(
+        world.query(told).await,
+        "held\t0\tj\t\t\t\\N\t[]\t9\n\
+         released\t0\tj\t\tuser left\t\\N\t[]\t9\n\
+         granted\t0\t\t\t\t2026-11-01\t['plan:c:0+10']\t0\n\
+         reversed\t0\tj\ta\tartefacts\t\\N\t['plan:c:0+10']\t9\n\
+         noted\t0\tx\t\tunknown_job\t\\N\t[]\t9\n\
+         expired\t0\t\t\t\t\\N\t['plan:c:0+10']\t0\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

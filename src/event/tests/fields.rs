@@ -42,8 +42,10 @@ fn usage_needs_its_job_its_asset_and_a_quantity() {
     ];
     let video = [("job_id", "\"j1\"", true), ("asset", "\"video\"", true), ("seconds", "8", true)];
     let image = [("job_id", "\"j1\"", true), ("asset", "\"image\"", true), ("images", "4", true)];
-    assert_fields("generation.completed", &[&video[..], &ids].concat());
-    assert_fields("generation.completed", &[&image[..], &ids].concat());
+    for kind in ["generation.requested", "generation.completed"] {
+        assert_fields(kind, &[&video[..], &ids].concat());
+        assert_fields(kind, &[&image[..], &ids].concat());
+    }
     for (data, expected) in [
         (r#"{"job_id":"j","asset":"image","seconds":8}"#, "missing_field"),
         (r#"{"job_id":"j","asset":"video","images":8}"#, "missing_field"),
@@ -96,7 +98,7 @@ fn images_are_whole_numbers_from_1_to_10_000() {
         );
         let data = read_text(SourceKind::Generation, &value).unwrap().data.unwrap();
         let images = data.as_ref().ok().map(|data| match data {
-            Data::Completed(Completed { quantity: Quantity::Images(images), .. }) => *images,
+            Data::Completed(Usage { quantity: Quantity::Images(images), .. }) => *images,
             other => panic!("{other:?}"),
         });
         assert_eq!(images, read_as, "{spelt}");
@@ -138,7 +140,7 @@ fn seconds_are_above_0_and_have_at_most_3_decimals() {
             continue;
         };
         let seconds = event.data.unwrap().ok().map(|data| match data {
-            Data::Completed(Completed { quantity: Quantity::Video(VideoMillis(millis)), .. }) => millis,
+            Data::Completed(Usage { quantity: Quantity::Video(VideoMillis(millis)), .. }) => millis,
             other => panic!("{other:?}"),
         });
         assert_eq!(seconds, read_as, "{spelt}");
@@ -157,6 +159,16 @@ fn every_id_of_the_data_is_1_to_128_bytes_of_printable_ascii() {
         ("contract.started", "plan", r#""contract_id":"c","starts_at":"2026-11-03T00:00:00Z""#),
         ("topup.purchased", "topup_id", r#""amount_usd":100"#),
         ("wallet.adjusted", "adjustment_id", r#""credits":5,"reason":"r","actor":"a""#),
+        ("generation.requested", "asset_id", r#""job_id":"j","asset":"video","seconds":8"#),
+        ("generation.failed", "job_id", r#""reason":"r""#),
+        ("generation.rejected", "asset_id", r#""job_id":"j""#),
+        ("generation.cancelled", "job_id", r#""asset_id":"a""#),
+        ("generation.refunded", "asset_id", r#""job_id":"j""#),
+        ("contract.plan_changed", "contract_id", r#""plan":"lite""#),
+        ("contract.plan_changed", "plan", r#""contract_id":"c""#),
+        ("contract.renewed", "contract_id", r#""plan":"lite""#),
+        ("contract.renewed", "plan", r#""contract_id":"c""#),
+        ("contract.cancelled", "contract_id", r#""reference":"r""#),
     ];
     for (kind, field, rest) in cases {
         let longest = "x".repeat(128);
@@ -184,11 +196,15 @@ fn texts_for_people_are_any_utf8_of_1_to_1_024_bytes_that_is_not_blank() {
         let rest = match kind {
             "contract.started" => r#""contract_id":"c","plan":"lite","starts_at":"2026-11-03T00:00:00Z""#,
             "topup.purchased" => r#""topup_id":"t","amount_usd":100"#,
+            "contract.plan_changed" => r#""contract_id":"c","plan":"lite""#,
+            "contract.renewed" | "contract.cancelled" => r#""contract_id":"c""#,
+            "wallet.limits_changed" => r#""low_percent":20"#,
             _ => r#""adjustment_id":"a","credits":5,"reason":"r","actor":"a""#,
         };
         assert_data(kind, &format!("{{{rest},\"reference\":{text}}}"), expected);
     };
-    for kind in ["contract.started", "topup.purchased", "wallet.adjusted"] {
+    let wallet_types = EventKind::NAMED.into_iter().filter(|kind| kind.source_kind() == SourceKind::Wallet);
+    for kind in wallet_types.map(EventKind::as_str) {
         for (text, expected) in [
             ("\"invoice 4711\"".to_owned(), "ok"),
             ("\"\u{e4}\u{1f600}\\n\"".to_owned(), "ok"),
@@ -351,6 +367,228 @@ fn an_adjustment_is_a_whole_number_but_0_and_only_a_grant_expires() {
     }
 }
 
+const ENDINGS: [&str; 4] =
+    ["generation.failed", "generation.rejected", "generation.cancelled", "generation.refunded"];
+
+#[test]
+fn the_end_of_a_job_needs_its_job_and_nothing_else() {
+    let fields =
+        [("job_id", "\"j1\"", true), ("asset_id", "\"a1\"", false), ("reason", "\"no GPU \u{e4}\"", false)];
+    for kind in ENDINGS {
+        assert_fields(kind, &fields);
+        // What was made, or how much it cost, is not its to say.
+        assert_data(
+            kind,
+            r#"{"job_id":"j","asset":"audio","seconds":-1,"credits":"all","effective_at":7}"#,
+            "ok",
+        );
+        let value = event_with(kind, r#"{"job_id":"j1","asset_id":"a1","reason":"r"}"#);
+        let Data::JobEnded(ended) = data_of(&value) else { panic!("{kind}") };
+        assert_eq!([&*ended.job_id, &*ended.asset_id, &*ended.reason], ["j1", "a1", "r"]);
+        let expected = match kind {
+            "generation.failed" => JobEnding::Failed,
+            "generation.rejected" => JobEnding::Rejected,
+            "generation.cancelled" => JobEnding::Cancelled,
+            _ => JobEnding::Refunded,
+        };
+        assert_eq!(ended.ending, expected);
+    }
+    for (reason, expected) in [
+        (format!("\"{}\"", "x".repeat(1_024)), "ok"),
+        (format!("\"{}\"", "x".repeat(1_025)), "bad_value"),
+        ("\" \"".to_owned(), "bad_value"),
+        ("404".to_owned(), "bad_value"),
+    ] {
+        assert_data("generation.refunded", &format!(r#"{{"job_id":"j","reason":{reason}}}"#), expected);
+    }
+}
+
+#[test]
+fn changes_of_a_contract_need_its_id() {
+    let contract_id = ("contract_id", "\"c1\"", true);
+    let reference = ("reference", "\"invoice\"", false);
+    let effective_at = ("effective_at", "\"2026-12-01T00:00:00+01:00\"", false);
+    let plan = |is_required| ("plan", "\"lite\"", is_required);
+    assert_fields("contract.plan_changed", &[contract_id, plan(true), effective_at, reference]);
+    assert_fields("contract.renewed", &[contract_id, plan(false), ("term_months", "12", false), reference]);
+    assert_fields("contract.cancelled", &[contract_id, effective_at, reference]);
+    // Whether plan and contract are there is asked of the prices and of the wallet, later.
+    assert_data("contract.plan_changed", r#"{"contract_id":"c","plan":"gigantic"}"#, "ok");
+    // First all that is missing, then what is bad; what a type does not read is not looked at.
+    assert_data("contract.plan_changed", r#"{"plan":7,"effective_at":"never"}"#, "missing_field");
+    assert_data("contract.renewed", r#"{"contract_id":"c","effective_at":"never","starts_at":0}"#, "ok");
+    assert_data("contract.cancelled", r#"{"contract_id":"c","plan":7,"term_months":-1}"#, "ok");
+}
+
+/// It may lie anywhere: a contract keeps it inside its bounds.
+#[test]
+fn effective_at_is_a_time_with_an_offset() {
+    for (spelt, read_as) in [
+        ("\"2026-12-01T00:00:00Z\"", Ok(Some("2026-12-01T00:00:00.000Z"))),
+        ("\"2026-12-01t00:00:00.1239z\"", Ok(Some("2026-12-01T00:00:00.123Z"))),
+        ("\"2026-12-01T00:00:00+02:00\"", Ok(Some("2026-11-30T22:00:00.000Z"))),
+        ("\"1999-12-31T23:59:59Z\"", Ok(Some("1999-12-31T23:59:59.000Z"))),
+        ("\"2199-01-01T00:00:00Z\"", Ok(Some("2199-01-01T00:00:00.000Z"))),
+        ("null", Ok(None)),
+        ("\"2026-12-01T00:00:00\"", Err("bad_value")),
+        ("\"2026-12-01\"", Err("bad_value")),
+        ("\"2026-02-30T00:00:00Z\"", Err("bad_value")),
+        ("\"\"", Err("bad_value")),
+        ("1793700930123", Err("bad_value")),
+        ("\"plan\"", Err("bad_value")),
+    ] {
+        for kind in ["contract.plan_changed", "contract.cancelled"] {
+            let data = format!(r#"{{"contract_id":"c","plan":"lite","effective_at":{spelt}}}"#);
+            let value = event_with(kind, &data);
+            let data = read_text(SourceKind::Wallet, &value).unwrap().data.unwrap();
+            let effective_at = data.as_ref().map(|data| match data {
+                Data::PlanChanged(change) => change.effective_at,
+                Data::ContractCancelled(cancellation) => cancellation.effective_at,
+                other => panic!("{other:?}"),
+            });
+            let shown = effective_at.map(|at| at.map(|at| at.to_string()));
+            let expected = read_as.map(|at: Option<&str>| at.map(str::to_owned));
+            assert_eq!(shown.map_err(|rejection| rejection.reason.as_str()), expected, "{kind} {spelt}");
+        }
+    }
+}
+
+#[test]
+fn the_term_of_a_renewal_is_1_to_120_months_or_as_before() {
+    for (spelt, read_as) in [
+        ("1", Ok(Some(1))),
+        ("12.0", Ok(Some(12))),
+        ("1.2e1", Ok(Some(12))),
+        ("120", Ok(Some(120))),
+        ("null", Ok(None)),
+        ("0", Err("bad_value")),
+        ("-0", Err("bad_value")),
+        ("-1", Err("bad_value")),
+        ("121", Err("bad_value")),
+        ("1.5", Err("bad_value")),
+        ("1e400", Err("bad_value")),
+        ("4294967308", Err("bad_value")),
+        ("\"12\"", Err("bad_value")),
+        ("\"plan\"", Err("bad_value")),
+    ] {
+        let value =
+            event_with("contract.renewed", &format!(r#"{{"contract_id":"c","term_months":{spelt}}}"#));
+        let data = read_text(SourceKind::Wallet, &value).unwrap().data.unwrap();
+        let months = data.as_ref().map(|data| match data {
+            Data::ContractRenewed(renewal) => renewal.term_months,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(months.map_err(|rejection| rejection.reason.as_str()), read_as, "{spelt}");
+    }
+    let value = event_with("contract.renewed", r#"{"contract_id":"c"}"#);
+    let Data::ContractRenewed(renewal) = data_of(&value) else { panic!() };
+    assert_eq!(
+        (&*renewal.plan, renewal.term_months),
+        ("", None),
+        "12 months is what a start means, not a renewal"
+    );
+}
+
+/// What a limit is read as; `None`: it is refused as `bad_value`.
+fn limit_of(field: &str, spelt: &str) -> Option<LimitsChanged<'static>> {
+    let value = event_with("wallet.limits_changed", &format!("{{\"{field}\":{spelt}}}"));
+    match read_text(SourceKind::Wallet, &value).unwrap().data.unwrap() {
+        Ok(Data::LimitsChanged(limits)) => {
+            Some(LimitsChanged { reference: limits.reference.into_owned().into(), ..limits })
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(rejection) => {
+            assert_eq!(rejection.reason, Reason::BadValue, "{field} {spelt}");
+            assert!(rejection.detail.contains(field), "{}", rejection.detail);
+            None
+        }
+    }
+}
+
+#[test]
+fn an_overdraft_limit_is_a_whole_number_from_0_or_a_word() {
+    let credits = |credits| Some(Limit::Own(OverdraftLimit::Credits(credits)));
+    for (spelt, read_as) in [
+        ("0", credits(0)),
+        // A number that is 0, however it is spelt.
+        ("-0", credits(0)),
+        ("0.0", credits(0)),
+        ("1", credits(1)),
+        ("1e1", credits(10)),
+        ("500.00", credits(500)),
+        ("1000000000", credits(1_000_000_000)),
+        ("\"none\"", Some(Limit::Own(OverdraftLimit::Unlimited))),
+        ("\"n\\u006fne\"", Some(Limit::Own(OverdraftLimit::Unlimited))),
+        ("\"plan\"", Some(Limit::Plan)),
+        ("-1", None),
+        ("0.5", None),
+        ("1000000001", None),
+        ("9223372036854775808", None),
+        ("1e400", None),
+        ("\"0\"", None),
+        ("\"None\"", None),
+        ("\"unlimited\"", None),
+        ("\" plan\"", None),
+        ("\"\"", None),
+        ("true", None),
+        ("[]", None),
+        ("{}", None),
+    ] {
+        let limits = limit_of("overdraft_limit", spelt);
+        assert_eq!(limits.as_ref().and_then(|limits| limits.overdraft_limit), read_as, "{spelt}");
+        assert!(
+            limits.is_none_or(|limits| limits.low_percent.is_none() && limits.critical_percent.is_none())
+        );
+    }
+}
+
+#[test]
+fn a_threshold_is_a_whole_number_of_percent_or_the_plans() {
+    for (spelt, read_as) in [
+        ("0", Some(Limit::Own(0))),
+        ("-0", Some(Limit::Own(0))),
+        ("1", Some(Limit::Own(1))),
+        ("1e1", Some(Limit::Own(10))),
+        ("100", Some(Limit::Own(100))),
+        ("100.0", Some(Limit::Own(100))),
+        ("\"plan\"", Some(Limit::Plan)),
+        ("-1", None),
+        ("101", None),
+        ("256", None),
+        ("356", None),
+        ("12.5", None),
+        ("1e400", None),
+        ("\"none\"", None),
+        ("\"20\"", None),
+        ("\"20 %\"", None),
+        ("false", None),
+    ] {
+        let (low, critical) = (limit_of("low_percent", spelt), limit_of("critical_percent", spelt));
+        assert_eq!(low.and_then(|limits| limits.low_percent), read_as, "{spelt}");
+        assert_eq!(critical.and_then(|limits| limits.critical_percent), read_as, "{spelt}");
+    }
+}
+
+#[test]
+fn one_of_the_limits_must_be_there() {
+    for (data, expected) in [
+        ("{}", "missing_field"),
+        (r#"{"reference":"ticket"}"#, "missing_field"),
+        (r#"{"overdraft_limit":null,"low_percent":null,"critical_percent":null}"#, "missing_field"),
+        (r#"{"limit":5}"#, "missing_field"),
+        (r#"{"reference":7}"#, "missing_field"),
+        (r#"{"overdraft_limit":null,"low_percent":5}"#, "ok"),
+        (r#"{"overdraft_limit":1,"low_percent":2,"critical_percent":3,"reference":"r"}"#, "ok"),
+        (r#"{"overdraft_limit":1,"low_percent":101}"#, "bad_value"),
+        // Which of two thresholds is the greater one is not a matter of one event.
+        (r#"{"low_percent":5,"critical_percent":20}"#, "ok"),
+        (r#"{"low_percent":5,"low_percent":5}"#, "bad_value"),
+        (r#"{"low_percent":5,"note":1,"note":2,"plan":7,"credits":"x"}"#, "ok"),
+    ] {
+        assert_data("wallet.limits_changed", data, expected);
+    }
+}
+
 #[test]
 fn limits_are_those_of_the_configuration() {
     let mut config = Config::default().events;
@@ -374,6 +612,11 @@ fn limits_are_those_of_the_configuration() {
             r#"{"contract_id":"c","plan":"p","starts_at":"2026-11-03T00:00:00Z","term_months":3}"#,
             false,
         ),
+        ("generation.requested", r#"{"job_id":"j","asset":"image","images":6}"#, false),
+        ("contract.renewed", r#"{"contract_id":"c","term_months":2}"#, true),
+        ("contract.renewed", r#"{"contract_id":"c","term_months":3}"#, false),
+        ("wallet.limits_changed", r#"{"overdraft_limit":9}"#, true),
+        ("wallet.limits_changed", r#"{"overdraft_limit":10}"#, false),
     ] {
         let value = event_with(kind, data);
         let record =

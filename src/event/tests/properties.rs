@@ -5,7 +5,7 @@ use proptest::sample::Index;
 
 use super::*;
 
-const VALIDS: [(&str, &str); 5] = [
+const VALIDS: [(&str, &str); 11] = [
     ("generation.completed", USAGE),
     ("ad.created", "{}"),
     (
@@ -14,6 +14,15 @@ const VALIDS: [(&str, &str); 5] = [
     ),
     ("topup.purchased", r#"{"topup_id":"t","amount_usd":100.00,"reference":"\u00e4"}"#),
     ("wallet.adjusted", r#"{"adjustment_id":"a","credits":-5e1,"reason":"r","actor":"k"}"#),
+    ("generation.requested", r#"{"job_id":"j","asset_id":"a","asset":"image","images":4,"model":"m"}"#),
+    ("generation.refunded", r#"{"job_id":"j","asset_id":"a","reason":"\u00e4"}"#),
+    (
+        "contract.plan_changed",
+        r#"{"contract_id":"c","plan":"lite","effective_at":"2026-11-03T00:00:00+01:00"}"#,
+    ),
+    ("contract.renewed", r#"{"contract_id":"c","plan":null,"term_months":1.2e1}"#),
+    ("contract.cancelled", r#"{"contract_id":"c","effective_at":"2026-11-03T00:00:00Z"}"#),
+    ("wallet.limits_changed", r#"{"overdraft_limit":"none","low_percent":20,"critical_percent":"plan"}"#),
 ];
 
 /// One change of a record's bytes.

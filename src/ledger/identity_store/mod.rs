@@ -57,8 +57,8 @@ pub use manifest::Manifest;
 pub use recent::Recent;
 pub use store::IdentityStore;
 
-/// The longest value.
-pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// The longest value: a charge out of the most grants that a wallet can have, with the longest ids, takes half of it.
+pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
 /// What is remembered under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a value of 65537 bytes")]
+    #[should_panic(expected = "a value of 1048577 bytes")]
     fn a_value_beyond_the_bound_is_a_mistake_of_the_caller() {
         Recent::new().insert(IdentityKey(1), 1, &[0; MAX_VALUE_BYTES + 1]);
     }

@@ -263,6 +263,11 @@ impl IdentityStore {
         self.frozen.len() > FROZEN_MAX
     }
 
+    /// Frozen identities are on their way to the disk.
+    pub fn is_sealing(&self) -> bool {
+        self.sealing.is_some()
+    }
+
     /// Background work is under way or due.
     pub fn is_busy(&self) -> bool {
         !self.frozen.is_empty() || self.merging.is_some() || self.next_merge().is_some()

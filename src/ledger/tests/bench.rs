@@ -15,10 +15,12 @@ use crate::kafka::partition_for;
 use crate::ledger::batch::{Batch, MadeRecord};
 use crate::ledger::books::Outcome;
 use crate::ledger::compute::{Computation, ShardBreach, SourceHead, SourceId, SourceSlot};
+use crate::ledger::identity_store::Maintenance;
 use crate::ledger::outbox::{OutTopic, Outbox};
 use crate::ledger::process::{Context, Tally};
 use crate::ledger::routes::{Routes, Topic, TopicRole};
 use crate::ledger::shard::{ShardSlot, ShardState};
+use crate::ledger::store::LocalStore;
 use crate::ledger::{TimeRules, headers};
 use crate::rate::Pricing;
 use crate::time::{ShardClock, Timestamp};
@@ -165,6 +167,20 @@ pub fn is_home(wallet_id: &str, shard: i32, shards: i32) -> bool {
     partition_for(wallet_id.as_bytes(), shards) == shard
 }
 
+/// A shard without anything, whose identities stay in memory.
+pub fn empty_shard(shard: i32) -> ShardState {
+    static MAINTENANCE: std::sync::LazyLock<Maintenance> =
+        std::sync::LazyLock::new(|| Maintenance::start().unwrap());
+    let store = LocalStore {
+        folder: None,
+        maintenance: &MAINTENANCE,
+        recent_max: 1_000_000,
+        horizon_days: 35,
+        ledger_id: "ledger-id",
+    };
+    store.empty_shard(shard)
+}
+
 /// A worker's state.
 pub struct Bench {
     pub routes: Routes,
@@ -245,7 +261,7 @@ impl Bench {
             next_offsets: HashMap::new(),
         };
         for shard in 0..shards {
-            let mut state = ShardState::empty(shard);
+            let mut state = empty_shard(shard);
             state.head.clock.assign([GENERATION, WALLET, INTAKE]);
             for topic in [GENERATION, WALLET, INTAKE] {
                 state.head.clock.at_end(topic, bench.wall);
@@ -308,6 +324,12 @@ impl Bench {
         batch
     }
 
+    /// Polling met the end of partition 0 of that topic.
+    pub fn ends_at(&mut self, topic: usize, offset: i64) {
+        let source = self.sources.get_mut(&(topic, 0)).unwrap();
+        (source.reached_end, source.end) = (true, offset);
+    }
+
     pub fn try_compute(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
         let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
         let mut computation = Computation {
@@ -350,7 +372,7 @@ impl Bench {
     /// The batch on its way is committed.
     pub fn commit(&mut self) {
         let time = self.time;
-        self.shards.values_mut().for_each(|slot| slot.apply(&time, |_, _| {}));
+        self.shards.values_mut().for_each(|slot| drop(slot.apply(&time)));
         for source in self.sources.values_mut() {
             if let Some(head) = source.pending.take() {
                 source.head = head;
@@ -409,7 +431,7 @@ impl Bench {
     }
 
     /// Records by outcome, over all sources.
-    fn counts(&self) -> Vec<u64> {
+    pub fn counts(&self) -> Vec<u64> {
         let of = |outcome| self.sources.values().map(|source| source.head.books.get(outcome)).sum();
         Outcome::ALL.into_iter().map(of).collect()
     }
@@ -419,12 +441,12 @@ impl Bench {
     }
 
     /// A committed wallet.
-    pub fn wallet(&self, wallet_id: &str) -> Option<&Wallet> {
-        self.shards.values().find_map(|slot| slot.state.wallets.get(wallet_id)).map(|wallet| &**wallet)
+    pub fn wallet(&self, wallet_id: &str) -> Option<Wallet> {
+        self.shards.values().find_map(|slot| slot.state.wallets.get_by_id(wallet_id))
     }
 
     pub fn balance(&self, wallet_id: &str) -> i64 {
-        self.wallet(wallet_id).map_or(0, Wallet::balance)
+        self.wallet(wallet_id).map_or(0, |wallet| wallet.balance())
     }
 
     pub fn clock(&self) -> ShardClock {

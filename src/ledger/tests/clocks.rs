@@ -110,7 +110,7 @@ fn the_end_of_a_source_is_marked_after_the_records_before_it() {
     let early = usage("e2", "j2", 4).at("2026-11-03T10:00:00.000Z");
     bench.run(&[late, early]);
     assert_eq!(bench.clock(), clock("2026-11-03T09:30:00Z"), "both are being read");
-    bench.sources.get_mut(&(WALLET, 0)).unwrap().reached_end = true;
+    bench.ends_at(WALLET, 1);
     bench.run(&[free("f1").at("2026-11-03T10:01:00.000Z")]);
     assert_eq!(bench.clock(), clock("2026-11-03T10:01:00Z"), "the wallet topic is at its end");
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::ledger::books::Outcome;
 use crate::ledger::headers;
-use crate::ledger::identities::Identities;
+use crate::ledger::identity_store::Recent;
+use crate::ledger::memory::{job_of_record, remember_event_of, remember_job};
 use crate::ledger::outbox::OutTopic;
 use crate::wallet::{LedgerRecord, Wallet};
 
@@ -267,26 +268,31 @@ fn the_ledger_alone_gives_back_wallets_and_identities() {
         usage("e16", "j6", 0),
     ];
     let mut wallets: std::collections::HashMap<String, Wallet> = Default::default();
-    let mut identities = Identities::default();
+    let mut identities = Recent::new();
     for record in records {
         let computed = bench.run(&[record]);
         for (_, _, value) in computed.records(OutTopic::Ledger) {
             let record: LedgerRecord<'_> = serde_json::from_str(&value).unwrap();
-            for entry in &record.entries {
-                wallets.entry(record.wallet_id.to_string()).or_default().fold(entry).unwrap();
-                identities.remember_entry(&record.wallet_id, entry);
-            }
+            let wallet = wallets.entry(record.wallet_id.to_string()).or_default();
+            wallet.fold_record(&record, 35).unwrap();
+            remember_event_of(&mut identities, &record);
+            let Some(name) = job_of_record(&record) else { continue };
+            remember_job(&mut identities, &record, &name, None, i32::MIN, |known, key| {
+                Ok(known.get(key).map(|memo| (memo.day, memo.value.into_owned())))
+            })
+            .unwrap();
         }
     }
     let state = &bench.shards[&0].state;
     assert_eq!(wallets.len(), 2);
     for (wallet_id, wallet) in &wallets {
-        assert_eq!(state.wallets.get(wallet_id.as_str()).map(|wallet| &**wallet), Some(wallet));
+        assert_eq!(state.wallets.get_by_id(wallet_id).as_ref(), Some(wallet));
     }
-    let sorted = |identities: &Identities| {
-        let mut all: Vec<_> = identities.iter().map(|(key, memo)| (key, memo.value, memo.day)).collect();
-        all.sort();
-        all
-    };
-    assert_eq!(sorted(&identities), sorted(&state.identities));
+    let mut expected: Vec<_> =
+        identities.iter().map(|(key, memo)| (key, memo.day, memo.value.to_vec())).collect();
+    let mut found = Vec::new();
+    state.identities.for_each_unsealed(|key, memo| found.push((key, memo.day, memo.value.to_vec())));
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
 }

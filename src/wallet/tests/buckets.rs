@@ -4,8 +4,8 @@ use super::*;
 
 /// The totals after a charge: `HH:MM part jobs images seconds charged refused`.
 fn totals(book: &mut Book, command: &str) -> String {
-    let json = book.apply(&book::parse(command)).unwrap();
-    let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
+    let records = book.apply(&book::parse(command)).unwrap();
+    let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
     let bucket = record.entries[0].bucket.unwrap();
     assert_eq!(bucket.credits_reversed, 0);
     let hour = &bucket.hour.to_string()[11..16];
@@ -97,32 +97,63 @@ fn a_refusal_counts_its_credits_and_neither_job_nor_quantity() {
     );
 }
 
-/// Eight buckets stay open; the one unused for longest is dropped, and begins a new part if it is met again.
+/// A bucket stays open until one of two hours later is used; met again, it begins a new part.
 #[test]
-fn a_dropped_bucket_begins_a_new_part_and_the_parts_add_up() {
+fn a_bucket_of_two_hours_before_the_newest_is_dropped() {
     let mut book = Book::new(&crate::config::Config::default());
-    for hour in 0..8 {
-        totals(&mut book, &format!("charge j{hour} 1 images at=11-03T{hour:02}:00"));
-    }
     check(
         &mut book,
         &[
             (
-                "charge k0 1 images at=11-03T00:30",
+                "charge j1 1 images at=11-03T00:00",
+                "00:00 part 1 jobs 1 images 1 seconds 0 charged 1 refused 0",
+            ),
+            (
+                "charge j2 1 images at=11-03T01:59:59.999",
+                "01:00 part 2 jobs 1 images 1 seconds 0 charged 1 refused 0",
+            ),
+            (
+                "charge j3 1 images at=11-03T00:59:59.999",
                 "00:00 part 1 jobs 2 images 2 seconds 0 charged 2 refused 0",
             ),
             (
-                "charge k8 1 images at=11-03T08:30",
-                "08:00 part 10 jobs 1 images 1 seconds 0 charged 1 refused 0",
+                "charge j4 1 images at=11-03T02:00",
+                "02:00 part 4 jobs 1 images 1 seconds 0 charged 1 refused 0",
             ),
             (
-                "charge k1 1 images at=11-03T01:30",
-                "01:00 part 11 jobs 1 images 1 seconds 0 charged 1 refused 0",
+                "charge j5 1 images at=11-03T01:00",
+                "01:00 part 2 jobs 2 images 2 seconds 0 charged 2 refused 0",
             ),
             (
-                "charge m0 1 images at=11-03T00:30",
-                "00:00 part 1 jobs 3 images 3 seconds 0 charged 3 refused 0",
+                "charge j6 1 images at=11-03T00:30",
+                "00:00 part 6 jobs 1 images 1 seconds 0 charged 1 refused 0",
             ),
+            (
+                "charge j7 1 images at=11-03T02:30",
+                "02:00 part 4 jobs 2 images 2 seconds 0 charged 2 refused 0",
+            ),
+            (
+                "charge j8 1 images at=11-03T00:30",
+                "00:00 part 8 jobs 1 images 1 seconds 0 charged 1 refused 0",
+            ),
+        ],
+    );
+}
+
+/// Of one hour eight buckets stay open; the one unused for longest is dropped.
+#[test]
+fn a_ninth_bucket_drops_the_one_unused_for_longest() {
+    let mut book = Book::new(&crate::config::Config::default());
+    for model in 0..8 {
+        totals(&mut book, &format!("charge j{model} 1 images model=m{model}"));
+    }
+    check(
+        &mut book,
+        &[
+            ("charge k0 1 images model=m0", "10:00 part 1 jobs 2 images 2 seconds 0 charged 2 refused 0"),
+            ("charge k8 1 images model=m8", "10:00 part 10 jobs 1 images 1 seconds 0 charged 1 refused 0"),
+            ("charge k1 1 images model=m1", "10:00 part 11 jobs 1 images 1 seconds 0 charged 1 refused 0"),
+            ("charge l0 1 images model=m0", "10:00 part 1 jobs 3 images 3 seconds 0 charged 3 refused 0"),
         ],
     );
 }
@@ -132,6 +163,6 @@ fn after_a_restart_from_a_snapshot_every_bucket_begins_a_new_part() {
     let mut book = Book::new(&crate::config::Config::default());
     check(&mut book, &[("charge j1 1 images", "10:00 part 1 jobs 1 images 1 seconds 0 charged 1 refused 0")]);
     let clock = crate::time::ShardClock(when("11-03"));
-    book.wallet = WalletSnapshot::of("w1", &book.wallet, clock).into_wallet();
+    book.wallet = WalletSnapshot::of("w1", &book.wallet, clock, &book.policy.pricing).into_wallet();
     check(&mut book, &[("charge j2 1 images", "10:00 part 2 jobs 1 images 1 seconds 0 charged 1 refused 0")]);
 }

@@ -10,12 +10,14 @@ fn a_contract_grants_its_plans_first_allocation_when_it_has_begun() {
     );
     // It begins with the event.
     play("contract c1 lite 2026-11-03T10:15:30 => contract_started lite; granted +200 plan:c1:0(+200=200)");
-    // It began long ago: in this release the months since then are not granted yet.
-    let book = play("contract c1 lite 2026-06-15 => contract_started lite; granted +200 plan:c1:0(+200=200)");
-    let grant = &book.wallet.grants[0];
-    assert_eq!((grant.granted_at, grant.expires_at), (when("2026-06-15"), Some(when("2027-06-15"))));
+    // It began long ago: every month since then is granted at its own time.
+    let book = play(
+        "contract c1 lite 2026-09-15 => contract_started lite; granted +200 plan:c1:0(+200=200); granted +200 plan:c1:1(+200=200)",
+    );
+    let grant = &book.wallet.grants[1];
+    assert_eq!((grant.granted_at, grant.expires_at), (when("2026-10-15"), Some(when("2027-09-15"))));
     assert_eq!(grant.priority, 10);
-    assert_eq!(book.wallet.contracts[0].next_allocation_at(), Some(when("2026-07-15")));
+    assert_eq!(book.wallet.contracts[0].next_allocation_at(), Some(when("2026-11-15")));
 }
 
 #[test]
@@ -35,12 +37,13 @@ fn the_terms_of_a_contract_stand_in_its_entries() {
     let book = play(
         "contract c1 lite 2026-10-31 months=4 => contract_started lite; granted +200 plan:c1:0(+200=200)",
     );
-    let record: LedgerRecord<'_> = serde_json::from_str(&book.records[0]).unwrap();
-    let [started, granted] = &record.entries[..] else { panic!() };
+    let [started, granted] = &book.records[..] else { panic!() };
+    let started = &serde_json::from_str::<LedgerRecord<'_>>(started).unwrap().entries[0];
+    let granted = &serde_json::from_str::<LedgerRecord<'_>>(granted).unwrap().entries[0];
     let terms = started.contract.as_ref().unwrap();
     assert_eq!(
-        (&*terms.contract_id, &*terms.plan, terms.term_months, terms.allocation),
-        ("c1", "lite", 4, 200)
+        (&*terms.contract_id, &*terms.plan, &terms.terms[..], terms.is_cancelled),
+        ("c1", "lite", &[4][..], false)
     );
     assert_eq!((terms.starts_at, terms.ends_at), (when("2026-10-31"), when("2027-02-28")));
     assert_eq!((&*started.business_id, &*granted.business_id), ("contract:c1", ""));
@@ -49,9 +52,11 @@ fn the_terms_of_a_contract_stand_in_its_entries() {
     assert_eq!((&*grant.contract_id, grant.month, grant.priority), ("c1", Some(0), 10));
     assert_eq!(granted.grant_effects[0].expires_at, Some(when("2027-02-28")));
     for entry in [started, granted] {
-        assert_eq!((&*entry.contract_id, &*entry.plan, &*entry.reference), ("c1", "lite", "invoice"));
-        assert_eq!((entry.origin_partition, entry.origin_offset), (3, 42));
+        assert_eq!((&*entry.contract_id, &*entry.plan), ("c1", "lite"));
     }
+    assert_eq!((&*started.reference, started.origin_partition, started.origin_offset), ("invoice", 3, 42));
+    // What falls due has no event.
+    assert_eq!((&*granted.event_id, &*granted.source, granted.event_time), ("", "", when("2026-10-31")));
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn an_id_names_one_thing_of_its_kind_for_ever() {
 #[test]
 fn usage_is_booked_to_the_contract_and_month_of_its_own_time() {
     let mut book = play(
-        "contract c1 lite 2026-08-31 months=3 => contract_started lite; granted +200 plan:c1:0(+200=200)
+        "contract c1 lite 2026-08-31 months=3 => contract_started lite; granted +200 plan:c1:0(+200=200); granted +200 plan:c1:1(+200=200); granted +200 plan:c1:2(+200=200)
          contract c2 scale 2026-11-30         => contract_started scale",
     );
     for (at, plan, contract, period_start) in [
@@ -117,8 +122,8 @@ fn usage_is_booked_to_the_contract_and_month_of_its_own_time() {
         ("2027-11-29T23:59:59.999", "scale", "c2", Some("2027-10-30")),
         ("2027-11-30", "", "", None),
     ] {
-        let json = book.apply(&book::parse(&format!("charge j{at} 1 images at={at}"))).unwrap();
-        let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
+        let records = book.apply(&book::parse(&format!("charge j{at} 1 images at={at}"))).unwrap();
+        let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
         let entry = &record.entries[0];
         let first_day = entry.period_start.map(|day| day.to_string());
         assert_eq!(

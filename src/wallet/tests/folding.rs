@@ -9,7 +9,7 @@ fn before_last(table: &str) -> (Wallet, String) {
     let mut wallet = Wallet::default();
     for record in &book.records {
         let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
-        record.entries.iter().for_each(|entry| wallet.fold(entry).unwrap());
+        wallet.fold_record(&record, 35).unwrap();
     }
     (wallet, last)
 }
@@ -34,11 +34,11 @@ fn a_double_and_a_gap_leave_the_wallet_untouched() {
         (u64::MAX, FoldError::Gap { seq: u64::MAX, last: 2 }),
     ] {
         let before = format!("{wallet:?}");
-        assert_eq!(wallet.fold(&Entry { seq, ..entry.clone() }), Err(expected));
+        assert_eq!(wallet.fold(&Entry { seq, ..entry.clone() }, 0), Err(expected));
         assert_eq!(format!("{wallet:?}"), before);
     }
-    wallet.fold(&entry).unwrap();
-    assert_eq!(wallet.fold(&entry), Err(FoldError::Double { seq: 3, last: 3 }));
+    wallet.fold(&entry, 0).unwrap();
+    assert_eq!(wallet.fold(&entry, 0), Err(FoldError::Double { seq: 3, last: 3 }));
     assert_eq!(wallet.balance(), 5);
 }
 
@@ -79,10 +79,10 @@ fn an_altered_entry_is_a_breach() {
         (entry.credits, entry.balance_after) = (-9, 11);
     });
     for (what, entry) in altered {
-        let folded = wallet.clone().fold(&entry);
+        let folded = wallet.clone().fold(&entry, 0);
         assert!(matches!(folded, Err(FoldError::Breach(Breach { seq: 3, .. }))), "{what}: {folded:?}");
     }
-    wallet.clone().fold(&entry).unwrap();
+    wallet.clone().fold(&entry, 0).unwrap();
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn an_altered_grant_is_a_breach() {
     let entry = first_entry(&record);
     let without_terms = Entry { grant: None, ..entry.clone() };
     assert!(
-        matches!(wallet.clone().fold(&without_terms), Err(FoldError::Breach(_))),
+        matches!(wallet.clone().fold(&without_terms, 0), Err(FoldError::Breach(_))),
         "an effect on no grant"
     );
     let without_effect = Entry { grant_effects: Vec::new(), ..entry.clone() };
-    assert!(matches!(wallet.clone().fold(&without_effect), Err(FoldError::Breach(_))));
+    assert!(matches!(wallet.clone().fold(&without_effect, 0), Err(FoldError::Breach(_))));
     let more = Entry { credits: 11, ..entry };
-    assert!(matches!(wallet.clone().fold(&more), Err(FoldError::Breach(_))));
+    assert!(matches!(wallet.clone().fold(&more, 0), Err(FoldError::Breach(_))));
 }
 
 /// A sum that does not fit stops the shard; it never wraps.
@@ -105,9 +105,17 @@ fn an_altered_grant_is_a_breach() {
 fn a_balance_beyond_64_bits_is_a_breach_and_never_wraps() {
     let mut book = Book::new(&crate::config::Config::default());
     book.wallet.overdraft = i64::MAX - 5;
-    let line = book::parse("charge j1 10000 images");
+    let line = book::parse("adjust a1 -10");
     let cost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        drop(book::apply_line(&mut book.wallet, &book.policy, &line, JobHistory::default(), "e1"));
+        let data = line.data.as_ref().unwrap();
+        drop(book::apply_line(
+            &mut book.wallet,
+            &book.policy,
+            data,
+            JobHistory::default(),
+            "e1",
+            Moment::default(),
+        ));
     }));
     let message = *cost.unwrap_err().downcast::<String>().unwrap();
     assert!(message.contains("breaks conservation"), "{message}");

@@ -12,8 +12,9 @@ fn a_topup_needs_no_contract_and_never_expires() {
          = 503 overdraft 0 ok | topup:t1 503",
     );
     let grant = &book.wallet.grants[0];
-    assert_eq!((grant.kind, grant.expires_at, grant.priority), (GrantKind::Topup, None, 30));
-    assert_eq!((grant.amount_usd.0, grant.granted, grant.seq), (10_000, 555, 4));
+    assert_eq!((grant.origin.kind(), grant.expires_at, grant.priority), (GrantKind::Topup, None, 30));
+    let GrantOrigin::Topup { amount_usd, .. } = &grant.origin else { panic!() };
+    assert_eq!((amount_usd.0, grant.granted, grant.seq), (10_000, 555, 4));
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn a_person_may_grant_and_debit() {
     );
     let grant = &book.wallet.grants[0];
     assert_eq!(
-        (grant.kind, grant.expires_at, grant.priority),
+        (grant.origin.kind(), grant.expires_at, grant.priority),
         (GrantKind::Adjustment, Some(when("12-01")), 20)
     );
     let record: LedgerRecord<'_> = serde_json::from_str(&book.records[1]).unwrap();
@@ -77,12 +78,13 @@ fn late_usage_is_paid_by_the_grant_that_was_valid_then() {
          charge j2 1 images at=11-05              => charged -1 topup:t1(-1=9)
          charge j3 1 images at=11-05T00:00:00.001 => charged -1 topup:t1(-1=8)
          # It happened before, though the shard is past the expiry; until that is posted the balance counts it.
-         charge j4 1 images at=11-04T23:59:59.999 clock=11-20 => charged -1 adjustment:a1(-1=8)
+         charge j4 1 images at=11-04T23:59:59.999 clock=11-05T00:59:59.999 => charged -1 adjustment:a1(-1=8)
          = 16 overdraft 0 ok | adjustment:a1 8 | topup:t1 8
          charge j5 9 images at=11-05              => charged -9 topup:t1(-8=0)
          = 7 overdraft 1 ok | adjustment:a1 8 | topup:t1 0
          adjust a2 -2 at=11-05                    => adjusted -2
-         adjust a3 -2 at=11-04                    => adjusted -2 adjustment:a1(-2=6)",
+         adjust a3 -2 at=11-04                    => adjusted -2 adjustment:a1(-2=6)
+         tick at=11-05T01:00                      => expired -6 adjustment:a1(-6=0)",
     );
 }
 
@@ -91,9 +93,12 @@ fn plan_credits_end_with_the_term() {
     play(
         "contract c1 lite 2026-11-01 months=1     => contract_started lite; granted +200 plan:c1:0(+200=200)
          charge j1 1 images at=2026-11-30T23:59:59.999 => charged -2 plan:c1:0(-2=198)
-         charge j2 1 images at=2026-12-01         => charged -2
+         charge j2 1 images at=2026-12-01         => charged -2; contract_ended lite
          # The base of the level is gone with the contract.
-         = 196 overdraft 2 ok | plan:c1:0 198",
+         = 196 overdraft 2 ok | plan:c1:0 198
+         tick at=2026-12-01T00:59:59.999          =>
+         tick at=2026-12-01T01:00                 => expired -198 plan:c1:0(-198=0)
+         = -2 overdraft 2 overdrawn | plan:c1:0 0",
     );
 }
 
@@ -126,17 +131,17 @@ fn whatever_comes_in_repays_overdraft_at_once_out_of_those_very_credits() {
          adjust a1 4                 => adjusted +4 adjustment:a1(+4=4); overdraft_repaid 4 adjustment:a1(-4=0)
          = -10 overdraft 10 overdrawn | adjustment:a1 0 | topup:t1 0
          topup t2 1                  => granted +10 topup:t2(+10=10); overdraft_repaid 10 topup:t2(-10=0)
-         = 0 overdraft 0 exhausted | adjustment:a1 0 | topup:t1 0 | topup:t2 0
+         = 0 overdraft 0 overdrawn | adjustment:a1 0 | topup:t1 0 | topup:t2 0
          charge j2 50 images         => charged -50
          contract c1 lite 2026-11-01 => contract_started lite; granted +200 plan:c1:0(+200=200); overdraft_repaid 50 plan:c1:0(-50=150)
          = 150 overdraft 0 ok | plan:c1:0 150 | adjustment:a1 0 | topup:t1 0 | topup:t2 0
          topup t3 1                  => granted +10 topup:t3(+10=10)",
     );
-    let repaid: Vec<(&str, i64)> =
-        book.wallet.grants.iter().map(|grant| (&*grant.grant_id, grant.repaid)).collect();
+    let repaid: Vec<(String, i64)> =
+        book.wallet.grants.iter().map(|grant| (book.wallet.grant_id(grant), grant.repaid)).collect();
     let expected =
         [("plan:c1:0", 50), ("adjustment:a1", 4), ("topup:t1", 10), ("topup:t2", 10), ("topup:t3", 0)];
-    assert_eq!(repaid, expected);
+    assert_eq!(repaid, expected.map(|(id, repaid)| (id.to_owned(), repaid)));
 }
 
 #[test]
@@ -145,7 +150,7 @@ fn a_debit_repays_nothing_and_an_invalid_grant_neither() {
         "charge j1 5 images                      => charged -5
          adjust a1 -5                            => adjusted -5
          adjust a2 10 expires=11-03T10:15:30     => adjusted +10 adjustment:a2(+10=10)
-         = 0 overdraft 10 exhausted | adjustment:a2 10
+         = 0 overdraft 10 overdrawn | adjustment:a2 10
          adjust a3 10 expires=11-03T10:15:30.001 => adjusted +10 adjustment:a3(+10=10); overdraft_repaid 10 adjustment:a3(-10=0)
          = 10 overdraft 0 ok | adjustment:a2 10 | adjustment:a3 0",
     );

@@ -31,14 +31,14 @@ fn a_level_is_entered_at_its_threshold_and_left_above_the_hysteresis() {
         (Exhausted, 1, 1, 200, Critical),
         (Exhausted, 11, 11, 200, Low),
         (Exhausted, 41, 41, 200, Fine),
-        (Overdrawn, 0, 0, 200, Exhausted),
+        (Overdrawn, 0, 0, 200, Overdrawn),
         (Overdrawn, 1, 1, 200, Critical),
         (Overdrawn, 41, 41, 200, Fine),
         // What is held is not available; overdrawn asks for the balance alone.
         (Fine, 100, 40, 200, Low),
         (Fine, 100, 0, 200, Exhausted),
         (Fine, 100, -5, 200, Exhausted),
-        (Overdrawn, 5, -5, 200, Exhausted),
+        (Overdrawn, 5, -5, 200, Overdrawn),
         // In integers: 20 % of 555 is 111, 5 % is 27.75.
         (Fine, 112, 112, 555, Fine),
         (Fine, 111, 111, 555, Low),
@@ -92,8 +92,8 @@ fn the_base_is_the_plans_allocation_and_without_one_the_last_topup() {
          contract c1 scale 2026-11-01 months=1 => contract_started scale; granted +3300 plan:c1:0(+3300=3300)
          charge j4 2761 images       => charged -2761 plan:c1:0(-2761=539)
          = 660 overdraft 0 low | plan:c1:0 539 | adjustment:a1 0 | topup:t1 111 | topup:t2 10
-         # Measured against the term that the clock is in: it is over.
-         charge j5 1 images clock=2026-12-01 => charged -1 plan:c1:0(-1=538)
+         # Its term is over: the last top-up is the base again.
+         charge j5 1 images clock=2026-12-01 => charged -1 plan:c1:0(-1=538); contract_ended scale
          = 659 overdraft 0 ok | plan:c1:0 538 | adjustment:a1 0 | topup:t1 111 | topup:t2 10",
     );
 }
@@ -116,4 +116,124 @@ fn levels_are_named_and_ordered_from_best_to_worst() {
     for level in Level::ALL {
         assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{}\"", level.as_str()));
     }
+}
+
+#[test]
+fn a_wallets_own_thresholds_go_over_the_configured_ones() {
+    play(
+        "contract c1 strict 2026-11-01  => contract_started strict; granted +100 plan:c1:0(+100=100)
+         limits low=50 critical=30      => limits_changed
+         charge j1 49 images            => charged -49 plan:c1:0(-49=51)
+         = 51 overdraft 0 ok | plan:c1:0 51
+         charge j2 1 images             => charged -1 plan:c1:0(-1=50)
+         = 50 overdraft 0 low | plan:c1:0 50
+         charge j3 20 images            => charged -20 plan:c1:0(-20=30)
+         = 30 overdraft 0 critical | plan:c1:0 30
+         # They count at once, with the hysteresis of 5 %: critical until 35 before, until 25 now.
+         limits critical=20             => limits_changed
+         = 30 overdraft 0 low | plan:c1:0 30
+         limits low=25                  => limits_changed
+         = 30 overdraft 0 low | plan:c1:0 30
+         limits low=24                  => limits_changed
+         = 30 overdraft 0 ok | plan:c1:0 30
+         limits low=plan critical=plan  => limits_changed
+         = 30 overdraft 0 ok | plan:c1:0 30
+         charge j4 10 images            => charged -10 plan:c1:0(-10=20)
+         = 20 overdraft 0 low | plan:c1:0 20",
+    );
+}
+
+#[test]
+fn low_and_critical_are_left_above_the_hysteresis() {
+    play(
+        "contract c1 strict 2026-11-01  => contract_started strict; granted +100 plan:c1:0(+100=100)
+         charge j1 79 images            => charged -79 plan:c1:0(-79=21)
+         = 21 overdraft 0 ok | plan:c1:0 21
+         charge j2 1 images             => charged -1 plan:c1:0(-1=20)
+         = 20 overdraft 0 low | plan:c1:0 20
+         adjust a1 5                    => adjusted +5 adjustment:a1(+5=5)
+         = 25 overdraft 0 low | plan:c1:0 20 | adjustment:a1 5
+         adjust a2 1                    => adjusted +1 adjustment:a2(+1=1)
+         = 26 overdraft 0 ok | plan:c1:0 20 | adjustment:a1 5 | adjustment:a2 1
+         charge j3 20 images            => charged -20 plan:c1:0(-20=0)
+         = 6 overdraft 0 low | plan:c1:0 0 | adjustment:a1 5 | adjustment:a2 1
+         charge j4 1 images             => charged -1 adjustment:a1(-1=4)
+         = 5 overdraft 0 critical | plan:c1:0 0 | adjustment:a1 4 | adjustment:a2 1
+         adjust a3 5                    => adjusted +5 adjustment:a3(+5=5)
+         = 10 overdraft 0 critical | plan:c1:0 0 | adjustment:a1 4 | adjustment:a2 1 | adjustment:a3 5
+         adjust a4 1                    => adjusted +1 adjustment:a4(+1=1)
+         = 11 overdraft 0 low | plan:c1:0 0 | adjustment:a1 4 | adjustment:a2 1 | adjustment:a3 5 | adjustment:a4 1
+         charge j5 11 images            => charged -11 adjustment:a1(-4=0) adjustment:a2(-1=0) adjustment:a3(-5=0) adjustment:a4(-1=0)
+         = 0 overdraft 0 exhausted | plan:c1:0 0 | adjustment:a1 0 | adjustment:a2 0 | adjustment:a3 0 | adjustment:a4 0
+         # Exhausted is left above 0, for what fits then.
+         adjust a5 7                    => adjusted +7 adjustment:a5(+7=7)
+         = 7 overdraft 0 low | plan:c1:0 0 | adjustment:a1 0 | adjustment:a2 0 | adjustment:a3 0 | adjustment:a4 0 | adjustment:a5 7",
+    );
+}
+
+#[test]
+fn holds_lower_the_level_and_their_end_raises_it() {
+    play(
+        "contract c1 strict 2026-11-01  => contract_started strict; granted +100 plan:c1:0(+100=100)
+         hold j1 80 images              => held +80 j1
+         = 100 overdraft 0 held 80 low | plan:c1:0 100
+         hold j2 30 images              => held +30 j2
+         = 100 overdraft 0 held 110 exhausted | plan:c1:0 100
+         cancelled j1                   => released -80 j1
+         = 100 overdraft 0 held 30 ok | plan:c1:0 100
+         tick at=11-04T10:15:30         => released -30 j2
+         = 100 overdraft 0 ok | plan:c1:0 100",
+    );
+}
+
+#[test]
+fn overdrawn_is_left_above_0_only() {
+    play(
+        "charge j1 10 images  => charged -10
+         = -10 overdraft 10 overdrawn
+         topup t1 1           => granted +10 topup:t1(+10=10); overdraft_repaid 10 topup:t1(-10=0)
+         = 0 overdraft 0 overdrawn | topup:t1 0
+         adjust a1 5          => adjusted +5 adjustment:a1(+5=5)
+         = 5 overdraft 0 ok | adjustment:a1 5 | topup:t1 0
+         hold j2 5 images     => held +5 j2
+         = 5 overdraft 0 held 5 exhausted | adjustment:a1 5 | topup:t1 0",
+    );
+}
+
+/// At the latest event or due time that the wallet has met, whatever other wallets have.
+#[test]
+fn the_base_follows_the_plan_in_force() {
+    play(
+        "contract c1 strict 2026-10-15 months=2 at=10-15 => contract_started strict; granted +100 plan:c1:0(+100=100)
+         topup t1 100 at=10-15                           => granted +555 topup:t1(+555=555)
+         charge j1 600 images at=10-16                   => charged -600 plan:c1:0(-100=0) topup:t1(-500=55)
+         = 55 overdraft 0 ok | plan:c1:0 0 | topup:t1 55
+         # 20 % of 3300; the difference does not count, the plan does.
+         change c1 scale from=11-01 at=10-16             => contract_changed strict
+         = 55 overdraft 0 ok | plan:c1:0 0 | topup:t1 55
+         tick at=11-01                                   => granted +3200 plan:c1:0+6(+3200=3200)
+         charge j2 2595 images at=11-01                  => charged -2595 plan:c1:0+6(-2595=605)
+         = 660 overdraft 0 low | plan:c1:0 0 | plan:c1:0+6 605 | topup:t1 55
+         # A late event of the time before does not bring the old plan back.
+         charge j3 1 images at=10-20                     => charged -1 plan:c1:0+6(-1=604)
+         = 659 overdraft 0 low | plan:c1:0 0 | plan:c1:0+6 604 | topup:t1 55
+         # At its end the last top-up is the base, 555: 659 are plenty.
+         change c1 strict from=11-14 at=11-02            => contract_changed scale
+         tick at=12-15                                   => granted +100 plan:c1:1(+100=100); contract_ended strict
+         = 759 overdraft 0 ok | plan:c1:0+6 604 | plan:c1:1 100 | topup:t1 55
+         tick at=12-15T01:00                             => expired -604 plan:c1:0+6(-604=0); expired -100 plan:c1:1(-100=0)
+         = 55 overdraft 0 low | plan:c1:0+6 0 | plan:c1:1 0 | topup:t1 55",
+    );
+}
+
+#[test]
+fn the_last_top_up_is_the_one_that_arrived_last() {
+    play(
+        "topup t1 100 at=11-05 => granted +555 topup:t1(+555=555)
+         topup t2 1 at=11-01   => granted +10 topup:t2(+10=10)
+         charge j1 562 images  => charged -562 topup:t2(-10=0) topup:t1(-552=3)
+         = 3 overdraft 0 ok | topup:t2 0 | topup:t1 3
+         charge j2 1 images    => charged -1 topup:t1(-1=2)
+         = 2 overdraft 0 low | topup:t2 0 | topup:t1 2",
+    );
 }

@@ -40,14 +40,16 @@ fn the_limit_is_that_of_the_plan_at_the_events_time() {
          # No contract then, no limit.
          charge j0 100 images at=11-04T23:59:59.999 => charged -100
          topup t1 100                             => granted +555 topup:t1(+555=555); overdraft_repaid 100 topup:t1(-100=455)
-         charge j1 455 images at=11-05            => charged -455 topup:t1(-455=0)
+         charge j1 455 images at=11-05            => charged -455 topup:t1(-455=0); granted +100 plan:c1:0(+100=100)
+         charge k1 100 images at=11-05            => charged -100 plan:c1:0(-100=0)
          charge j2 11 images at=11-09T23:59:59.999 => refused 11
          # From the 10th on an image costs 2 and the limit is 20.
          charge j3 10 images at=11-10             => charged -20
          charge j4 1 images at=11-10              => refused 2
          charge j5 1 images at=11-09              => refused 1
          # After its term there is no limit again.
-         charge j6 50 images at=2027-11-05        => charged -100",
+         charge j6 1 images at=2027-11-04T23:59:59.999 clock=11-10 => refused 2
+         charge j7 50 images at=2027-11-05 clock=11-10 => charged -100",
     );
 }
 
@@ -55,13 +57,14 @@ fn the_limit_is_that_of_the_plan_at_the_events_time() {
 fn a_debit_goes_past_any_limit_and_what_grants_cover_is_never_refused() {
     play(
         "contract c1 strict 2026-11-01 => contract_started strict; granted +100 plan:c1:0(+100=100)
-         adjust a1 -130                => adjusted -130 plan:c1:0(-100=0)
-         = -30 overdraft 30 overdrawn | plan:c1:0 0
-         charge j1 1 images            => refused 1
-         # This one was not valid when the overdraft was made, and pays for what happened before.
-         adjust a2 20 expires=11-02 at=11-03 => adjusted +20 adjustment:a2(+20=20)
-         charge j2 20 images at=11-01  => charged -20 adjustment:a2(-20=0)
-         = -30 overdraft 30 overdrawn | plan:c1:0 0 | adjustment:a2 0",
+         adjust a1 20 expires=11-03T11:00 => adjusted +20 adjustment:a1(+20=20)
+         # That one is over when the debit comes, and pays for what happened before.
+         adjust a2 -130 at=11-03T11:00 => adjusted -130 plan:c1:0(-100=0)
+         = -10 overdraft 30 overdrawn | plan:c1:0 0 | adjustment:a1 20
+         charge j1 1 images at=11-03T11:00 => refused 1
+         charge j2 20 images           => charged -20 adjustment:a1(-20=0)
+         charge j3 1 images            => refused 1
+         = -30 overdraft 30 overdrawn | plan:c1:0 0 | adjustment:a1 0",
     );
 }
 
@@ -70,8 +73,8 @@ fn a_refusal_says_what_it_would_have_cost_and_touches_nothing() {
     let mut book =
         play("contract c1 strict 2026-11-01 => contract_started strict; granted +100 plan:c1:0(+100=100)");
     let before = book.wallet.clone();
-    let json = book.apply(&book::parse("charge j1 50 seconds model=veo-3")).unwrap();
-    let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
+    let records = book.apply(&book::parse("charge j1 50 seconds model=veo-3")).unwrap();
+    let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
     let entry = &record.entries[0];
     assert_eq!((entry.entry_type, entry.credits, entry.amount), (EntryType::Refused, 0, 225));
     assert_eq!((&*entry.job_id, &*entry.model, entry.video_seconds.0), ("j1", "veo-3", 50_000));
@@ -97,31 +100,6 @@ fn a_job_is_charged_once_as_a_whole_or_asset_by_asset() {
 }
 
 #[test]
-fn every_history_of_a_job_allows_what_it_must() {
-    use JobCharge::{ByAsset, Whole};
-    let history = |job, asset_charged| JobHistory { job, asset_charged, is_counted: job.is_some() };
-    for (job, whole_allowed, asset_allowed) in [
-        (history(None, false), true, true),
-        (history(Some(Whole), false), false, false),
-        (history(Some(Whole), true), false, false),
-        (history(Some(ByAsset), false), false, true),
-        (history(Some(ByAsset), true), false, false),
-    ] {
-        for (command, is_allowed) in
-            [("charge j 1 images", whole_allowed), ("charge j 1 images asset=a", asset_allowed)]
-        {
-            let book = Book::new(&crate::config::Config::default());
-            let mut wallet = Wallet::default();
-            let line = book::parse(command);
-            let applied = book::apply_line(&mut wallet, &book.policy, &line, job, "e1");
-            let reason = applied.map(|_| ()).map_err(|rejection| rejection.reason);
-            let expected = if is_allowed { Ok(()) } else { Err(crate::event::Reason::JobConflict) };
-            assert_eq!(reason, expected, "{job:?} {command}");
-        }
-    }
-}
-
-#[test]
 fn a_refusal_uses_up_the_one_charge() {
     play(
         "contract c1 strict 2026-11-01 => contract_started strict; granted +100 plan:c1:0(+100=100)
@@ -141,12 +119,13 @@ fn open_grants_are_bounded_and_spent_ones_do_not_count() {
          adjust a1 10                => adjusted +10 adjustment:a1(+10=10)
          topup t2 1                  => ! bad_value
          adjust a2 10                => ! bad_value
-         contract c1 lite 2026-11-01 => ! bad_value
          # A known id is the earlier reason.
          topup t1 1                  => ! id_conflict
          adjust a3 -10               => adjusted -10 adjustment:a1(-10=0)
          topup t2 1                  => granted +10 topup:t2(+10=10)
-         charge j1 99 images         => charged -99 topup:t1(-10=0) topup:t2(-10=0)",
+         adjust a2 10                => ! bad_value
+         # A contract's months are granted when they fall due, however many grants there are.
+         contract c1 lite 2026-11-01 => contract_started lite; granted +200 plan:c1:0(+200=200)",
     );
 }
 
@@ -197,5 +176,107 @@ fn what_happens_in_one_wallet_changes_nothing_in_another() {
         assert_eq!(alone.records, in_turns.records);
         assert_eq!(alone.wallet, in_turns.wallet);
     }
-    assert!(matches!(book::parse(commands[1]).data, Data::Completed(_)));
+    assert!(matches!(book::parse(commands[1]).data, Some(Data::Completed(_))));
+}
+
+#[test]
+fn a_wallets_own_limit_goes_over_its_plans_until_it_is_given_up() {
+    play(
+        "contract c1 capped 2026-11-01 => contract_started capped; granted +100 plan:c1:0(+100=100)
+         charge j0 100 images          => charged -100 plan:c1:0(-100=0)
+         limits overdraft=5            => limits_changed
+         charge j1 6 images            => refused 6
+         charge j2 5 images            => charged -5
+         charge j3 1 images            => refused 1
+         limits overdraft=plan         => limits_changed
+         charge j4 6 images            => refused 6
+         charge j5 5 images            => charged -5
+         limits overdraft=none         => limits_changed
+         charge j6 1000 images         => charged -1000
+         limits overdraft=0            => limits_changed
+         charge j7 1 images            => refused 1
+         charge j8 1 images model=gratis => charged 0
+         = -1010 overdraft 1010 overdrawn | plan:c1:0 0",
+    );
+    // Without a contract too.
+    play(
+        "limits overdraft=0            => limits_changed
+         charge j1 1 images            => refused 1
+         topup t1 1                    => granted +10 topup:t1(+10=10)
+         charge j2 11 images           => refused 11
+         charge j3 10 images           => charged -10 topup:t1(-10=0)
+         = 0 overdraft 0 exhausted | topup:t1 0",
+    );
+}
+
+/// Whatever its own time: it is a decision about what happens from now on.
+#[test]
+fn the_limits_that_arrived_last_hold_for_every_event_that_arrives_after_them() {
+    play(
+        "limits overdraft=5 at=11-05   => limits_changed
+         limits overdraft=0 at=11-04   => limits_changed
+         charge j1 1 images at=11-01   => refused 1
+         limits overdraft=none         => limits_changed
+         charge j2 1 images at=11-01   => charged -1",
+    );
+}
+
+#[test]
+fn limits_that_an_event_does_not_name_stay_as_they_are() {
+    let mut book = Book::new(&crate::config::Config::default());
+    for (command, overdraft, low, critical) in [
+        ("limits overdraft=5 low=30 critical=10", Some(Some(5)), Some(30), Some(10)),
+        ("limits low=40", Some(Some(5)), Some(40), Some(10)),
+        ("limits overdraft=none", Some(None), Some(40), Some(10)),
+        ("limits critical=plan", Some(None), Some(40), None),
+        ("limits overdraft=plan", None, Some(40), None),
+        ("limits low=plan", None, None, None),
+        ("limits overdraft=0 low=0 critical=100", Some(Some(0)), Some(0), Some(100)),
+    ] {
+        assert_eq!(book.enter(&book::parse(command)), "limits_changed");
+        let limits = book.wallet.limits;
+        assert_eq!(
+            (limits.overdraft, limits.low_percent, limits.critical_percent),
+            (overdraft, low, critical),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn the_plan_that_limits_is_the_one_in_force_at_the_events_time_booked_changes_included() {
+    play(
+        "contract c1 lite 2026-10-15 months=2 at=10-15            => contract_started lite; granted +200 plan:c1:0(+200=200)
+         charge j0 200 images at=10-16                            => charged -200 plan:c1:0(-200=0)
+         # Lite has no limit, capped one of 10.
+         change c1 capped from=11-01 at=10-16                     => contract_changed lite
+         charge j1 11 images at=10-31T23:59:59.999 clock=10-16    => charged -11
+         charge j2 1 images at=11-01 clock=10-16                  => refused 1
+         charge j3 1 images at=11-01T00:00:00.001 clock=10-16     => refused 1
+         # Where the contract was cancelled, nothing limits after its end.
+         cancel c1 from=11-05 at=10-16                            => contract_changed lite
+         charge j4 1 images at=11-04T23:59:59.999 clock=10-16     => refused 1
+         charge j5 1 images at=11-05 clock=10-16                  => charged -1",
+    );
+    // A renewal's plan from the seam on.
+    play(
+        "contract c1 lite 2026-10-01 months=1 at=10-15            => contract_started lite; granted +200 plan:c1:0(+200=200)
+         renew c1 plan=strict at=10-15                            => contract_renewed lite
+         charge j1 201 images at=10-31T23:59:59.999 clock=10-15   => charged -201 plan:c1:0(-200=0)
+         charge j2 1 images at=11-01 clock=10-15                  => refused 1",
+    );
+}
+
+#[test]
+fn what_is_covered_by_grants_counts_before_the_limit() {
+    play(
+        "contract c1 capped 2026-11-01  => contract_started capped; granted +100 plan:c1:0(+100=100)
+         topup t1 1                     => granted +10 topup:t1(+10=10)
+         charge j1 121 images           => refused 121
+         charge j2 120 images           => charged -120 plan:c1:0(-100=0) topup:t1(-10=0)
+         = -10 overdraft 10 overdrawn | plan:c1:0 0 | topup:t1 0
+         # Credits that come back make room again.
+         refunded j2                    => reversed +120 plan:c1:0(+100=100) topup:t1(+10=10)
+         charge j3 120 images           => charged -120 plan:c1:0(-100=0) topup:t1(-10=0)",
+    );
 }

@@ -4,8 +4,8 @@ use super::*;
 
 /// (rate card, rate, credits) of a charge.
 fn charged(book: &mut Book, command: &str) -> (String, String, i64) {
-    let json = book.apply(&book::parse(command)).unwrap();
-    let record: LedgerRecord<'_> = serde_json::from_str(&json).unwrap();
+    let records = book.apply(&book::parse(command)).unwrap();
+    let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
     let entry = &record.entries[0];
     (entry.rate_card.to_string(), entry.rate.unwrap().to_string(), entry.credits)
 }
@@ -50,7 +50,7 @@ fn plans_and_packs_are_those_in_force_at_the_events_time() {
          contract c1 Lite 2026-11-01           => ! unknown_plan
          contract c1 old 2026-11-01 at=11-10   => ! unknown_plan
          contract c1 old 2026-11-01 at=11-09 months=1 => contract_started old; granted +5 plan:c1:0(+5=5)
-         contract c2 lite 2026-12-01 at=11-10 clock=12-01 months=1 => contract_started lite; granted +250 plan:c2:0(+250=250)
+         contract c2 lite 2026-12-01 at=11-10 clock=12-01 months=1 => contract_started lite; contract_ended old; granted +250 plan:c2:0(+250=250)
          topup t1 99                           => ! unknown_topup
          topup t1 100.01                       => ! unknown_topup
          topup t1 1.005                        => ! unknown_topup

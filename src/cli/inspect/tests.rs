@@ -1,0 +1,124 @@
+//! Pages as a person sees them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use serde_json::{Value, json};
+
+use super::page::page;
+use super::stored::StoredHold;
+use super::wallet::Shown;
+use crate::config::Config;
+use crate::rate::Pricing;
+use crate::time::Timestamp;
+use crate::wallet::WalletSnapshot;
+
+fn at(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+/// A wallet with one contract: a plan change is booked, and something is left of a month and of a top-up.
+fn snapshot() -> Value {
+    json!({
+        "v": 1, "wallet_id": "ws_1", "seq": 1207, "plan": "lite", "contract_id": "c_1", "balance": 1500, "held": 24,
+        "available": 1476, "overdraft": 0, "plan_credits": 112, "topup_credits": 1388, "adjustment_credits": 0,
+        "allocation": 200, "level": "ok", "next_allocation_at": "2026-12-01T00:00:00Z",
+        "first_seen_at": "2026-10-01T00:00:00Z", "updated_at": "2026-11-03T10:00:00Z", "latest_at": "2026-11-03T10:00:00Z",
+        "limits": {"overdraft_limit": 500, "low_percent": 30},
+        "contracts": [{
+            "contract_id": "c_1", "starts_at": "2026-10-01T00:00:00Z", "ends_at": "2027-10-01T00:00:00Z", "terms": [12],
+            "plans": [{"from": "2026-10-01T00:00:00Z", "plan": "lite"}, {"from": "2026-12-01T00:00:00Z", "plan": "scale"}],
+            "granted": [200, 200]
+        }],
+        "grants": [
+            {
+                "grant_id": "plan:c_1:0", "kind": "plan", "credits_granted": 200, "credits_remaining": 0, "priority": 10,
+                "granted_at": "2026-10-01T00:00:00Z", "expires_at": "2027-10-01T00:00:00Z", "contract_id": "c_1",
+                "month": 0, "made_seq": 2, "seq": 900, "touched_day": 20758
+            },
+            {
+                "grant_id": "plan:c_1:1", "kind": "plan", "credits_granted": 200, "credits_remaining": 112, "priority": 10,
+                "granted_at": "2026-11-01T00:00:00Z", "expires_at": "2027-10-01T00:00:00Z", "contract_id": "c_1",
+                "month": 1, "made_seq": 950, "seq": 1207, "touched_day": 20760
+            },
+            {
+                "grant_id": "topup:t_1", "kind": "topup", "credits_granted": 1388, "credits_remaining": 1388,
+                "priority": 30, "granted_at": "2026-10-05T00:00:00Z", "amount_usd": "250", "made_seq": 40, "seq": 40,
+                "touched_day": 20731
+            }
+        ]
+    })
+}
+
+fn shown(snapshot: &Value, now: &str, change: impl FnOnce(&mut Shown<'_>)) -> String {
+    let text = snapshot.to_string();
+    let snapshot: WalletSnapshot<'_> = serde_json::from_str(&text).unwrap();
+    let pricing = Pricing::built_in().unwrap();
+    let mut shown = Shown::of(&Config::default(), &pricing, &snapshot, at(now));
+    change(&mut shown);
+    page(&shown, at(now))
+}
+
+#[test]
+fn a_wallet_on_one_page() {
+    let page = shown(&snapshot(), "2026-11-03T12:00:00Z", |shown| {
+        shown.entries = Some(Vec::new());
+        shown.holds = Some(vec![StoredHold {
+            job_id: "j_1".to_owned(),
+            asset_id: String::new(),
+            credits: 24,
+            since: at("2026-11-03T09:00:00Z"),
+        }]);
+    });
+    let expected = "\
+Wallet ws_1
+  as of       2026-11-03T10:00:00.000Z (entry 1,207)
+  available   1,476 credits: balance 1,500 less 24 held
+  level       ok; low at 60 or less (30 % of 200), critical at 10 (5 %)
+  overdraft   0; charges are refused beyond 500
+  plan        lite, 200 credits a month, by contract c_1
+  term        2026-10-01T00:00:00.000Z to 2027-10-01T00:00:00.000Z, month 2 of 12, in 331 days
+  booked      plan scale from 2026-12-01T00:00:00.000Z on
+  next        3,300 credits at 2026-12-01T00:00:00.000Z, in 27 days
+  limits      its own: overdraft up to 500 credits, low at 30 %
+  first seen  2026-10-01T00:00:00.000Z
+
+What is left, the first pays first
+  grant                     left     of  expires
+  month 2 of contract c_1    112    200  2027-10-01T00:00:00.000Z, in 331 days
+  top-up t_1               1,388  1,388  never
+
+Open holds
+  job  asset  credits  since                     ends by itself
+  j_1              24  2026-11-03T09:00:00.000Z  2026-11-04T09:00:00.000Z";
+    assert_eq!(page, expected);
+}
+
+#[test]
+fn clickhouse_away_is_said_and_the_rest_is_shown() {
+    let page =
+        shown(&snapshot(), "2026-11-03T12:00:00Z", |shown| shown.clickhouse = Some("no route".to_owned()));
+    assert!(page.contains("ClickHouse does not answer (no route)"), "{page}");
+    assert!(page.contains("top-up t_1") && !page.contains("Open holds"), "{page}");
+}
+
+#[test]
+fn a_contract_to_come_a_booked_renewal_and_a_cancellation_are_told_apart() {
+    let page = shown(&snapshot(), "2026-09-29T12:00:00Z", |_| {});
+    assert!(page.contains("begins      2026-10-01T00:00:00.000Z, in 1 day"), "{page}");
+    assert!(page.contains("lite, 200 credits a month, by contract c_1"), "{page}");
+
+    let mut renewed = snapshot();
+    renewed["contracts"][0]["terms"] = json!([12, 6]);
+    renewed["contracts"][0]["ends_at"] = json!("2028-04-01T00:00:00Z");
+    let page = shown(&renewed, "2026-11-03T12:00:00Z", |_| {});
+    assert!(page.contains("renewed     up to 2028-04-01T00:00:00.000Z"), "{page}");
+    let page = shown(&renewed, "2027-12-03T12:00:00Z", |_| {});
+    assert!(page.contains("2028-04-01T00:00:00.000Z, month 3 of 6"), "{page}");
+    assert!(page.contains("(over: pays for late usage only)"), "{page}");
+
+    let mut cancelled = snapshot();
+    cancelled["contracts"][0]["is_cancelled"] = json!(true);
+    let page = shown(&cancelled, "2026-11-03T12:00:00Z", |_| {});
+    assert!(page.contains("cancelled   it ends at 2027-10-01T00:00:00.000Z"), "{page}");
+    let page = shown(&cancelled, "2027-11-03T12:00:00Z", |_| {});
+    assert!(page.contains("none: no contract is in force"), "{page}");
+}

@@ -1,0 +1,160 @@
+//! One sentence for each entry: what happened.
+
+use super::names::{because, credits, grant_name, job_name, quantity, quantity_name};
+use crate::text::printable;
+use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits};
+
+/// Reason of a refund of a job that nobody has heard of.
+const UNKNOWN_JOB: &str = "unknown_job";
+
+/// What an entry did, in one sentence without a full stop.
+pub fn summary(entry: &Entry<'_>) -> String {
+    match entry.entry_type {
+        EntryType::Charged => format!("{} charged{}", credits(-entry.credits), for_usage(entry)),
+        EntryType::Refused => format!(
+            "{} not charged{}: they would have gone past the overdraft limit, so nothing was drawn",
+            credits(entry.amount),
+            for_usage(entry)
+        ),
+        EntryType::Reversed => {
+            format!("{} given back for {}{}", credits(entry.credits), job_name(entry), why(entry))
+        }
+        EntryType::Expired => format!("{} of {} expired", credits(-entry.credits), grants(entry)),
+        EntryType::OverdraftRepaid => {
+            format!("{} of {} repaid overdraft", credits(entry.amount), grants(entry))
+        }
+        EntryType::Granted => granted(entry),
+        EntryType::Adjusted => adjusted(entry),
+        EntryType::Held => format!("{} reserved{}", credits(entry.held_credits), for_usage(entry)),
+        EntryType::Released => released(entry),
+        EntryType::ContractStarted => format!("contract {} began, {}", entry.contract_id, terms(entry)),
+        EntryType::ContractChanged if entry.event_type == "contract.cancelled" => {
+            format!("contract {} was cancelled{}", entry.contract_id, ends(entry))
+        }
+        EntryType::ContractChanged => format!("contract {} changed, {}", entry.contract_id, terms(entry)),
+        EntryType::ContractRenewed => format!("contract {} was renewed{}", entry.contract_id, ends(entry)),
+        EntryType::ContractEnded => format!("contract {} ended", entry.contract_id),
+        EntryType::LimitsChanged => limits(entry),
+        EntryType::Noted => noted(entry),
+    }
+}
+
+/// ` for 8 seconds of video by veo-3, job job_7`.
+fn for_usage(entry: &Entry<'_>) -> String {
+    let what = quantity(entry).map_or_else(|| "usage".to_owned(), quantity_name);
+    let model = if entry.model.is_empty() { String::new() } else { format!(" by {}", entry.model) };
+    let job = job_name(entry);
+    let job = if job.is_empty() { job } else { format!(", {job}") };
+    format!(" for {what}{model}{job}")
+}
+
+fn grants(entry: &Entry<'_>) -> String {
+    let names: Vec<String> =
+        entry.grant_effects.iter().map(|effect| grant_name(&effect.grant_id, effect.kind)).collect();
+    if names.is_empty() { "no grant".to_owned() } else { names.join(" and ") }
+}
+
+fn granted(entry: &Entry<'_>) -> String {
+    if entry.amount_usd.0 != 0 {
+        return format!(
+            "{} bought: {} for {} US dollars",
+            credits(entry.credits),
+            grants(entry),
+            entry.amount_usd
+        );
+    }
+    let plan = if entry.plan.is_empty() { String::new() } else { format!(", plan {}", entry.plan) };
+    format!("{} granted: {}{plan}", credits(entry.credits), grants(entry))
+}
+
+fn adjusted(entry: &Entry<'_>) -> String {
+    let by = if entry.actor.is_empty() { String::new() } else { format!(" by {}", printable(&entry.actor)) };
+    let done = if entry.credits < 0 { "taken away" } else { "granted" };
+    let number = entry.credits.checked_abs().unwrap_or(i64::MAX);
+    format!("{} {done}{by}{}", credits(number), because(&entry.reason))
+}
+
+fn released(entry: &Entry<'_>) -> String {
+    format!("{} no longer reserved for {}{}", credits(-entry.held_credits), job_name(entry), why(entry))
+}
+
+/// Why a job's reservation or charge came to its end.
+fn why(entry: &Entry<'_>) -> String {
+    let why = match &*entry.event_type {
+        "generation.completed" if entry.entry_type == EntryType::Reversed => {
+            "it had been reported as failed, rejected or refunded before"
+        }
+        "generation.completed" => "it was completed",
+        "generation.failed" => "it failed",
+        "generation.rejected" => "it was rejected",
+        "generation.cancelled" => "it was cancelled",
+        "generation.refunded" => "it was refunded",
+        "" => "nothing was heard of it for 24 hours",
+        other => other,
+    };
+    let own =
+        if entry.reason.is_empty() { String::new() } else { format!(" ({})", printable(&entry.reason)) };
+    format!(", {why}{own}")
+}
+
+/// `plan performance, up to 2027-11-01T…`; where the terms are not known, the plan alone.
+fn terms(entry: &Entry<'_>) -> String {
+    format!("plan {}{}", entry.plan, ends(entry))
+}
+
+/// `, from … up to …`, as far as it is known.
+fn ends(entry: &Entry<'_>) -> String {
+    let Some(ContractTerms { starts_at, ends_at, plans, .. }) = &entry.contract else { return String::new() };
+    let later: Vec<String> = plans
+        .iter()
+        .filter(|span| span.from > entry.event_time && span.from > *starts_at)
+        .map(|span| format!(", plan {} from {} on", span.plan, span.from))
+        .collect();
+    format!("{}; it runs from {starts_at} to {ends_at}", later.concat())
+}
+
+fn limits(entry: &Entry<'_>) -> String {
+    match &entry.limits {
+        None => "the wallet's own limits were changed".to_owned(),
+        Some(limits) => format!("the wallet's limits are now: {}", limits_name(limits)),
+    }
+}
+
+/// `overdraft up to 500 credits, low at 30 %, critical as configured`.
+fn limits_name(limits: &WalletLimits) -> String {
+    let overdraft = match (limits.is_unlimited, limits.overdraft_limit) {
+        (true, _) => "overdraft without end".to_owned(),
+        (false, Some(limit)) => format!("overdraft up to {}", credits(limit)),
+        (false, None) => "overdraft as the plan says".to_owned(),
+    };
+    let percent = |name: &str, percent: Option<u8>| match percent {
+        Some(percent) => format!("{name} at {percent} %"),
+        None => format!("{name} as configured"),
+    };
+    let low = percent("low", limits.low_percent);
+    let critical = percent("critical", limits.critical_percent);
+    format!("{overdraft}, {low}, {critical}")
+}
+
+fn noted(entry: &Entry<'_>) -> String {
+    let job = job_name(entry);
+    let own = because(&entry.reason);
+    match &*entry.event_type {
+        "generation.requested" => format!(
+            "nothing reserved{}: the job was over, charged or reserved for already, or it costs nothing",
+            for_usage(entry)
+        ),
+        "generation.failed" | "generation.rejected" => format!(
+            "noted that {job} came to nothing{own}; there was nothing to give back, and a charge that still comes will be"
+        ),
+        "generation.cancelled" => format!("noted that {job} was cancelled{own}; nothing was reserved for it"),
+        "generation.refunded" if entry.reason == UNKNOWN_JOB => format!(
+            "noted the refund of {job}, which nobody has heard of; a charge that still comes will be given back"
+        ),
+        "generation.refunded" => {
+            format!("noted the refund of {job}{own}; there was nothing, or nothing more, to give back")
+        }
+        "" => format!("noted{own}"),
+        other => format!("{other} noted{own}; nothing else changed"),
+    }
+}

@@ -1,0 +1,179 @@
+//! The wallets of a shard, packed: what is not being worked on takes as little memory as it can.
+//!
+//! A wallet at rest is a few hundred bytes, the same that a checkpoint holds; it is unpacked into a batch's overlay when
+//! an event or a timer touches it, and packed again when the batch is committed. A handle names a wallet in memory,
+//! for as long as the shard is here.
+//!
+//! **Invariant:** the timers name every wallet once that has something due, by when that is, as the newest batch under
+//! way leaves it; [`super::shard::ShardSlot::drop_overlays`] puts them back.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::time::Timestamp;
+use crate::wallet::Wallet;
+
+/// Version of the packed form: its first byte.
+const PACKED_FORMAT: u8 = 1;
+
+/// Names a wallet of a shard in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(u32);
+
+/// The wallets of a shard.
+#[derive(Debug, Default)]
+pub struct WalletTable {
+    slots: Vec<Slot>,
+    /// Places in `slots`, by wallet id.
+    index: HashTable<u32>,
+    timers: BTreeSet<(Timestamp, Handle)>,
+    /// Slots that hold a wallet.
+    count: usize,
+}
+
+/// A place for a wallet: empty as long as no batch that made it was committed.
+#[derive(Debug)]
+struct Slot {
+    /// Format, length of the id, id; then the wallet, if there is one.
+    packed: Box<[u8]>,
+    /// When something is due next, as the timers have it; the greatest: never.
+    due: Timestamp,
+}
+
+impl WalletTable {
+    /// Number of wallets.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The wallet's handle, if it was ever met.
+    pub fn find(&self, id: &str) -> Option<Handle> {
+        let is_it =
+            |place: &u32| self.slots.get(*place as usize).is_some_and(|slot| slot.id() == id.as_bytes());
+        self.index.find(xxh3_64(id.as_bytes()), is_it).map(|place| Handle(*place))
+    }
+
+    /// The wallet's handle; its slot is empty if it was never met.
+    pub fn handle(&mut self, id: &str) -> Handle {
+        if let Some(handle) = self.find(id) {
+            return handle;
+        }
+        let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot { packed: header(id).into_boxed_slice(), due: Timestamp::MAX });
+        let slots = &self.slots;
+        let hash_of = |place: &u32| slots.get(*place as usize).map_or(0, |slot| xxh3_64(slot.id()));
+        self.index.insert_unique(xxh3_64(id.as_bytes()), place, hash_of);
+        Handle(place)
+    }
+
+    /// Its id.
+    pub fn id(&self, handle: Handle) -> &str {
+        let id = self.slots.get(handle.0 as usize).map(Slot::id).unwrap_or_default();
+        std::str::from_utf8(id).unwrap_or_default()
+    }
+
+    /// A copy of the wallet as it is committed; `None`: there is none.
+    pub fn get(&self, handle: Handle) -> Option<Wallet> {
+        self.slots.get(handle.0 as usize)?.wallet()
+    }
+
+    /// The wallet with that id, as it is committed.
+    #[cfg(test)]
+    pub fn get_by_id(&self, id: &str) -> Option<Wallet> {
+        self.get(self.find(id)?)
+    }
+
+    /// Puts a committed wallet in its place.
+    pub fn put(&mut self, handle: Handle, wallet: &Wallet) {
+        let Some(slot) = self.slots.get_mut(handle.0 as usize) else { return };
+        self.count += usize::from(slot.is_empty());
+        slot.packed = packed(slot.id(), wallet).into_boxed_slice();
+    }
+
+    /// Puts a wallet in its place as it was packed before; `None` where the bytes are none.
+    pub fn put_packed(&mut self, bytes: &[u8]) -> Option<Handle> {
+        let slot = Slot { packed: bytes.into(), due: Timestamp::MAX };
+        slot.wallet()?;
+        let id = std::str::from_utf8(slot.id()).ok()?.to_owned();
+        let handle = self.handle(&id);
+        let place = self.slots.get_mut(handle.0 as usize)?;
+        self.count += usize::from(place.is_empty());
+        place.packed = slot.packed;
+        Some(handle)
+    }
+
+    /// All wallets as they are packed, in no order.
+    pub fn iter_packed(&self) -> impl Iterator<Item = &[u8]> {
+        self.slots.iter().filter(|slot| !slot.is_empty()).map(|slot| &*slot.packed)
+    }
+
+    /// Handles of all wallets.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> {
+        let filled = self.slots.iter().zip(0..).filter(|(slot, _)| !slot.is_empty());
+        filled.map(|(_, place)| Handle(place))
+    }
+
+    /// When something is due next for a wallet.
+    pub fn due(&self, handle: Handle) -> Option<Timestamp> {
+        let due = self.slots.get(handle.0 as usize)?.due;
+        (due != Timestamp::MAX).then_some(due)
+    }
+
+    /// Sets when something is due next for a wallet.
+    pub fn set_due(&mut self, handle: Handle, due: Option<Timestamp>) {
+        let due = due.unwrap_or(Timestamp::MAX);
+        let Some(slot) = self.slots.get_mut(handle.0 as usize) else { return };
+        if slot.due == due {
+            return;
+        }
+        if slot.due != Timestamp::MAX {
+            self.timers.remove(&(slot.due, handle));
+        }
+        slot.due = due;
+        if due != Timestamp::MAX {
+            self.timers.insert((due, handle));
+        }
+    }
+
+    /// The wallet for which something is due first, and when.
+    pub fn first_due(&self) -> Option<(Timestamp, Handle)> {
+        self.timers.first().copied()
+    }
+}
+
+impl Slot {
+    fn id(&self) -> &[u8] {
+        self.packed.get(2..self.id_end()).unwrap_or_default()
+    }
+
+    fn id_end(&self) -> usize {
+        2 + self.packed.get(1).copied().map_or(0, usize::from)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.packed.len() <= self.id_end()
+    }
+
+    fn wallet(&self) -> Option<Wallet> {
+        let (format, body) = (self.packed.first()?, self.packed.get(self.id_end()..)?);
+        (*format == PACKED_FORMAT && !body.is_empty()).then(|| postcard::from_bytes(body).ok()).flatten()
+    }
+}
+
+fn header(id: &str) -> Vec<u8> {
+    // An id has at most 128 bytes.
+    let length = u8::try_from(id.len()).unwrap_or(u8::MAX);
+    let mut bytes = Vec::with_capacity(2 + id.len());
+    bytes.extend_from_slice(&[PACKED_FORMAT, length]);
+    bytes.extend_from_slice(id.as_bytes().get(..usize::from(length)).unwrap_or_default());
+    bytes
+}
+
+fn packed(id: &[u8], wallet: &Wallet) -> Vec<u8> {
+    let mut head = header(std::str::from_utf8(id).unwrap_or_default());
+    head.reserve(512);
+    // Writing into a Vec cannot fail, and no type of ours refuses to be serialised.
+    postcard::to_extend(wallet, head).unwrap_or_default()
+}
