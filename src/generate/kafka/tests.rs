@@ -28,7 +28,7 @@ impl TestTopics {
         let name = uuid::Uuid::new_v4().simple().to_string();
         let topics =
             Topics { generation: format!("test-{name}-generation"), wallet: format!("test-{name}-wallet") };
-        let target = KafkaTarget { kafka: Config::default().kafka, topics };
+        let target = KafkaTarget { kafka: Config::load(None, std::env::vars()).unwrap().kafka, topics };
         let admin: AdminClient<DefaultClientContext> = target.client_config().create().unwrap();
         let wanted = [
             NewTopic::new(&target.topics.generation, GENERATION_PARTITIONS, TopicReplication::Fixed(1)),
@@ -101,7 +101,6 @@ fn read_all(target: &KafkaTarget, topic: &str, partitions: i32) -> HashMap<i32, 
 }
 
 #[test]
-#[ignore = "needs Kafka"]
 fn every_record_arrives_in_order_on_the_partition_of_its_key() {
     let options = GenerateOptions { events: 20_000, bad_percent: 5.0, ..GenerateOptions::ending_now() };
     let topics = TestTopics::create();
@@ -142,11 +141,10 @@ fn every_record_arrives_in_order_on_the_partition_of_its_key() {
 }
 
 #[test]
-#[ignore = "needs Kafka"]
 fn a_topic_that_is_not_there_is_named() {
     let topics =
         Topics { generation: "test-that-is-not-there".to_owned(), wallet: "test-neither".to_owned() };
-    let target = KafkaTarget { kafka: Config::default().kafka, topics };
+    let target = KafkaTarget { kafka: Config::load(None, std::env::vars()).unwrap().kafka, topics };
     let mut generator = Generator::new(&GenerateOptions::ending_now()).unwrap();
     let error = to_kafka(&mut generator, &target, Pace::Full, &mut quiet).unwrap_err();
     assert!(error.to_string().contains("test-that-is-not-there"), "{error}");
