@@ -12,6 +12,7 @@ use common::proof::{PATIENCE, expected_outcomes};
 use common::{Deployment, random_name, usage, wait_for};
 use creditstream::generate::GenerateOptions;
 use creditstream::kafka::partition_for;
+use sha2::Digest;
 
 #[test]
 fn everything_sent_is_accounted_for_exactly_once_and_the_metrics_say_so() {
@@ -248,6 +249,86 @@ fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {
         let count = clickhouse.number("SELECT count() FROM quarantined_events FINAL");
         (count == expected as i64 && clickhouse.number(largest_kept) == largest as i64).then_some(())
     });
+    instance.terminate();
+}
+
+/// The limit of a source was raised after `init`: what the quarantine or intake does not take whole is cut, and says so.
+/// The records beside it are dealt with as ever.
+#[test]
+fn a_record_too_large_for_the_quarantine_is_cut_and_says_what_it_was() {
+    let deployment = Deployment::new();
+    let config = &deployment.config;
+    let topic = config.topics.generation.as_str();
+    kafka::set_topic(config, topic, &[("max.message.bytes", "5000000")]);
+
+    // Nothing that compression could make small.
+    let mut state = 1_u64;
+    let mut noise = |bytes: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..bytes).map(|_| next()).collect()
+    };
+    let (large, large_header) = (noise(2_000_000), noise(1_500_000));
+    let wallet = random_name();
+    let event = |id: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/e2e","type":"generation.completed","subject":"{wallet}","time":"{}","data":{{"job_id":"{id}","asset":"image","images":1}}}}"#,
+            creditstream::time::Timestamp::now()
+        )
+    };
+    let (home, charged, handed_over) = (partition_for(wallet.as_bytes(), SHARDS), event("1"), event("2"));
+    let elsewhere = (home + 1) % SHARDS;
+    for sent in [
+        Sent {
+            partition: Some(home),
+            key: Some(b"k"),
+            value: Some(&large),
+            headers: vec![("trace", Some(b"t"))],
+        },
+        Sent {
+            partition: Some(home),
+            key: Some(wallet.as_bytes()),
+            value: Some(charged.as_bytes()),
+            headers: vec![],
+        },
+        Sent {
+            partition: Some(elsewhere),
+            key: None,
+            value: Some(handed_over.as_bytes()),
+            headers: vec![("noise", Some(&large_header))],
+        },
+    ] {
+        kafka::send(config, topic, &sent).unwrap();
+    }
+    let mut instance = deployment.start(&[]);
+    Progress::follow(config).wait_until_decided(3, PATIENCE);
+
+    let mut kept = kafka::read_all(config, &config.topics.quarantine);
+    kept.sort_by_key(|record| record.value.as_ref().map(Vec::len));
+    let [small, cut] = kept.as_slice() else { panic!("two records, not {}", kept.len()) };
+    assert_eq!(cut.value.as_deref(), Some(&large[..16_384]), "the beginning of its value");
+    assert_eq!((cut.key_text(), cut.header("trace").as_deref()), ("k", Some("t")));
+    assert_eq!(
+        cut.header("cs_truncated").unwrap(),
+        format!(
+            "key_bytes=1 value_bytes=2000000 header_bytes=6 value_sha256={}",
+            sha2::Sha256::digest(&large).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        )
+    );
+    assert_eq!(small.value.as_deref(), Some(handed_over.as_bytes()), "its value was not what is too large");
+    assert!(small.header("cs_truncated").unwrap().contains("header_bytes=1500005"), "{small:?}");
+    assert_eq!(small.header("noise"), None);
+    for record in [small, cut] {
+        assert_eq!(record.header("cs_reason").as_deref(), Some("too_large"));
+        let place = format!("{}/{}", record.partition, record.offset);
+        let refused = deployment.run(&["quarantine", "replay", &place]).expect(1);
+        assert!(refused.stderr.contains("is not whole"), "{}", refused.stderr);
+        assert!(deployment.run(&["quarantine", "show", &place]).expect(0).stdout.contains("cut, it had"));
+    }
+    let charges = kafka::read_all(config, &config.topics.ledger);
+    assert!(charges.iter().any(|record| record.json()["entries"][0]["job_id"] == "1"), "{charges:?}");
     instance.terminate();
 }
 

@@ -43,6 +43,9 @@ struct Quarantined {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     headers: BTreeMap<String, String>,
+    /// What it was before it was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<String>,
     #[serde(skip)]
     raw_key: Option<Vec<u8>>,
     #[serde(skip)]
@@ -82,6 +85,12 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
             if found.is_empty() {
                 return Err(Failure::no("no quarantined record fits"));
             }
+            if let Some(cut) = found.iter().find(|record| record.truncated.is_some()) {
+                return Err(Failure::no(format!(
+                    "the record at {} is not whole: it was too large for the quarantine; its producer must send a smaller one",
+                    cut.place
+                )));
+            }
             if !dry_run {
                 replay(config, &found)?;
             }
@@ -100,8 +109,9 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
 
 fn show(record: &Quarantined) -> String {
     let headers: String = record.headers.iter().map(|(name, value)| format!("  {name}: {value}\n")).collect();
+    let cut = record.truncated.iter().map(|was| format!("cut, it had     {was}\n")).collect::<String>();
     format!(
-        "place           {}\nquarantined at  {}\nreason          {}\ndetail          {}\ncame from       {}\nkey             {}\nheaders\n{headers}value\n{}",
+        "{cut}place           {}\nquarantined at  {}\nreason          {}\ndetail          {}\ncame from       {}\nkey             {}\nheaders\n{headers}value\n{}",
         record.place,
         record.quarantined_at,
         record.reason,
@@ -157,6 +167,7 @@ fn quarantined(record: &RecordView<'_>) -> Quarantined {
     let header = |wanted: &str| {
         own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
     };
+    let truncated = Some(header(headers::TRUNCATED)).filter(|said| !said.is_empty());
     let (origin_topic, partition) = (header(headers::TOPIC), header(headers::PARTITION));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Quarantined {
@@ -170,6 +181,7 @@ fn quarantined(record: &RecordView<'_>) -> Quarantined {
         key: record.key.map(text),
         value: record.value.map(text),
         headers: raw_headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        truncated,
         raw_key: record.key.map(<[u8]>::to_vec),
         raw_value: record.value.map(<[u8]>::to_vec),
         raw_headers,

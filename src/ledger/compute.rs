@@ -2,8 +2,10 @@
 //!
 //! Sources of one shard are merged by the event time of their heads, wallet events first on ties, each
 //! partition's order kept. Everything lands in overlays and in the outbox; the worker decides what becomes of them.
+//! A large batch is decoded by a thread of its own, shard by shard, ahead of what is processed: decoding needs no state.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
 
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -17,7 +19,7 @@ use super::progress::{
 };
 use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
-use crate::event::{Reason, Rejection, SourceKind};
+use crate::event::{EventRules, Reason, Rejection, SourceKind};
 use crate::time::Timestamp;
 use crate::wallet::{Breach, WalletSnapshot};
 
@@ -25,6 +27,11 @@ use crate::wallet::{Breach, WalletSnapshot};
 const TIMER_RECORDS_MAX: u32 = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
+
+/// Records of a batch from which on a thread for decoding pays.
+const DECODED_AHEAD_MIN: usize = 1_000;
+/// Shards that may be decoded and not processed yet: what is decoded should still be in the processor's cache.
+const SHARDS_AHEAD_MAX: usize = 2;
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -105,11 +112,24 @@ pub struct ShardBreach {
     pub breach: Breach,
 }
 
-/// The records of one partition in a batch, decoded one ahead: the head is what the merge looks at.
+/// What is merged: the records of one shard's partitions in a batch, or of one partition that is at home nowhere.
+struct Group<R> {
+    shard: i32,
+    partitions: Vec<(SourceId, Vec<R>)>,
+}
+
+/// The records of one partition in a batch.
 struct Stream<'b> {
     id: SourceId,
-    rest: std::vec::IntoIter<&'b RawRecord>,
     head: Option<Incoming<'b>>,
+    rest: std::vec::IntoIter<Incoming<'b>>,
+}
+
+/// Decodes the records of a batch.
+struct Decoder<'b, 'c> {
+    batch: &'b Batch,
+    routes: &'b Routes,
+    rules: &'c EventRules,
 }
 
 impl<'c> Computation<'c> {
@@ -118,6 +138,27 @@ impl<'c> Computation<'c> {
     /// # Errors
     /// A shard whose sums do not close: nothing of the batch may be sent.
     pub fn run(&mut self, batch: &Batch) -> Result<TopicPartitionList, ShardBreach> {
+        let groups = self.groups(batch);
+        let decoder = Decoder { batch, routes: self.routes, rules: self.context.rules };
+        if batch.len() < DECODED_AHEAD_MIN {
+            groups.into_iter().try_for_each(|group| self.merge(decoder.decode(group)))?;
+        } else {
+            std::thread::scope(|scope| {
+                let (sender, decoded) = sync_channel(SHARDS_AHEAD_MAX);
+                // It ends early where nobody receives any more, after a breach.
+                scope.spawn(move || {
+                    groups.into_iter().try_for_each(|group| sender.send(decoder.decode(group)))
+                });
+                decoded.into_iter().try_for_each(|group| self.merge(group))
+            })?;
+        }
+        self.mark_ends();
+        self.post_timers()?;
+        self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
+    }
+
+    /// The records of a batch by what is merged, in the order of polling.
+    fn groups<'b>(&self, batch: &'b Batch) -> Vec<Group<&'b RawRecord>> {
         let mut by_source: BTreeMap<SourceId, Vec<&RawRecord>> = BTreeMap::new();
         for record in batch.records() {
             let id = (record.topic, record.partition);
@@ -125,53 +166,34 @@ impl<'c> Computation<'c> {
                 by_source.entry(id).or_default().push(record);
             }
         }
-        let shard_numbers: Vec<i32> = self.shards.keys().copied().collect();
-        for shard in shard_numbers {
-            let is_of_shard =
-                |id: &SourceId| id.1 == shard && self.sources.get(id).is_some_and(|source| source.at_home);
-            let ids: Vec<SourceId> = by_source.keys().copied().filter(is_of_shard).collect();
-            let streams =
-                ids.into_iter().filter_map(|id| by_source.remove(&id).map(|records| (id, records))).collect();
-            self.merge(batch, streams).map_err(|breach| ShardBreach { shard, breach })?;
+        let (at_home, elsewhere): (Vec<_>, Vec<_>) = by_source
+            .into_iter()
+            .partition(|(id, _)| self.sources.get(id).is_some_and(|source| source.at_home));
+        let mut of_shards: BTreeMap<i32, Group<&RawRecord>> = BTreeMap::new();
+        for (id, records) in at_home.into_iter().filter(|(id, _)| self.shards.contains_key(&id.1)) {
+            let shard = id.1;
+            let group = of_shards.entry(shard).or_insert_with(|| Group { shard, partitions: Vec::new() });
+            group.partitions.push((id, records));
         }
-        // What is left is read here but at home nowhere: it is only handed over.
-        for (id, records) in by_source {
-            if self.sources.get(&id).is_some_and(|source| !source.at_home) {
-                self.merge(batch, vec![(id, records)]).map_err(|breach| ShardBreach { shard: -1, breach })?;
-            }
-        }
-        self.mark_ends();
-        self.post_timers()?;
-        self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
+        // What is at home nowhere is only handed over.
+        let elsewhere = elsewhere.into_iter().map(|source| Group { shard: -1, partitions: vec![source] });
+        of_shards.into_values().chain(elsewhere).collect()
     }
 
     /// Processes partitions of one shard by the event time of their heads.
-    fn merge<'b>(
-        &mut self,
-        batch: &'b Batch,
-        partitions: Vec<(SourceId, Vec<&'b RawRecord>)>,
-    ) -> Result<(), Breach>
-    where
-        'c: 'b,
-    {
-        let (routes, rules) = (self.routes, self.context.rules);
-        let decode = |rest: &mut std::vec::IntoIter<&'b RawRecord>| {
-            rest.find_map(|record| decode_record(batch, record, routes, rules))
-        };
-        let mut streams: Vec<Stream<'_>> = partitions
-            .into_iter()
-            .map(|(id, records)| {
-                let mut rest = records.into_iter();
-                Stream { id, head: decode(&mut rest), rest }
-            })
-            .collect();
+    fn merge(&mut self, group: Group<Incoming<'_>>) -> Result<(), ShardBreach> {
+        let shard = group.shard;
+        let streams = group.partitions.into_iter().map(|(id, records)| {
+            let mut rest = records.into_iter();
+            Stream { id, head: rest.next(), rest }
+        });
+        let mut streams: Vec<Stream<'_>> = streams.collect();
         while let Some(earliest) =
             streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
         {
-            let next = decode(&mut earliest.rest);
-            let Some(record) = std::mem::replace(&mut earliest.head, next) else { break };
-            let id = earliest.id;
-            self.one(id, &record)?;
+            let Some(record) = &earliest.head else { break };
+            self.one(earliest.id, record).map_err(|breach| ShardBreach { shard, breach })?;
+            earliest.head = earliest.rest.next();
         }
         Ok(())
     }
@@ -200,7 +222,9 @@ impl<'c> Computation<'c> {
         let (topic, partition) = id;
         if !at_home {
             return Ok(match (&incoming.event, incoming.home) {
-                (Ok(event), Some(home)) => hand_over(incoming, event, home, self.outbox),
+                (Ok(event), Some(home)) => {
+                    hand_over(incoming, event, home, &self.context, self.outbox, self.tally)
+                }
                 (Err(rejection), _) => {
                     quarantine(incoming, rejection, &self.context, self.outbox, self.tally)
                 }
@@ -221,7 +245,7 @@ impl<'c> Computation<'c> {
         }
         match (&incoming.event, incoming.home) {
             (Ok(event), Some(home)) if home != partition && !is_intake => {
-                Ok(hand_over(incoming, event, home, self.outbox))
+                Ok(hand_over(incoming, event, home, &self.context, self.outbox, self.tally))
             }
             (Ok(_), Some(home)) if home != partition => {
                 let detail =
@@ -316,6 +340,16 @@ impl<'c> Computation<'c> {
             )?;
         }
         Ok(offsets)
+    }
+}
+
+impl<'b> Decoder<'b, '_> {
+    fn decode(&self, group: Group<&'b RawRecord>) -> Group<Incoming<'b>> {
+        let decode = |record| decode_record(self.batch, record, self.routes, self.rules);
+        let partitions = group.partitions.into_iter();
+        let partitions =
+            partitions.map(|(id, records)| (id, records.into_iter().filter_map(decode).collect())).collect();
+        Group { shard: group.shard, partitions }
     }
 }
 

@@ -40,6 +40,19 @@ pub struct Source<'b> {
     pub timestamp: Timestamp,
 }
 
+impl Incoming<'_> {
+    /// Bytes of its producer's headers.
+    pub fn header_byte_count(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// Bytes of key, value and headers.
+    pub fn byte_count(&self) -> usize {
+        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        bytes(self.key) + bytes(self.value) + self.header_byte_count()
+    }
+}
+
 /// Decodes a record. `None`: of a topic that is not read.
 pub fn decode_record<'b>(
     batch: &'b Batch,

@@ -77,4 +77,6 @@ pub mod headers {
     pub const REASON: &str = "cs_reason";
     /// Sentence for a person.
     pub const DETAIL: &str = "cs_detail";
+    /// Of a record that the quarantine would not take whole: bytes of key, value and headers, and the value's SHA-256.
+    pub const TRUNCATED: &str = "cs_truncated";
 }

@@ -4,6 +4,7 @@
 //! clock; the wall clock's reading is handed in, once per batch.
 
 use rdkafka::message::{Header, OwnedHeaders};
+use sha2::{Digest, Sha256};
 
 use super::TimeRules;
 use super::books::Outcome;
@@ -37,7 +38,14 @@ pub struct Context<'c> {
     pub shards: i32,
     /// Consumer group.
     pub group: &'c str,
+    /// A record of this batch was too large for a topic of ours: those that may have been it are cut.
+    pub cuts_large: bool,
 }
+
+/// What the quarantine and intake take of any record: `init` sees to more than that.
+const SURELY_TAKEN_BYTES: usize = 1_000_000;
+/// What is left of a record that is cut: so much of its key, of its headers and of its value, each.
+const CUT_BYTES: usize = 16 * 1024;
 
 /// What a batch did, for the metrics once it is committed.
 #[derive(Default)]
@@ -350,24 +358,64 @@ pub fn quarantine(
     tally: &mut Tally,
 ) -> Outcome {
     tally.reasons.push(rejection.reason);
-    let reason = [(headers::REASON, rejection.reason.as_str()), (headers::DETAIL, rejection.detail.as_str())];
-    let with_origin = origin_headers(incoming);
-    let headers = reason
+    let truncated = is_cut(incoming, context).then(|| truncation(incoming));
+    let bytes_max = if truncated.is_some() { CUT_BYTES } else { usize::MAX };
+    let own = [
+        (headers::REASON, Some(rejection.reason.as_str())),
+        (headers::DETAIL, Some(rejection.detail.as_str())),
+        (headers::TRUNCATED, truncated.as_deref()),
+    ];
+    let with_origin = origin_headers(incoming, bytes_max);
+    let headers = own
         .into_iter()
-        .fold(with_origin, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+        .filter_map(|(key, value)| value.map(|value| Header { key, value: Some(value) }))
+        .fold(with_origin, OwnedHeaders::insert);
+    let cut = |bytes: &[u8]| bytes.get(..bytes_max).unwrap_or(bytes).to_vec();
     outbox.with_headers.push(HeaderRecord {
         is_quarantine: true,
         partition: incoming.origin.partition.rem_euclid(context.shards.max(1)),
-        key: incoming.key.map(<[u8]>::to_vec),
-        value: incoming.value.map(<[u8]>::to_vec),
+        key: incoming.key.map(cut),
+        value: incoming.value.map(cut),
         headers,
     });
     Outcome::Quarantined
 }
 
+fn is_cut(incoming: &Incoming<'_>, context: &Context<'_>) -> bool {
+    context.cuts_large && incoming.byte_count() > SURELY_TAKEN_BYTES
+}
+
+/// What a record was before it was cut.
+fn truncation(incoming: &Incoming<'_>) -> String {
+    let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    let digest = Sha256::digest(incoming.value.unwrap_or_default());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "key_bytes={} value_bytes={} header_bytes={} value_sha256={digest}",
+        bytes(incoming.key),
+        bytes(incoming.value),
+        incoming.header_byte_count()
+    )
+}
+
 /// Sends a record on to the shard that owns its wallet.
-pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: &mut Outbox) -> Outcome {
-    let headers = origin_headers(incoming);
+pub fn hand_over(
+    incoming: &Incoming<'_>,
+    event: &Event<'_>,
+    home: i32,
+    context: &Context<'_>,
+    outbox: &mut Outbox,
+    tally: &mut Tally,
+) -> Outcome {
+    // A value is bounded; key and headers may be what is too large.
+    if is_cut(incoming, context) {
+        let detail = format!(
+            "{} bytes with key and headers: more than the topic takes through which it would reach its wallet's shard",
+            incoming.byte_count()
+        );
+        return quarantine(incoming, &Rejection::new(Reason::TooLarge, detail), context, outbox, tally);
+    }
+    let headers = origin_headers(incoming, usize::MAX);
     let headers = match incoming.key {
         Some(key) => headers.insert(Header { key: headers::KEY, value: Some(key) }),
         None => headers,
@@ -384,9 +432,15 @@ pub fn hand_over(incoming: &Incoming<'_>, event: &Event<'_>, home: i32, outbox: 
 
 /// Its producer's headers, and where it was first written. `cs_` headers that it came with are dropped: of a record
 /// that was quarantined, copied and sent again they would name another origin, and that is what its shard guards by.
-fn origin_headers(incoming: &Incoming<'_>) -> OwnedHeaders {
+/// Its producer's headers are kept up to `bytes_max`.
+fn origin_headers(incoming: &Incoming<'_>, bytes_max: usize) -> OwnedHeaders {
     let origin = &incoming.origin;
-    let own = incoming.headers.iter().filter(|(name, _)| !name.starts_with("cs_"));
+    let mut bytes = 0;
+    let fits = |(name, value): &&(&str, &[u8])| {
+        bytes += name.len() + value.len();
+        bytes <= bytes_max
+    };
+    let own = incoming.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).take_while(fits);
     let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(*value) })
     });

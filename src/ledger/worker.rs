@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
@@ -88,6 +89,8 @@ pub struct Worker {
     saved_at: Instant,
     /// The batch under way is the last: wallets are saved with it.
     is_last_batch: bool,
+    /// The batch before was aborted because a record was too large for a topic of ours.
+    cuts_large: bool,
 }
 
 /// The batch that is being committed.
@@ -181,6 +184,7 @@ impl Worker {
             aborts: 0,
             saved_at: Instant::now(),
             is_last_batch: false,
+            cuts_large: false,
             setup: Arc::clone(setup),
         })
     }
@@ -281,6 +285,7 @@ impl Worker {
                 wall: Timestamp::now(),
                 shards: setup.routes.shards,
                 group: &setup.config.ledger.group,
+                cuts_large: self.cuts_large,
             },
             shards: &mut self.shards,
             sources: &mut self.sources,
@@ -419,6 +424,7 @@ impl Worker {
             CommitResult::Aborted(failure) => {
                 self.aborts += 1;
                 warn!(%failure, aborts = self.aborts, "batch aborted");
+                self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
                 let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
                 self.drop_overlays();
                 Settled::Aborted(limits)
@@ -472,6 +478,7 @@ impl Worker {
     /// The batch is committed: overlays become state.
     fn committed(&mut self, batch: &InFlight) {
         self.aborts = 0;
+        self.cuts_large = false;
         self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
         let time = self.setup.time;
         let mut standings = report::Standings::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use creditstream::config::Config;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -211,6 +211,15 @@ pub fn create_topic(config: &Config, topic: &str, partition_count: i32, settings
     super::wait_for("the new topic", TIMEOUT, || {
         (partitions(&client, topic) == partition_count).then_some(())
     });
+}
+
+/// Sets settings of a topic.
+pub fn set_topic(config: &Config, topic: &str, settings: &[(&str, &str)]) {
+    let resource = ResourceSpecifier::Topic(topic);
+    let change =
+        settings.iter().fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
+    let results = block_on(admin(config).alter_configs([&change], &AdminOptions::new())).unwrap();
+    results.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
 /// Deletes topics; what is not there is not missed.

@@ -341,6 +341,7 @@ impl Bench {
                 wall: self.wall,
                 shards: self.routes.shards,
                 group: "group",
+                cuts_large: false,
             },
             shards: &mut self.shards,
             sources: &mut self.sources,
