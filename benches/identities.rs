@@ -89,7 +89,7 @@ fn fill(store: &mut IdentityStore, count: u64) {
             batch.insert(key(number), day(number, count), &value[..length]);
         }
         let call = Instant::now();
-        store.absorb(batch);
+        store.absorb(&batch);
         store.forget_before(day(first, count) - DAYS as i32);
         store.maintain().unwrap();
         absorbing += call.elapsed();

@@ -17,6 +17,7 @@ pub mod json;
 pub mod kafka;
 pub mod ledger;
 pub mod metrics;
+pub mod packed;
 pub mod rate;
 pub mod sink;
 pub mod telemetry;

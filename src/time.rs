@@ -4,6 +4,7 @@
 //! [`EventTime`] (when something happened, as its producer says), [`PostedAt`] (when the ledger wrote it) and
 //! [`ShardClock`] (how far a shard's sources have come). Nothing here reads a clock but [`Timestamp::now`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -109,16 +110,10 @@ impl Timestamp {
     /// RFC 3339 in UTC with milliseconds, 24 bytes; `None` outside the years 0 to 9999. Written by hand: it stands
     /// three times in every entry, and chrono's formatter takes longer than the rest of the entry.
     fn rfc3339(self) -> Option<[u8; 24]> {
-        let (year, month, day) = civil_from_days(self.day_number());
-        if !(0..=9999).contains(&year) {
-            return None;
-        }
-        // All of it fits into 32 bits, whose divisions are cheaper than those of 64.
-        let (year, month, day) = (year as u32, month as u32, day as u32);
+        let [y1, y2, y3, y4, _, m1, m2, _, d1, d2] = spelt_date(self.day_number())?;
+        // It fits into 32 bits, whose divisions are cheaper than those of 64.
         let of_day = self.0.rem_euclid(DAY_MS) as u32;
         let (seconds, millis) = (of_day / 1_000, of_day % 1_000);
-        let ([y1, y2], [y3, y4]) = (two_digits(year / 100), two_digits(year % 100));
-        let ([m1, m2], [d1, d2]) = (two_digits(month), two_digits(day));
         let ([h1, h2], [i1, i2]) = (two_digits(seconds / 3_600), two_digits(seconds / 60 % 60));
         let ([s1, s2], [_, f1]) = (two_digits(seconds % 60), two_digits(millis / 100));
         let [f2, f3] = two_digits(millis % 100);
@@ -145,6 +140,31 @@ pub fn write_date(date: NaiveDate, out: &mut Vec<u8>) {
     let ([y1, y2], [y3, y4]) = (two_digits(year / 100), two_digits(year % 100));
     let ([m1, m2], [d1, d2]) = (two_digits(date.month()), two_digits(date.day()));
     out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
+}
+
+/// Days whose spelling is kept, by thread. Every entry spells several times, nearly all of a few days.
+const SPELT_DAYS: usize = 16;
+
+/// A day as `2026-11-03`; `None` outside the years 0 to 9999.
+fn spelt_date(day: i64) -> Option<[u8; 10]> {
+    thread_local! {
+        static SPELT: [Cell<(i64, [u8; 10])>; SPELT_DAYS] =
+            const { [const { Cell::new((i64::MIN, [0; 10])) }; SPELT_DAYS] };
+    }
+    SPELT.with(|spelt| {
+        let place = spelt.get(day.rem_euclid(SPELT_DAYS as i64) as usize)?;
+        let (known, date) = place.get();
+        if known == day {
+            return Some(date);
+        }
+        let (year, month, of_month) = civil_from_days(day);
+        let year = u32::try_from(year).ok().filter(|year| *year <= 9999)?;
+        let ([y1, y2], [y3, y4]) = (two_digits(year / 100), two_digits(year % 100));
+        let ([m1, m2], [d1, d2]) = (two_digits(month as u32), two_digits(of_month as u32));
+        let date = [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2];
+        place.set((day, date));
+        Some(date)
+    })
 }
 
 /// Two digits of each value from 0 to 99: looking them up takes half as long as dividing.

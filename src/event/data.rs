@@ -206,9 +206,11 @@ pub struct Adjusted<'a> {
     pub reference: Cow<'a, str>,
 }
 
-/// `data` as it stands in a record.
+/// `data` as it stands in a record. Large, so it is filled where it stands.
+#[derive(Default)]
 pub(super) struct RawData<'a> {
-    whole: Raw<'a>,
+    /// `None`: absent.
+    whole: Option<Raw<'a>>,
     members: Members<'a>,
     /// The first fault of an object that is JSON: said only if this is the data of a type that has some.
     fault: Option<String>,
@@ -280,12 +282,12 @@ impl<'a> RawData<'a> {
     ///
     /// # Errors
     /// It is not JSON.
-    pub(super) fn scan(scanner: &mut Scanner<'a>) -> Result<RawData<'a>, Fault> {
-        let mut members = Members::default();
-        let mut fault = None;
+    pub(super) fn scan(&mut self, scanner: &mut Scanner<'a>) -> Result<(), Fault> {
         if scanner.peek() != Some(b'{') {
-            return Ok(RawData { whole: scanner.value()?, members, fault });
+            self.whole = Some(scanner.value()?);
+            return Ok(());
         }
+        let RawData { members, fault, .. } = self;
         let begin = scanner.place();
         scanner.object(|scanner, name| {
             let value = scanner.value()?;
@@ -298,15 +300,22 @@ impl<'a> RawData<'a> {
             }
             Ok(())
         })?;
-        Ok(RawData { whole: Raw::object(scanner.since(begin)), members, fault })
+        self.whole = Some(Raw::object(scanner.since(begin)));
+        Ok(())
     }
 
-    pub(super) fn is_null(&self) -> bool {
-        self.whole.is_null()
+    /// Whether there is none, or it is null.
+    pub(super) fn is_absent(&self) -> bool {
+        self.whole.is_none_or(Raw::is_null)
+    }
+
+    /// Whether there is anything, null included.
+    pub(super) fn is_there(&self) -> bool {
+        self.whole.is_some()
     }
 
     pub(super) fn is_object(&self) -> bool {
-        self.whole.is_object()
+        self.whole.is_some_and(Raw::is_object)
     }
 }
 

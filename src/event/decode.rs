@@ -204,7 +204,8 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
         let detail = format!("the value has {value_bytes} bytes: allowed are {}", rules.value_bytes_max);
         return Err(Rejection::new(Reason::TooLarge, detail));
     }
-    let mut envelope = envelope::read(record)?;
+    let mut raw_data = RawData::default();
+    let mut envelope = envelope::read(record, &mut raw_data)?;
     let required =
         |name: &str| Rejection::new(Reason::NotCloudevent, format!("attribute {name} is absent or no text"));
     let specversion =
@@ -222,7 +223,7 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
     let source = take(&mut envelope.source, "source")?;
     let name = take(&mut envelope.kind, "type")?;
     let kind = rules.kind(&name, record.source_kind)?;
-    let (wallet_id, time, raw_data) = context(&mut envelope, &id, &source, kind)?;
+    let (wallet_id, time) = context(&mut envelope, &raw_data, &id, &source, kind)?;
     let data = (kind != EventKind::Free).then(|| data::read(kind, &raw_data, time, &rules.limits));
     Ok(Event { kind, wallet_id, source, id, time, data })
 }
@@ -230,10 +231,11 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
 /// `subject`, `time` and `data`: first all that is missing, then all that is malformed.
 fn context<'a>(
     envelope: &mut Envelope<'a>,
+    raw_data: &RawData<'a>,
     id: &str,
     source: &str,
     kind: EventKind,
-) -> Result<(Cow<'a, str>, EventTime, RawData<'a>), Rejection> {
+) -> Result<(Cow<'a, str>, EventTime), Rejection> {
     let missing = |name: &str| Rejection::new(Reason::MissingField, format!("{name} is absent or null"));
     if matches!(envelope.subject, envelope::Attribute::Absent) {
         return Err(missing("subject (the wallet id)"));
@@ -241,7 +243,9 @@ fn context<'a>(
     if matches!(envelope.time, envelope::Attribute::Absent) {
         return Err(missing("time"));
     }
-    let raw_data = envelope.data.take().ok_or_else(|| missing("data"))?;
+    if raw_data.is_absent() {
+        return Err(missing("data"));
+    }
 
     let bad = |detail: String| Rejection::new(Reason::BadValue, detail);
     let no_id = |what: &str| bad(format!("{what}: expected 1 to {ID_BYTES_MAX} bytes of printable ASCII"));
@@ -263,5 +267,5 @@ fn context<'a>(
     if kind != EventKind::Free && !raw_data.is_object() {
         return Err(bad("data is no JSON object".to_owned()));
     }
-    Ok((wallet_id, EventTime(time), raw_data))
+    Ok((wallet_id, EventTime(time)))
 }

@@ -19,8 +19,6 @@ pub(super) struct Envelope<'a> {
     pub kind: Attribute<'a>,
     pub subject: Attribute<'a>,
     pub time: Attribute<'a>,
-    /// `data`; `None` where it is absent or null.
-    pub data: Option<RawData<'a>>,
 }
 
 /// One attribute.
@@ -74,11 +72,14 @@ impl<'a> Structured<'a> {
     }
 }
 
-/// Splits a record into its envelope and raw data.
+/// Splits a record into its envelope and raw data, which is filled.
 ///
 /// # Errors
 /// `not_json` or `not_cloudevent`.
-pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
+pub(super) fn read<'a>(
+    record: &IncomingRecord<'a, '_>,
+    data: &mut RawData<'a>,
+) -> Result<Envelope<'a>, Rejection> {
     let content_type = record.header("content-type");
     let is_of_type = |prefix: &[u8]| {
         content_type
@@ -93,13 +94,15 @@ pub(super) fn read<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, 
         ));
     }
     let has_attributes = record.headers.iter().any(|(name, _)| name.starts_with("ce_"));
-    if has_attributes && !is_event { binary(record) } else { structured(record) }
+    if has_attributes && !is_event { binary(record, data) } else { structured(record, data) }
 }
 
-fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
+fn structured<'a>(
+    record: &IncomingRecord<'a, '_>,
+    data: &mut RawData<'a>,
+) -> Result<Envelope<'a>, Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     let mut attributes = Structured::default();
-    let mut data = None;
     let read = document(text, |scanner| {
         if scanner.peek() != Some(b'{') {
             return Err(Fault::Content("it is no object".to_owned()));
@@ -107,7 +110,9 @@ fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejec
         scanner.object(|scanner, name| {
             let name = name.text().ok_or_else(|| Fault::Content(format!("{} is no name", name.spelt)))?;
             let is_first = if name == "data" {
-                data.replace(RawData::scan(scanner)?).is_none()
+                let is_first = !data.is_there();
+                data.scan(scanner)?;
+                is_first
             } else {
                 let value = scanner.value()?;
                 attributes.attribute(&name).is_none_or(|attribute| attribute.replace(value).is_none())
@@ -123,7 +128,6 @@ fn structured<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejec
         kind: Attribute::from_raw(attributes.kind),
         subject: Attribute::from_raw(attributes.subject),
         time: Attribute::from_raw(attributes.time),
-        data: data.filter(|data| !data.is_null()),
     })
 }
 
@@ -143,8 +147,9 @@ fn not_an_event(text: &str, fault: &Fault) -> Rejection {
     }
 }
 
-fn binary<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection> {
-    let mut envelope = Envelope { data: binary_data(record)?, ..Envelope::default() };
+fn binary<'a>(record: &IncomingRecord<'a, '_>, data: &mut RawData<'a>) -> Result<Envelope<'a>, Rejection> {
+    binary_data(record, data)?;
+    let mut envelope = Envelope::default();
     for &(name, value) in record.headers {
         let attribute = match name {
             "ce_specversion" => &mut envelope.specversion,
@@ -169,27 +174,25 @@ fn binary<'a>(record: &IncomingRecord<'a, '_>) -> Result<Envelope<'a>, Rejection
     Ok(envelope)
 }
 
-fn binary_data<'a>(record: &IncomingRecord<'a, '_>) -> Result<Option<RawData<'a>>, Rejection> {
+fn binary_data<'a>(record: &IncomingRecord<'a, '_>, data: &mut RawData<'a>) -> Result<(), Rejection> {
     let text = utf8(record.value.unwrap_or_default())?;
     if text.trim().is_empty() {
-        return Ok(None);
+        return Ok(());
     }
-    let data = document(text, RawData::scan).map_err(|_| {
+    document(text, |scanner| data.scan(scanner)).map_err(|_| {
         let syntax = serde_json::from_str::<IgnoredAny>(text).err();
         let syntax = syntax.map_or(String::new(), |error| format!(": {error}"));
         Rejection::new(
             Reason::NotJson,
             format!("the value (the event's data in binary mode) is not JSON{syntax}"),
         )
-    })?;
-    Ok(Some(data).filter(|data| !data.is_null()))
+    })
 }
 
+/// Validated at several times the speed of the standard library, which tells where the fault is.
 fn utf8(value: &[u8]) -> Result<&str, Rejection> {
-    std::str::from_utf8(value).map_err(|error| {
-        Rejection::new(
-            Reason::NotJson,
-            format!("the value is not UTF-8: the first bad byte is at {}", error.valid_up_to()),
-        )
+    simdutf8::basic::from_utf8(value).map_err(|_| {
+        let at = std::str::from_utf8(value).map_or_else(|error| error.valid_up_to(), str::len);
+        Rejection::new(Reason::NotJson, format!("the value is not UTF-8: the first bad byte is at {at}"))
     })
 }

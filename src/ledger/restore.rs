@@ -460,7 +460,7 @@ impl Begun {
     }
 
     fn hand_over(&mut self) {
-        self.state.identities.absorb(std::mem::take(&mut self.recent));
+        self.state.identities.absorb(&std::mem::take(&mut self.recent));
         while self.state.identities.is_behind() {
             std::thread::sleep(Duration::from_millis(5));
             if let Err(error) = self.state.identities.maintain() {

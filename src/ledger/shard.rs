@@ -52,7 +52,7 @@ pub struct ShardHead {
     pub origins: Vec<OriginProgress>,
 }
 
-/// What a batch changes.
+/// What a batch changes. Emptied, it serves a later batch: growing all of it anew would cost more than filling it.
 #[derive(Debug)]
 pub struct Overlay {
     /// Wallets as they will be.
@@ -85,6 +85,8 @@ pub struct ShardSlot {
     pub pending: Option<Overlay>,
     /// The batch that is being computed.
     pub current: Option<Overlay>,
+    /// Empty overlays.
+    spare: Vec<Overlay>,
 }
 
 /// A shard as the batch under computation sees and changes it.
@@ -126,17 +128,23 @@ impl ShardState {
 impl ShardSlot {
     /// With nothing under way.
     pub fn new(state: ShardState) -> ShardSlot {
-        ShardSlot { state, pending: None, current: None }
+        ShardSlot { state, pending: None, current: None, spare: Vec::new() }
     }
 
     /// Begins the overlay of a batch, or goes on with it.
     pub fn view(&mut self) -> ShardView<'_> {
         let before = self.pending.as_ref().map_or(&self.state.head, |pending| &pending.head);
-        let current = self.current.get_or_insert_with(|| Overlay {
-            wallets: HashMap::default(),
-            identities: Recent::new(),
-            head: ShardHead { batch: before.batch + 1, ..before.clone() },
-            saved: Handles::default(),
+        let current = self.current.get_or_insert_with(|| {
+            let head = ShardHead { batch: before.batch + 1, ..before.clone() };
+            match self.spare.pop() {
+                Some(spare) => Overlay { head, ..spare },
+                None => Overlay {
+                    wallets: HashMap::default(),
+                    identities: Recent::new(),
+                    head,
+                    saved: Handles::default(),
+                },
+            }
         });
         ShardView { state: &mut self.state, pending: self.pending.as_ref(), current }
     }
@@ -161,8 +169,8 @@ impl ShardSlot {
     /// The batch was committed: it becomes state. Returns how the standings changed.
     pub fn apply(&mut self, rules: &TimeRules) -> Standings {
         let mut change = Standings::default();
-        let Some(overlay) = self.pending.take() else { return change };
-        for (handle, touched) in overlay.wallets {
+        let Some(mut overlay) = self.pending.take() else { return change };
+        for (handle, touched) in overlay.wallets.drain() {
             if touched.wallet.seq == 0 {
                 continue;
             }
@@ -170,12 +178,14 @@ impl ShardSlot {
             self.state.wallets.put(handle, &touched.wallet);
             self.state.unsaved.insert(handle);
         }
-        for handle in overlay.saved {
+        for handle in overlay.saved.drain() {
             self.state.unsaved.remove(&handle);
         }
         self.state.standings.add(&change, 1);
-        self.state.identities.absorb(overlay.identities);
-        self.state.head = overlay.head;
+        self.state.identities.absorb(&overlay.identities);
+        overlay.identities.clear();
+        self.state.head.clone_from(&overlay.head);
+        self.spare.push(overlay);
         self.state.identities.forget_before(first_day(self.state.head.clock.now(), rules));
         change
     }

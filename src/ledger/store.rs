@@ -109,7 +109,7 @@ impl LocalStore<'_> {
             let (key, day, value) = take_identity(&mut rest).ok_or("a torn identity")?;
             recent.insert(key, day, value);
         }
-        state.identities.absorb(recent);
+        state.identities.absorb(&recent);
         Ok(state)
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         state.unsaved.insert(handle);
         let mut recent = Recent::new();
         recent.insert(IdentityKey(9), 20_000, b"what it said");
-        state.identities.absorb(recent);
+        state.identities.absorb(&recent);
         state
     }
 

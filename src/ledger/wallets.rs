@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::packed;
 use crate::time::Timestamp;
 use crate::wallet::Wallet;
 
@@ -31,6 +32,8 @@ pub struct WalletTable {
     timers: BTreeSet<(Timestamp, Handle)>,
     /// Slots that hold a wallet.
     count: usize,
+    /// What is being packed.
+    scratch: Vec<u8>,
 }
 
 /// A place for a wallet: empty as long as no batch that made it was committed.
@@ -61,7 +64,9 @@ impl WalletTable {
             return handle;
         }
         let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot { packed: header(id).into_boxed_slice(), due: Timestamp::MAX });
+        self.scratch.clear();
+        write_header(id.as_bytes(), &mut self.scratch);
+        self.slots.push(Slot { packed: self.scratch.as_slice().into(), due: Timestamp::MAX });
         let slots = &self.slots;
         let hash_of = |place: &u32| slots.get(*place as usize).map_or(0, |slot| xxh3_64(slot.id()));
         self.index.insert_unique(xxh3_64(id.as_bytes()), place, hash_of);
@@ -89,7 +94,14 @@ impl WalletTable {
     pub fn put(&mut self, handle: Handle, wallet: &Wallet) {
         let Some(slot) = self.slots.get_mut(handle.0 as usize) else { return };
         self.count += usize::from(slot.is_empty());
-        slot.packed = packed(slot.id(), wallet).into_boxed_slice();
+        self.scratch.clear();
+        write_header(slot.id(), &mut self.scratch);
+        packed::append(&mut self.scratch, wallet);
+        if slot.packed.len() == self.scratch.len() {
+            slot.packed.copy_from_slice(&self.scratch);
+        } else {
+            slot.packed = self.scratch.as_slice().into();
+        }
     }
 
     /// Puts a wallet in its place as it was packed before; `None` where the bytes are none.
@@ -158,22 +170,13 @@ impl Slot {
 
     fn wallet(&self) -> Option<Wallet> {
         let (format, body) = (self.packed.first()?, self.packed.get(self.id_end()..)?);
-        (*format == PACKED_FORMAT && !body.is_empty()).then(|| postcard::from_bytes(body).ok()).flatten()
+        (*format == PACKED_FORMAT && !body.is_empty()).then(|| packed::read(body)).flatten()
     }
 }
 
-fn header(id: &str) -> Vec<u8> {
+fn write_header(id: &[u8], out: &mut Vec<u8>) {
     // An id has at most 128 bytes.
     let length = u8::try_from(id.len()).unwrap_or(u8::MAX);
-    let mut bytes = Vec::with_capacity(2 + id.len());
-    bytes.extend_from_slice(&[PACKED_FORMAT, length]);
-    bytes.extend_from_slice(id.as_bytes().get(..usize::from(length)).unwrap_or_default());
-    bytes
-}
-
-fn packed(id: &[u8], wallet: &Wallet) -> Vec<u8> {
-    let mut head = header(std::str::from_utf8(id).unwrap_or_default());
-    head.reserve(512);
-    // Writing into a Vec cannot fail, and no type of ours refuses to be serialised.
-    postcard::to_extend(wallet, head).unwrap_or_default()
+    out.extend_from_slice(&[PACKED_FORMAT, length]);
+    out.extend_from_slice(id.get(..usize::from(length)).unwrap_or_default());
 }

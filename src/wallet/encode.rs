@@ -7,227 +7,227 @@ use super::entry::{
     BucketTotals, ContractTerms, Entry, GrantEffect, GrantTerms, LedgerRecord, PlanTerms, WalletLimits,
 };
 use super::snapshot::{ContractState, GrantState, WalletSnapshot};
-use crate::json::{ObjectWriter, write_hex128};
+use crate::json::{ObjectWriter, member, write_hex128};
 
 impl LedgerRecord<'_> {
     /// Appends its JSON.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut record = ObjectWriter::new(out);
-        record.integer("v", self.v);
-        record.text("wallet_id", &self.wallet_id);
+        record.integer(member!("v"), self.v);
+        record.text(member!("wallet_id"), &self.wallet_id);
         if let Some(day) = self.clock_day {
-            record.date("clock_day", day);
+            record.date(member!("clock_day"), day);
         }
-        record.objects("entries", self.entries.iter(), entry);
+        record.objects(member!("entries"), self.entries.iter(), entry);
         record.end();
     }
 }
 
 fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
-    json.integer("seq", entry.seq);
-    json.word("entry_type", entry.entry_type.as_str());
-    json.integer_if_any("credits", entry.credits);
-    json.integer_if_any("held_credits", entry.held_credits);
-    json.integer_if_any("amount", entry.amount);
-    json.time("posted_at", entry.posted_at);
-    json.time("event_time", entry.event_time);
-    json.text_if_any("event_type", &entry.event_type);
-    json.text_if_any("source", &entry.source);
-    json.text_if_any("event_id", &entry.event_id);
-    json.hex("fingerprint", entry.fingerprint.0);
-    json.text_if_any("job_id", &entry.job_id);
-    json.text_if_any("asset_id", &entry.asset_id);
+    json.integer(member!("seq"), entry.seq);
+    json.word(member!("entry_type"), entry.entry_type.as_str());
+    json.integer_if_any(member!("credits"), entry.credits);
+    json.integer_if_any(member!("held_credits"), entry.held_credits);
+    json.integer_if_any(member!("amount"), entry.amount);
+    json.time(member!("posted_at"), entry.posted_at);
+    json.time(member!("event_time"), entry.event_time);
+    json.text_if_any(member!("event_type"), &entry.event_type);
+    json.text_if_any(member!("source"), &entry.source);
+    json.text_if_any(member!("event_id"), &entry.event_id);
+    json.hex(member!("fingerprint"), entry.fingerprint.0);
+    json.text_if_any(member!("job_id"), &entry.job_id);
+    json.text_if_any(member!("asset_id"), &entry.asset_id);
     if let Some(asset_type) = entry.asset_type {
-        json.word("asset_type", asset_type.as_str());
+        json.word(member!("asset_type"), asset_type.as_str());
     }
-    json.text_if_any("model", &entry.model);
-    json.text_if_any("user_id", &entry.user_id);
-    json.text_if_any("project_id", &entry.project_id);
-    json.integer_if_any("images", i64::from(entry.images));
+    json.text_if_any(member!("model"), &entry.model);
+    json.text_if_any(member!("user_id"), &entry.user_id);
+    json.text_if_any(member!("project_id"), &entry.project_id);
+    json.integer_if_any(member!("images"), i64::from(entry.images));
     if entry.video_seconds.0 > 0 {
-        json.decimal("video_seconds", entry.video_seconds.0, 3, &entry.video_seconds);
+        json.decimal(member!("video_seconds"), entry.video_seconds.0, 3, &entry.video_seconds);
     }
-    json.text_if_any("rate_card", &entry.rate_card);
+    json.text_if_any(member!("rate_card"), &entry.rate_card);
     if let Some(rate) = entry.rate {
-        json.decimal("rate", rate.0, 6, &rate);
+        json.decimal(member!("rate"), rate.0, 6, &rate);
     }
     if !entry.grant_effects.is_empty() {
-        json.objects("grant_effects", entry.grant_effects.iter(), grant_effect);
+        json.objects(member!("grant_effects"), entry.grant_effects.iter(), grant_effect);
     }
-    json.integer_if_any("balance_after", entry.balance_after);
-    json.integer_if_any("held_after", entry.held_after);
-    json.integer_if_any("overdraft_after", entry.overdraft_after);
-    json.word("level", entry.level.as_str());
-    json.text_if_any("plan", &entry.plan);
-    json.text_if_any("contract_id", &entry.contract_id);
+    json.integer_if_any(member!("balance_after"), entry.balance_after);
+    json.integer_if_any(member!("held_after"), entry.held_after);
+    json.integer_if_any(member!("overdraft_after"), entry.overdraft_after);
+    json.word(member!("level"), entry.level.as_str());
+    json.text_if_any(member!("plan"), &entry.plan);
+    json.text_if_any(member!("contract_id"), &entry.contract_id);
     if let Some(period_start) = entry.period_start {
-        json.date("period_start", period_start);
+        json.date(member!("period_start"), period_start);
     }
     if entry.amount_usd.0 != 0 {
-        json.shown("amount_usd", &entry.amount_usd);
+        json.shown(member!("amount_usd"), &entry.amount_usd);
     }
-    json.text_if_any("reason", &entry.reason);
-    json.text_if_any("actor", &entry.actor);
-    json.text_if_any("reference", &entry.reference);
-    json.text_if_any("origin_topic", &entry.origin_topic);
-    json.integer("origin_partition", entry.origin_partition);
-    json.integer("origin_offset", entry.origin_offset);
-    json.text_if_any("business_id", &entry.business_id);
+    json.text_if_any(member!("reason"), &entry.reason);
+    json.text_if_any(member!("actor"), &entry.actor);
+    json.text_if_any(member!("reference"), &entry.reference);
+    json.text_if_any(member!("origin_topic"), &entry.origin_topic);
+    json.integer(member!("origin_partition"), entry.origin_partition);
+    json.integer(member!("origin_offset"), entry.origin_offset);
+    json.text_if_any(member!("business_id"), &entry.business_id);
     if let Some(terms) = &entry.grant {
-        json.object("grant", |json| grant_terms(json, terms));
+        json.object(member!("grant"), |json| grant_terms(json, terms));
     }
     if let Some(terms) = &entry.contract {
-        json.object("contract", |json| contract_terms(json, terms));
+        json.object(member!("contract"), |json| contract_terms(json, terms));
     }
-    json.time_if_any("hold_until", entry.hold_until);
-    json.flag_if_set("whole_job", entry.whole_job);
+    json.time_if_any(member!("hold_until"), entry.hold_until);
+    json.flag_if_set(member!("whole_job"), entry.whole_job);
     if let Some(limits) = &entry.limits {
-        json.object("limits", |json| wallet_limits(json, limits));
+        json.object(member!("limits"), |json| wallet_limits(json, limits));
     }
     if let Some(totals) = &entry.bucket {
-        json.object("bucket", |json| bucket(json, totals));
+        json.object(member!("bucket"), |json| bucket(json, totals));
     }
 }
 
 fn grant_effect(json: &mut ObjectWriter<'_>, effect: &GrantEffect<'_>) {
-    json.text("grant_id", &effect.grant_id);
-    json.word("kind", effect.kind.as_str());
-    json.integer("credits", effect.credits);
-    json.integer_if_any("remaining_after", effect.remaining_after);
-    json.integer_if_any("repaid_after", effect.repaid_after);
-    json.time_if_any("expires_at", effect.expires_at);
+    json.text(member!("grant_id"), &effect.grant_id);
+    json.word(member!("kind"), effect.kind.as_str());
+    json.integer(member!("credits"), effect.credits);
+    json.integer_if_any(member!("remaining_after"), effect.remaining_after);
+    json.integer_if_any(member!("repaid_after"), effect.repaid_after);
+    json.time_if_any(member!("expires_at"), effect.expires_at);
 }
 
 fn grant_terms(json: &mut ObjectWriter<'_>, terms: &GrantTerms<'_>) {
-    json.integer("priority", terms.priority);
-    json.time("granted_at", terms.granted_at);
-    json.text_if_any("contract_id", &terms.contract_id);
+    json.integer(member!("priority"), terms.priority);
+    json.time(member!("granted_at"), terms.granted_at);
+    json.text_if_any(member!("contract_id"), &terms.contract_id);
     if let Some(month) = terms.month {
-        json.integer("month", month);
+        json.integer(member!("month"), month);
     }
-    json.flag_if_set("is_difference", terms.is_difference);
+    json.flag_if_set(member!("is_difference"), terms.is_difference);
 }
 
 fn contract_terms(json: &mut ObjectWriter<'_>, terms: &ContractTerms<'_>) {
-    json.text("contract_id", &terms.contract_id);
-    json.text("plan", &terms.plan);
-    json.time("starts_at", terms.starts_at);
-    json.time("ends_at", terms.ends_at);
-    json.integers("terms", &terms.terms);
-    json.objects("plans", terms.plans.iter(), plan_terms);
-    json.flag_if_set("is_cancelled", terms.is_cancelled);
+    json.text(member!("contract_id"), &terms.contract_id);
+    json.text(member!("plan"), &terms.plan);
+    json.time(member!("starts_at"), terms.starts_at);
+    json.time(member!("ends_at"), terms.ends_at);
+    json.integers(member!("terms"), &terms.terms);
+    json.objects(member!("plans"), terms.plans.iter(), plan_terms);
+    json.flag_if_set(member!("is_cancelled"), terms.is_cancelled);
 }
 
 fn wallet_limits(json: &mut ObjectWriter<'_>, limits: &WalletLimits) {
     if let Some(credits) = limits.overdraft_limit {
-        json.integer("overdraft_limit", credits);
+        json.integer(member!("overdraft_limit"), credits);
     }
-    json.flag_if_set("is_unlimited", limits.is_unlimited);
+    json.flag_if_set(member!("is_unlimited"), limits.is_unlimited);
     if let Some(percent) = limits.low_percent {
-        json.integer("low_percent", percent);
+        json.integer(member!("low_percent"), percent);
     }
     if let Some(percent) = limits.critical_percent {
-        json.integer("critical_percent", percent);
+        json.integer(member!("critical_percent"), percent);
     }
 }
 
 fn bucket(json: &mut ObjectWriter<'_>, totals: &BucketTotals) {
-    json.time("hour", totals.hour);
-    json.integer("part", totals.part);
-    json.integer("jobs", totals.jobs);
+    json.time(member!("hour"), totals.hour);
+    json.integer(member!("part"), totals.part);
+    json.integer(member!("jobs"), totals.jobs);
     if totals.images > 0 {
-        json.integer("images", totals.images);
+        json.integer(member!("images"), totals.images);
     }
     if totals.video_seconds.0 > 0 {
-        json.decimal("video_seconds", totals.video_seconds.0, 3, &totals.video_seconds);
+        json.decimal(member!("video_seconds"), totals.video_seconds.0, 3, &totals.video_seconds);
     }
-    json.integer_if_any("credits_charged", totals.credits_charged);
-    json.integer_if_any("credits_reversed", totals.credits_reversed);
-    json.integer_if_any("credits_refused", totals.credits_refused);
+    json.integer_if_any(member!("credits_charged"), totals.credits_charged);
+    json.integer_if_any(member!("credits_reversed"), totals.credits_reversed);
+    json.integer_if_any(member!("credits_refused"), totals.credits_refused);
 }
 
 impl WalletSnapshot<'_> {
     /// Appends its JSON.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut json = ObjectWriter::new(out);
-        json.integer("v", self.v);
-        json.text("wallet_id", &self.wallet_id);
-        json.integer("seq", self.seq);
-        json.text("plan", &self.plan);
-        json.text("contract_id", &self.contract_id);
-        json.integer("balance", self.balance);
-        json.integer("held", self.held);
-        json.integer("available", self.available);
-        json.integer("overdraft", self.overdraft);
-        json.integer("plan_credits", self.plan_credits);
-        json.integer("topup_credits", self.topup_credits);
-        json.integer("adjustment_credits", self.adjustment_credits);
-        json.integer("allocation", self.allocation);
-        json.word("level", self.level.as_str());
-        json.time_if_any("next_allocation_at", self.next_allocation_at);
-        json.time_if_any("term_started_at", self.term_started_at);
-        json.time_if_any("term_ends_at", self.term_ends_at);
-        json.time("first_seen_at", self.first_seen_at);
-        json.time("updated_at", self.updated_at);
-        json.integer("overdrawn_day", self.overdrawn_day);
-        json.time("latest_at", self.latest_at);
-        json.integer("last_topup", self.last_topup);
+        json.integer(member!("v"), self.v);
+        json.text(member!("wallet_id"), &self.wallet_id);
+        json.integer(member!("seq"), self.seq);
+        json.text(member!("plan"), &self.plan);
+        json.text(member!("contract_id"), &self.contract_id);
+        json.integer(member!("balance"), self.balance);
+        json.integer(member!("held"), self.held);
+        json.integer(member!("available"), self.available);
+        json.integer(member!("overdraft"), self.overdraft);
+        json.integer(member!("plan_credits"), self.plan_credits);
+        json.integer(member!("topup_credits"), self.topup_credits);
+        json.integer(member!("adjustment_credits"), self.adjustment_credits);
+        json.integer(member!("allocation"), self.allocation);
+        json.word(member!("level"), self.level.as_str());
+        json.time_if_any(member!("next_allocation_at"), self.next_allocation_at);
+        json.time_if_any(member!("term_started_at"), self.term_started_at);
+        json.time_if_any(member!("term_ends_at"), self.term_ends_at);
+        json.time(member!("first_seen_at"), self.first_seen_at);
+        json.time(member!("updated_at"), self.updated_at);
+        json.integer(member!("overdrawn_day"), self.overdrawn_day);
+        json.time(member!("latest_at"), self.latest_at);
+        json.integer(member!("last_topup"), self.last_topup);
         if let Some(limits) = &self.limits {
-            json.object("limits", |json| wallet_limits(json, limits));
+            json.object(member!("limits"), |json| wallet_limits(json, limits));
         }
         if !self.contracts.is_empty() {
-            json.objects("contracts", self.contracts.iter(), contract_state);
+            json.objects(member!("contracts"), self.contracts.iter(), contract_state);
         }
         if !self.grants.is_empty() {
-            json.objects("grants", self.grants.iter(), grant_state);
+            json.objects(member!("grants"), self.grants.iter(), grant_state);
         }
         if !self.business_ids.is_empty() {
-            json.list("business_ids", self.business_ids.iter(), |out, id| write_hex128(out, id.0));
+            json.list(member!("business_ids"), self.business_ids.iter(), |out, id| write_hex128(out, id.0));
         }
         json.end();
     }
 }
 
 fn contract_state(json: &mut ObjectWriter<'_>, contract: &ContractState<'_>) {
-    json.text("contract_id", &contract.contract_id);
-    json.time("starts_at", contract.starts_at);
-    json.time("ends_at", contract.ends_at);
-    json.integers("terms", &contract.terms);
-    json.objects("plans", contract.plans.iter(), plan_terms);
-    json.integers("granted", &contract.granted);
-    json.flag_if_set("is_changed", contract.is_changed);
-    json.flag_if_set("is_cancelled", contract.is_cancelled);
-    json.flag_if_set("is_ended", contract.is_ended);
+    json.text(member!("contract_id"), &contract.contract_id);
+    json.time(member!("starts_at"), contract.starts_at);
+    json.time(member!("ends_at"), contract.ends_at);
+    json.integers(member!("terms"), &contract.terms);
+    json.objects(member!("plans"), contract.plans.iter(), plan_terms);
+    json.integers(member!("granted"), &contract.granted);
+    json.flag_if_set(member!("is_changed"), contract.is_changed);
+    json.flag_if_set(member!("is_cancelled"), contract.is_cancelled);
+    json.flag_if_set(member!("is_ended"), contract.is_ended);
 }
 
 fn plan_terms(json: &mut ObjectWriter<'_>, span: &PlanTerms<'_>) {
-    json.time("from", span.from);
-    json.text("plan", &span.plan);
+    json.time(member!("from"), span.from);
+    json.text(member!("plan"), &span.plan);
 }
 
 fn grant_state(json: &mut ObjectWriter<'_>, grant: &GrantState<'_>) {
-    json.text("grant_id", &grant.grant_id);
-    json.word("kind", grant.kind.as_str());
-    json.integer("credits_granted", grant.credits_granted);
-    json.integer("credits_remaining", grant.credits_remaining);
-    json.integer_if_any("credits_repaid", grant.credits_repaid);
-    json.integer("priority", grant.priority);
-    json.time("granted_at", grant.granted_at);
-    json.time_if_any("expires_at", grant.expires_at);
-    json.text_if_any("contract_id", &grant.contract_id);
+    json.text(member!("grant_id"), &grant.grant_id);
+    json.word(member!("kind"), grant.kind.as_str());
+    json.integer(member!("credits_granted"), grant.credits_granted);
+    json.integer(member!("credits_remaining"), grant.credits_remaining);
+    json.integer_if_any(member!("credits_repaid"), grant.credits_repaid);
+    json.integer(member!("priority"), grant.priority);
+    json.time(member!("granted_at"), grant.granted_at);
+    json.time_if_any(member!("expires_at"), grant.expires_at);
+    json.text_if_any(member!("contract_id"), &grant.contract_id);
     if grant.amount_usd.0 != 0 {
-        json.shown("amount_usd", &grant.amount_usd);
+        json.shown(member!("amount_usd"), &grant.amount_usd);
     }
     if let Some(month) = grant.month {
-        json.integer("month", month);
+        json.integer(member!("month"), month);
     }
-    json.flag_if_set("is_difference", grant.is_difference);
-    json.integer("made_seq", grant.made_seq);
+    json.flag_if_set(member!("is_difference"), grant.is_difference);
+    json.integer(member!("made_seq"), grant.made_seq);
     if grant.repaid_seq != 0 {
-        json.integer("repaid_seq", grant.repaid_seq);
+        json.integer(member!("repaid_seq"), grant.repaid_seq);
     }
-    json.integer("seq", grant.seq);
-    json.integer("touched_day", grant.touched_day);
+    json.integer(member!("seq"), grant.seq);
+    json.integer(member!("touched_day"), grant.touched_day);
 }
 
 #[cfg(test)]

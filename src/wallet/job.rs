@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, EntryType, GrantEffect};
 use crate::event::{IdentityKey, JobEnding, job_key};
+use crate::packed;
 use crate::rate::AssetType;
 
 /// Version of the stored form: its first byte.
@@ -114,16 +115,16 @@ impl<'n> JobName<'n> {
 impl JobMemo<'_> {
     /// Its stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(192);
+        let mut bytes = Vec::with_capacity(256);
         bytes.push(MEMO_FORMAT);
-        // Writing into a Vec cannot fail, and no type of ours refuses to be serialised.
-        postcard::to_extend(self, bytes).unwrap_or_default()
+        packed::append(&mut bytes, self);
+        bytes
     }
 
     /// From its stored form; `None` where it is not one.
     pub fn from_bytes(bytes: &[u8]) -> Option<JobMemo<'static>> {
         let (format, rest) = bytes.split_first()?;
-        (*format == MEMO_FORMAT).then(|| postcard::from_bytes(rest).ok()).flatten()
+        (*format == MEMO_FORMAT).then(|| packed::read(rest)).flatten()
     }
 }
 

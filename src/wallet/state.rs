@@ -262,14 +262,15 @@ impl Wallet {
     /// The id of one of its grants: `plan:<contract>:<month>`, with `+<seq>` where it is more for a month that was
     /// granted before; `topup:<id>` or `adjustment:<id>`.
     pub fn grant_id(&self, grant: &Grant) -> String {
+        // Every charge names its grants: format! would take three times as long.
         match &grant.origin {
             GrantOrigin::Plan { month, is_difference, .. } => {
-                let contract_id = self.contract_id_of(grant);
-                let seq = if *is_difference { format!("+{}", grant.made_at) } else { String::new() };
-                format!("plan:{contract_id}:{month}{seq}")
+                let mut number = itoa::Buffer::new();
+                let id = ["plan:", self.contract_id_of(grant), ":", number.format(*month)].concat();
+                if *is_difference { id + "+" + number.format(grant.made_at) } else { id }
             }
-            GrantOrigin::Topup { id, .. } => format!("topup:{id}"),
-            GrantOrigin::Adjustment { id } => format!("adjustment:{id}"),
+            GrantOrigin::Topup { id, .. } => ["topup:", id].concat(),
+            GrantOrigin::Adjustment { id } => ["adjustment:", id].concat(),
         }
     }
 

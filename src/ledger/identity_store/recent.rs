@@ -76,11 +76,7 @@ impl Recent {
     }
 
     /// Takes over all of `other`.
-    pub fn absorb(&mut self, other: Recent) {
-        if self.is_empty() && self.entries.capacity() < other.len() {
-            *self = other;
-            return;
-        }
+    pub fn absorb(&mut self, other: &Recent) {
         self.reserve(other.len());
         for (key, memo) in other.iter() {
             self.insert(key, memo.day, &memo.value);

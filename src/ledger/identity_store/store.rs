@@ -150,7 +150,7 @@ impl IdentityStore {
     }
 
     /// Remembers all of a batch. A key's day may only grow: see the module.
-    pub fn absorb(&mut self, batch: Recent) {
+    pub fn absorb(&mut self, batch: &Recent) {
         self.recent.absorb(batch);
     }
 

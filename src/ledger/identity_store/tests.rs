@@ -36,7 +36,7 @@ fn key(number: u64) -> IdentityKey {
 fn remember(store: &mut IdentityStore, numbers: impl Iterator<Item = u64>, day: i32) {
     let mut batch = Recent::new();
     numbers.for_each(|number| batch.insert(key(number), day, &number.to_le_bytes()));
-    store.absorb(batch);
+    store.absorb(&batch);
 }
 
 /// Until nothing is to be done in the background.
@@ -89,6 +89,6 @@ fn restart(
 ) -> Result<IdentityStore, WhyNot> {
     let manifest = serde_json::from_str(&saved.manifest).unwrap();
     let mut store = IdentityStore::open(settings, maintenance, &manifest)?;
-    store.absorb(saved.unsealed.clone());
+    store.absorb(&saved.unsealed);
     Ok(store)
 }

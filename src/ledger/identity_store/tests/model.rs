@@ -83,7 +83,7 @@ proptest! {
         let mut durable: Option<(Saved, Model)> = None;
         for step in steps {
             match step {
-                Step::Batch(inserts) => store.absorb(model.batch(&inserts)),
+                Step::Batch(inserts) => store.absorb(&model.batch(&inserts)),
                 Step::Days(days) => {
                     model.clock += days;
                     store.forget_before(model.first_day());

@@ -10,7 +10,7 @@ fn the_newest_memo_of_a_key_wins_through_sealing_and_merging() {
     for day in 0..8 {
         let mut batch = Recent::new();
         batch.insert(key(1_000_000), day, format!("as of day {day}").as_bytes());
-        store.absorb(batch);
+        store.absorb(&batch);
         remember(&mut store, 1_000 * day as u64..1_000 * day as u64 + 101, day);
         let expected = Some((day, format!("as of day {day}").into_bytes()));
         assert_eq!(day_and_value(&store, key(1_000_000)), expected, "in memory");
@@ -49,7 +49,7 @@ fn keys_that_differ_only_in_their_second_half_are_told_apart() {
     // Many blocks of one prefix, and others around them.
     (0..1_000).for_each(|low| batch.insert(twin(low * 2), 1, &low.to_le_bytes()));
     (0..1_000).for_each(|number| batch.insert(key(number), 1, b""));
-    store.absorb(batch);
+    store.absorb(&batch);
     settle(&mut store);
     assert_eq!(store.unsealed_len(), 0);
     for low in 0..1_000_u128 {
@@ -70,7 +70,7 @@ fn values_of_all_lengths_are_sealed_and_merged() {
             let length = lengths[number as usize % lengths.len()];
             batch.insert(key(number + 1_000 * round), 1, &vec![number as u8; length]);
         }
-        store.absorb(batch);
+        store.absorb(&batch);
         settle(&mut store);
     }
     assert_eq!((store.segments(), store.unsealed_len()), (1, 0));
