@@ -26,6 +26,7 @@ test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
 	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) $(CARGO) test --release --locked --lib --bins --tests
+	$(CARGO) test --release --locked --features fault-points --test crashes
 
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
@@ -36,7 +37,7 @@ bench-ledger: build stack-up ## What an event costs in the ledger stage: events/
 
 lint: ## Formatting, clippy, and file rules
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --all-targets --features fault-points -- -D warnings
 
 deny: ## Licences, bans and sources of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2

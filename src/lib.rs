@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod event;
 pub mod explain;
+pub mod fault;
 pub mod generate;
 pub mod http;
 pub mod json;

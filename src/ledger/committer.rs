@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::outbox::{OutTopic, Outbox};
 use crate::config::TopicsConfig;
+use crate::fault::fault_point;
 use crate::kafka::{
     BatchTopic, Clients, GroupMetadata, KafkaLog, KafkaProducer, TransactionError, TransactionalProducer,
 };
@@ -98,6 +99,7 @@ impl Committer {
                 Ok(()) => CommitResult::Committed,
                 Err(failure) => self.settle(&mut producer, failure),
             };
+            fault_point!("commit.settled");
             self.count(&result, started);
             let mut outbox = job.outbox;
             outbox.clear();
@@ -121,13 +123,20 @@ impl Committer {
 
     fn commit(&self, ready: &Ready, job: &Job) -> Result<(), TransactionError> {
         let producer = &ready.producer;
+        fault_point!("commit.before_begin");
         producer.begin()?;
+        fault_point!("commit.begun");
         ready.ledger.produce(job.outbox.records(OutTopic::Ledger))?;
+        fault_point!("commit.entries_queued");
         ready.wallets.produce(job.outbox.records(OutTopic::Wallets))?;
         ready.progress.produce(job.outbox.records(OutTopic::Progress))?;
+        fault_point!("commit.progress_queued");
         self.produce_with_headers(producer, &job.outbox)?;
+        fault_point!("commit.handed_over");
         producer.flush_all(self.timeout)?;
+        fault_point!("commit.flushed");
         producer.send_offsets(&job.offsets, &job.group, self.timeout)?;
+        fault_point!("commit.offsets_sent");
         let deadline = Instant::now() + COMMIT_PATIENCE;
         loop {
             match producer.commit(self.timeout) {

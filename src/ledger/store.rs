@@ -15,6 +15,7 @@ use super::identity_store::{IdentityStore, Maintenance, Manifest, Recent, StoreS
 use super::shard::ShardState;
 use super::wallets::Handle;
 use crate::event::IdentityKey;
+use crate::fault::fault_point;
 
 const MAGIC: &[u8; 8] = b"CSCKPT03";
 const CHECKSUM_BYTES: usize = 32;
@@ -154,10 +155,14 @@ pub fn write(folder: &Path, shard: i32, bytes: &[u8]) -> io::Result<()> {
     let path = path_of(folder, shard);
     let aside = path.with_extension("new");
     let mut file = File::create(&aside)?;
+    fault_point!("checkpoint.created");
     file.write_all(bytes)?;
+    fault_point!("checkpoint.without_checksum");
     file.write_all(blake3::hash(bytes).as_bytes())?;
     file.sync_all()?;
+    fault_point!("checkpoint.written");
     fs::rename(&aside, &path)?;
+    fault_point!("checkpoint.renamed");
     File::open(folder)?.sync_all()
 }
 

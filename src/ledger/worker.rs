@@ -29,6 +29,7 @@ use super::stage::LedgerError;
 use super::watch::{Board, Position};
 use crate::config::Config;
 use crate::event::EventRules;
+use crate::fault::fault_point;
 use crate::http::{Heartbeat, Readiness};
 use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, RecordView, poll_events, take_records};
 use crate::metrics::Metrics;
@@ -202,7 +203,9 @@ impl Worker {
             match self.gather(&mut batch)? {
                 Turn::Assigned(partitions) => {
                     readiness.set_not_ready("restoring the assigned shards");
+                    fault_point!("shards.assigned");
                     self.take(&partitions, heartbeat)?;
+                    fault_point!("shards.restored");
                     readiness.set_ready();
                 }
                 Turn::Revoked => {
@@ -294,6 +297,7 @@ impl Worker {
             with_snapshots,
         }
         .run(batch);
+        fault_point!("batch.computed");
         let flight = self.settle()?;
         let offsets = match result {
             Ok(offsets) => offsets,
@@ -321,6 +325,7 @@ impl Worker {
         self.in_flight = Some(InFlight { tally, events: batch.len() });
         let job = Job { outbox, offsets, group };
         let is_sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        fault_point!("batch.sent");
         if is_sent { Ok(()) } else { Err(LedgerError::Stopped("the commit thread ended".to_owned())) }
     }
 
@@ -492,6 +497,7 @@ impl Worker {
                 source.head = head;
             }
         }
+        fault_point!("batch.applied");
         self.publish_positions();
         self.checkpoints.committed();
         standings.publish(&self.setup.metrics, 1);

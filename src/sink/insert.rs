@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::block::{Block, Schema};
 use super::guard::Stored;
 use crate::config::{ClickHouseConfig, SinkConfig};
+use crate::fault::fault_point;
 use crate::metrics::Metrics;
 
 /// Idle connections are closed before the server does (it waits 3 s by default).
@@ -243,6 +244,7 @@ impl ClickHouse {
             while !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(PIECE_BYTES));
                 request.send(piece).await?;
+                fault_point!("sink.piece_sent");
             }
             request.end().await
         })

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 pub use migrate::{MigrationError, MigrationReport, migrate};
 
 use crate::config::Config;
+use crate::fault::fault_point;
 use crate::metrics::Metrics;
 use guard::FoldGuard;
 use insert::{ClickHouse, FrozenInsert, Refused};
@@ -154,6 +155,7 @@ impl Stage {
         for stop in &rows.stops {
             self.stop_partition(stop);
         }
+        fault_point!("sink.frozen");
         let mut under_way = tokio::task::JoinSet::new();
         for insert in inserts {
             let clickhouse = self.clickhouse.clone();
@@ -162,10 +164,13 @@ impl Stage {
         // Dropping the set, also where the batch is abandoned, ends what is still under way.
         while let Some(done) = under_way.join_next().await {
             done??;
+            fault_point!("sink.one_table_inserted");
         }
+        fault_point!("sink.inserted");
         if let Err(error) = self.reader.commit(&rows.positions).await {
             tracing::warn!(%error, "the sink's offsets were not committed: the next commit covers them");
         }
+        fault_point!("sink.offsets_committed");
         Ok(())
     }
 

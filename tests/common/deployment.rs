@@ -213,6 +213,13 @@ impl Deployment {
         Instance::spawn(self.command(&arguments, settings), log)
     }
 
+    /// Starts all roles of a process that dies at a fault point: `name:time`.
+    pub fn start_at_fault(&self, fault: &str) -> Instance {
+        let mut command = self.command(&["run"], &[]);
+        command.env("CREDITSTREAM_FAULT", fault);
+        Instance::spawn(command, self.folder.path().join(format!("{}.log", random_name())))
+    }
+
     /// Sends generated records, and gives the books.
     pub fn generate(&self, options: &GenerateOptions) -> Books {
         generate(&self.config, options, Pace::Full)

@@ -132,6 +132,22 @@ impl Instance {
         assert!(sent.success());
     }
 
+    /// Waits until it has died by `abort`, as it does at a fault point.
+    #[track_caller]
+    pub fn wait_for_abort(&mut self, patience: Duration) {
+        use std::os::unix::process::ExitStatusExt;
+        const SIGABRT: i32 = 6;
+        let deadline = Instant::now() + patience;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it never got to that point:\n{}", tail(&self.log()));
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}:\n{}", tail(&self.log()));
+    }
+
     /// Waits for its end; gives the exit code, and how long it took.
     #[track_caller]
     pub fn wait_for_exit(&mut self, patience: Duration) -> (i32, Duration) {

@@ -14,6 +14,7 @@ use super::header::{self, HEADER_BYTES, Header};
 use super::manifest::SegmentId;
 use super::segment::{BlockPlace, Segment, path_of};
 use crate::event::IdentityKey;
+use crate::fault::fault_point;
 
 const WRITE_BYTES: usize = 256 * 1024;
 
@@ -123,9 +124,12 @@ impl SegmentWriter {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&page)?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        fault_point!("segment.before_sync");
         file.sync_all()?;
+        fault_point!("segment.written");
         let path = path_of(&self.target.folder, self.target.shard, self.id);
         fs::rename(&self.aside.0, &path)?;
+        fault_point!("segment.renamed");
         sync_folder(&self.target.folder)?;
         self.index.shrink_to_fit();
         Ok(Some(Segment { file: Arc::new(file), path, header, index: self.index, filter }))
