@@ -2,10 +2,7 @@
 
 use super::names::{because, credits, grant_name, job_name, quantity, quantity_name};
 use crate::text::printable;
-use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits};
-
-/// Reason of a refund of a job that nobody has heard of.
-const UNKNOWN_JOB: &str = "unknown_job";
+use crate::wallet::{ContractTerms, Entry, EntryType, UNKNOWN_JOB, WalletLimits};
 
 /// What an entry did, in one sentence without a full stop.
 pub fn summary(entry: &Entry<'_>) -> String {

@@ -21,7 +21,7 @@ use crate::event::{
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
     Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,
-    Origin, Policy, Refusal, apply, post_due,
+    Origin, Policy, Refusal, UNKNOWN_JOB, apply, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -54,6 +54,8 @@ pub struct Tally {
     pub reasons: Vec<Reason>,
     /// Credits by flow.
     pub flows: Flows,
+    /// Refunds of jobs that nobody had heard of.
+    pub unknown_refunds: u64,
     /// Kafka timestamps of records that were posted.
     pub posted: Vec<Timestamp>,
 }
@@ -286,7 +288,11 @@ pub fn post_timers(
 fn write(record: &LedgerRecord<'_>, context: &Context<'_>, outbox: &mut Outbox, tally: &mut Tally) {
     let shard = crate::kafka::partition_for(record.wallet_id.as_bytes(), context.shards);
     outbox.push(OutTopic::Ledger, shard, &record.wallet_id, |out| record.encode(out));
-    record.entries.iter().for_each(|entry| tally.flows.add(entry));
+    for entry in &record.entries {
+        tally.flows.add(entry);
+        let is_unknown = entry.entry_type == EntryType::Noted && entry.reason == UNKNOWN_JOB;
+        tally.unknown_refunds += u64::from(is_unknown);
+    }
 }
 
 fn check_time(

@@ -109,6 +109,7 @@ pub fn batch(metrics: &Metrics, tally: &Tally, events: usize) {
     for reason in &tally.reasons {
         metrics.quarantined_events.with_label_values(&[reason.as_str()]).inc();
     }
+    metrics.unknown_refunds.inc_by(tally.unknown_refunds);
     if !tally.reasons.is_empty() {
         metrics.quarantine_latest_timestamp_seconds.set(now_seconds);
     }

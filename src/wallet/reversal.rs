@@ -10,7 +10,7 @@ use super::posting::{Change, Posting};
 use crate::event::{JobEnded, JobEnding};
 
 /// Reason of the entry that notes a refund of a job that nobody has heard of.
-const UNKNOWN_JOB: &str = "unknown_job";
+pub const UNKNOWN_JOB: &str = "unknown_job";
 
 impl<'a> Posting<'_, 'a, '_> {
     /// Ends what the job holds; gives back what it was charged, but for a cancellation. Where there is nothing to do it

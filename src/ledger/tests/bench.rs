@@ -113,7 +113,7 @@ impl Made {
 }
 
 /// An event of wallet w1 at [`NOW`].
-fn event(topic: usize, kind: &str, id: &str, data: &str) -> Made {
+pub fn event(topic: usize, kind: &str, id: &str, data: &str) -> Made {
     Made::new(
         topic,
         format!(

@@ -1,5 +1,6 @@
 //! What one transaction writes, and what is counted.
 
+use super::bench::event;
 use super::*;
 use crate::event::Reason;
 use crate::ledger::outbox::OutTopic;
@@ -108,6 +109,18 @@ fn refused_credits_are_counted_as_refused() {
     bench.run(&[contract("e1", "c1", "lite")]);
     let tally = bench.run(&[usage("e2", "j1", 211)]).tally;
     assert_eq!(tally.flows, Flows { refused: 211, ..Flows::default() });
+}
+
+#[test]
+fn refunds_of_jobs_that_nobody_has_heard_of_are_counted() {
+    let mut bench = Bench::new();
+    let refund = |id: &str, job: &str| {
+        event(GENERATION, "generation.refunded", id, &format!(r#"{{"job_id":"{job}","reason":"late"}}"#))
+    };
+    let tally = bench.run(&[usage("e1", "j1", 1), refund("e2", "j1"), refund("e3", "j2")]).tally;
+    assert_eq!(tally.unknown_refunds, 1);
+    let tally = bench.run(&[refund("e4", "j2"), refund("e5", "j1")]).tally;
+    assert_eq!(tally.unknown_refunds, 0, "noted before, and given back before");
 }
 
 #[test]
