@@ -1,4 +1,5 @@
 """Scenes about identity and time: the same again, the edges of the window, clocks."""
+import reading
 import scenes
 import times
 
@@ -9,6 +10,9 @@ def repeat(maker, pair=None):
         if not maker.sent:
             return scenes.one_job(maker)
         pair = maker.pick(*maker.sent[-12:]) if maker.chance(0.8) else maker.pick(*maker.sent)
+        if maker.chance(0.4):  # the rarer types too
+            kind = maker.pick(*sorted({event["type"] for _, event in maker.sent}))
+            pair = maker.pick(*[pair for pair in maker.sent if pair[1]["type"] == kind][-3:])
     topic, event = pair
     event = dict(event, data=dict(event["data"]))
     draw = maker.rng.random()
@@ -25,11 +29,18 @@ def repeat(maker, pair=None):
         event["data"]["model" if "asset" in event["data"] else "reference"] = event["data"].get("model" if "asset" in event["data"] else "reference")
     elif draw < 0.85:
         event["time"] = times.text(times.parse(event["time"]) + 1)
-    elif draw < 0.95:
-        name = next(name for name in ("images", "seconds", "credits", "plan", "job_id", "contract_id", "topup_id", "overdraft_limit", "low_percent", "critical_percent")
-                    if name in event["data"])
+    elif draw < 0.93:
+        required, optional = reading.FIELDS[event["type"]]
+        name = maker.pick(*[name for name in required + optional if event["data"].get(name) is not None])
         value = event["data"][name]
-        event["data"][name] = value + "x" if isinstance(value, str) else value + 1
+        if name in reading.TIMES:
+            value = times.text(times.parse(value) + 1)
+        else:
+            value = value + "x" if isinstance(value, str) else value + 1
+        event["data"][name] = value
+    elif draw < 0.96:
+        alike = [kind for kind in reading.FIELDS if reading.FIELDS[kind][0] == reading.FIELDS[event["type"]][0]]
+        event["type"] = maker.pick(*alike)
     else:
         event["source"] = event["source"] + "/other"
     maker.resend(topic, event)
@@ -134,3 +145,69 @@ def duplicate_moves_clock(maker):
                                    "expires_at": times.text(granted + maker.pick(1, 200_000, 240_000, 240_001))}, granted)
     maker.wall += 5 * times.MINUTE
     maker.send("generation.failed", data, ahead, identity=identity)
+
+
+def at_new_prices(maker):
+    """Usage and top-ups in the first instant of another version of the prices, and a millisecond beside it."""
+    prices = maker.life.prices
+    versions = prices.cards + prices.plans + prices.topups
+    ahead = sorted({version["since"] for version in versions if maker.wall < version["since"] < maker.finish})
+    if not ahead:
+        return scenes.one_job(maker)
+    since = maker.pick(*ahead)
+
+    def use():
+        for _ in range(maker.pick(1, 2)):
+            at = since + maker.pick(-1, 0, 0, 1)
+            if maker.chance(0.35):
+                scenes.topup(maker, at)
+            else:
+                scenes.act(maker, maker.pick("C", "C", "C", "Q"), maker.name("job"), None, at)
+    maker.later(since + maker.pick(1, 1000, times.HOUR, times.DAY), use)
+
+
+def job_over_midnight(maker):
+    """One asset is of the next day, ahead of the wall clock, the other still of this one; and the job again on the last
+    day that it is remembered."""
+    midnight = (maker.wall // times.DAY + 1) * times.DAY
+    job_id = maker.name("job")
+
+    def begin():
+        if maker.wall >= midnight:
+            return
+        maker.send("generation.completed", scenes.usage_data(maker, job_id, "a0", midnight), midnight + maker.pick(0, 1000))
+        maker.send("generation.completed", scenes.usage_data(maker, job_id, "a1", maker.wall), maker.wall)
+        maker.later(midnight + maker.settings["horizon_ms"] + maker.pick(0, times.HOUR), end)
+
+    def end():
+        maker.tick(maker.wall)
+        scenes.act(maker, maker.pick("C", "R", "F"), job_id, None, maker.wall)
+    maker.later(midnight - maker.pick(1000, 2 * times.MINUTE), begin)
+
+
+def overdrafts_a_month_apart(maker):
+    """Two charges go into overdraft, a month apart, each repaid to the credit; the first is given back, and the second
+    when what repaid the first is older than the horizon."""
+    first, second = maker.name("job"), maker.name("job")
+
+    def overdraw(job_id):
+        room = sum(grant.remaining for grant in maker.wallet.drawable(maker.wall))
+        images = min(room + maker.rng.randint(5, 60), maker.settings["images_max"])
+        maker.send("generation.completed", {"job_id": job_id, "asset": "image", "images": images}, maker.wall)
+        if maker.wallet.overdraft:
+            maker.send("wallet.adjusted", {"adjustment_id": maker.name("adj"), "credits": maker.wallet.overdraft,
+                                           "reason": "goodwill", "actor": "ann"}, maker.wall)
+
+    def again():
+        overdraw(second)
+        maker.send("generation.refunded", {"job_id": first}, maker.wall)
+
+    def undo():
+        maker.tick(maker.wall)
+        maker.send("wallet.adjusted", {"adjustment_id": maker.name("adj"), "credits": 1, "reason": "goodwill", "actor": "ann"},
+                   maker.wall)
+        maker.send("generation.refunded", {"job_id": second}, maker.wall)
+    begun = maker.wall
+    overdraw(first)
+    maker.later(begun + maker.pick(20, 30, 33) * times.DAY, again)
+    maker.later(begun + maker.pick(37, 45, 52) * times.DAY, undo)

@@ -29,6 +29,7 @@ class Maker:
         self.steps = []
         self.sent = []                # accepted events, for duplicates and conflicts
         self.waiting = []             # (wall, number, action)
+        self.ahead = None             # where other wallets have moved the clock to, in the batch of the next event
         self.number = 0
 
     # Time and chance
@@ -89,15 +90,18 @@ class Maker:
                 record = self.wall + self.pick(1, 5000, times.HOUR)
             elif self.chance(0.03):
                 record = self.wall - self.rng.randrange(times.HOUR, 3 * times.DAY)
-        step = {"topic": topic, "event": event, "wall_ms": self.wall, "record_ms": record}
-        result = self.life.step(step)
-        self.steps.append(step)
+        result = self.arrive({"topic": topic, "event": event, "wall_ms": self.wall, "record_ms": record})
         if result["outcome"] not in ("quarantined", "free", "duplicate"):
             self.sent.append((topic, event))
         return result
 
     def resend(self, topic, event, record=None):
-        step = {"topic": topic, "event": event, "wall_ms": self.wall, "record_ms": self.wall if record is None else record}
+        return self.arrive({"topic": topic, "event": event, "wall_ms": self.wall,
+                            "record_ms": self.wall if record is None else record})
+
+    def arrive(self, step):
+        if self.ahead is not None:
+            step["tick_ms"], self.ahead = self.ahead, None
         self.steps.append(step)
         return self.life.step(step)
 
@@ -137,12 +141,17 @@ class Maker:
         return {"seed": self.seed, "wallet": self.life.name, "settings": self.settings, "steps": self.steps}
 
     def approach(self, wall):
-        """Time goes by up to an instant: often the traffic of other wallets has moved the clock already."""
+        """Time goes by up to an instant: often the traffic of other wallets has moved the clock already, in a batch of
+        its own or in that of the next event, so that what is due was not posted yet."""
         wall = max(wall, self.wall)
         if self.chance(0.15):
             self.tick_at_due(wall)
         if self.chance(0.18):
-            self.tick(max(0, wall - self.pick(0, 1, 1000, times.MINUTE, times.HOUR)), wall)
+            to = max(0, wall - self.pick(0, 1, 1000, times.MINUTE, times.HOUR))
+            if self.chance(0.5):
+                self.ahead = to
+            else:
+                self.tick(to, wall)
         self.wall = max(self.wall, wall)
 
     def tick_at_due(self, until):

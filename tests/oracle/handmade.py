@@ -1,7 +1,9 @@
 """Lives made by hand; what must come of them is worked out from the domain, not from the oracle."""
 import json
+import re
 import unittest
 from decimal import Decimal
+from pathlib import Path
 
 import generator
 import reading
@@ -430,6 +432,17 @@ class Edges(Hand):
         self.assertEqual(self.short(result), [("refused", 1), ("granted", 200)])
         self.assertEqual(self.images("c", "2025-02-03", 1)["outcome"], "charged")
 
+    def test_what_other_wallets_made_due_is_posted_before_the_event(self):
+        self.begin(settings(lite=0))
+        self.start("c", "2025-01-01")
+        self.images("a", "2025-01-02", 200)
+        event = {"specversion": "1.0", "id": "b", "source": "/s", "type": JOB + "completed", "subject": "ws_1",
+                 "time": "2025-02-02T00:00:00Z", "data": {"job_id": "b", "asset": "image", "images": 1}}
+        result = self.life.step({"tick_ms": at("2025-02-01"), "topic": "generation", "event": event,
+                                 "wall_ms": at("2025-02-02"), "record_ms": at("2025-02-02")})
+        self.assertEqual(self.short(result), [("granted", 200), ("charged", -1)])
+        self.assertEqual((result["outcome"], result["balance"]), ("charged", 199))
+
     def test_debit_and_covered_charge_past_the_limit(self):
         self.adjust("a", "2025-01-01", 20, "2025-01-02T00:00:00")
         self.send("wallet.limits_changed", "2025-01-01T01:00:00", {"overdraft_limit": 0})
@@ -464,6 +477,16 @@ class Generated(unittest.TestCase):
                 self.assertGreaterEqual(grant["remaining"], 0)
                 self.assertGreaterEqual(grant["repaid"], 0)
                 self.assertLessEqual(grant["remaining"] + grant["repaid"], grant["granted"])
+
+    def test_every_rule_is_met(self):
+        """A rule that no life meets would be counted nowhere, and be missed by nobody."""
+        sources = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+        named = set(re.findall(r'\bhit\("([a-z0-9-]+)"\)', sources))
+        met = set()
+        for seed in range(1, 501):
+            met.update(generator.make_life(seed)[1]["rules"])
+        self.assertGreater(len(named), 100)
+        self.assertEqual(named - met, set())
 
     def test_any_subset_of_steps_is_a_life(self):
         for seed in range(20):

@@ -30,13 +30,16 @@ class Life:
     # Steps
 
     def step(self, step):
+        """The clock moves by the traffic of other wallets (`tick_ms`), or an event comes, or the one right after the
+        other: then what the tick made due stands before what the event does."""
         self.wallet.entries = entries = []
+        outcome, reason = "tick", None
         if "tick_ms" in step:
             self.clock = max(self.clock, min(step["tick_ms"], step["wall_ms"]))
-            self.settle()
-            outcome, reason = "tick", None
-        else:
-            self.settle()
+        self.settle()
+        if "event" in step:
+            if entries:
+                self.hit("due-posted-before-the-event-of-one-step")
             outcome, reason, at = self.event(step)
             if outcome != "quarantined":
                 if at > step["wall_ms"] > self.clock:
@@ -108,6 +111,10 @@ class Life:
                 if set(event["data"]) - set(payload[2]):
                     self.hit("duplicate-with-unknown-or-null-field")
                 return "duplicate", None, at
+            if known[1][0] != payload[0]:
+                self.hit("id-conflict-by-type")
+            elif known[1][1] == payload[1]:
+                self.hit("id-conflict-by-data-alone")
             return self.quarantine("id_conflict")
 
         data = event["data"]
@@ -203,6 +210,8 @@ class Life:
             self.hit("cost-by-models-own-rate")
         if self.prices.version(self.prices.cards, at) > 0:
             self.hit("cost-by-later-rate-card")
+            if at == self.prices.since(self.prices.cards, at):
+                self.hit("cost-at-the-first-instant-of-a-rate-card")
         outcome = wallet.completed(job, data, quantity, cost, at)
         job.charges[asset_id].day = max(at, self.clock) // DAY
         return outcome, None
@@ -221,10 +230,14 @@ class Life:
         if business_id in wallet.business_ids:
             self.hit(name + "-id-used-again")
             return None, "id_conflict"
+        if business_id[1] in wallet.contracts or any(used == business_id[1] for _, used in wallet.business_ids):
+            self.hit("business-id-of-another-kind-is-free")
         wallet.business_ids.add(business_id)
         if name == "adjustment":
             return wallet.adjusted(data, at), None
         credits = self.prices.pack(data["amount_usd"], at)
+        if at == self.prices.since(self.prices.topups, at):
+            self.hit("topup-at-the-first-instant-of-its-packs")
         wallet.last_topup = credits
         wallet.grant("topup", ("topup", data["topup_id"]), credits, at, None)
         self.hit("topup-without-contract" if wallet.contract_at(at) is None else "topup-beside-contract")
@@ -245,7 +258,7 @@ class Life:
 def expected_of(life):
     whole = Life(life["wallet"], life["settings"])
     for step in life["steps"]:
-        if "tick_ms" not in step and not {"topic", "event", "wall_ms", "record_ms"} <= step.keys():
+        if not ({"tick_ms", "wall_ms"} == step.keys() or {"topic", "event", "wall_ms", "record_ms"} <= step.keys()):
             raise ValueError("a step is neither an event nor a tick: %r" % (step,))
         whole.step(step)
     return whole.expected()

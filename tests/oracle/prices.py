@@ -44,6 +44,9 @@ class Prices:
     def version(self, versions, at):
         return versions.index(_in_force(versions, at))
 
+    def since(self, versions, at):
+        return _in_force(versions, at)["since"]
+
 
 def _by_date(versions):
     dated = []

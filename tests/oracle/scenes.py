@@ -381,8 +381,9 @@ def cancel_contract(maker, contract_id=None):
 
 # Top-ups, adjustments, limits
 
-def topup(maker):
-    at = maker.wall - maker.pick(0, 1000, times.HOUR, 3 * times.DAY)
+def topup(maker, at=None):
+    if at is None:
+        at = maker.wall - maker.pick(0, 1000, times.HOUR, 3 * times.DAY)
     packs = [pack for version in maker.settings["pricing"]["topups"] for pack in version["packs"]]
     amount = Decimal(maker.pick(*packs)["amount_usd"])
     if amount == amount.to_integral_value():
@@ -391,7 +392,15 @@ def topup(maker):
     used = sorted(name for kind, name in maker.wallet.business_ids if kind == "topup")
     if used and maker.chance(0.06):
         topup_id = maker.pick(*used)
+    elif maker.chance(0.08):
+        topup_id = id_of_another_kind(maker, "topup") or topup_id
     maker.send("topup.purchased", {"topup_id": topup_id, "amount_usd": amount}, at)
+
+
+def id_of_another_kind(maker, own):
+    """The id of a contract, a top-up or an adjustment, for something of another kind."""
+    others = sorted(name for kind, name in maker.wallet.business_ids if kind != own) + sorted(maker.wallet.contracts)
+    return maker.pick(*others) if others else None
 
 
 def adjust(maker):
@@ -407,6 +416,8 @@ def adjust(maker):
     used = sorted(name for kind, name in maker.wallet.business_ids if kind == "adjustment")
     if used and maker.chance(0.08):
         data["adjustment_id"] = maker.pick(*used)
+    elif maker.chance(0.08):
+        data["adjustment_id"] = id_of_another_kind(maker, "adjustment") or data["adjustment_id"]
     if credits > 0 and maker.chance(0.5):
         data["expires_at"] = maker.spell(at + maker.pick(1, 1000, times.HOUR, 4 * times.DAY, 40 * times.DAY, 0))
     elif maker.chance(0.05):
@@ -436,7 +447,11 @@ def limits(maker):
 
 
 SCENES = (
-    (0.25, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
+    (0.20, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
     (0.06, change_plan), (0.03, cancel_contract), (0.05, topup), (0.06, adjust), (0.03, limits), (0.03, again.repeat),
-    (0.02, again.out_of_window), (0.01, again.same_id_long_after), (0.01, again.free), (0.01, again.jump), (0.012, again.duplicate_moves_clock), (0.02, again.hold_at_its_timeout), (0.012, again.at_the_horizon), (0.012, again.refund_after_the_horizon), (0.04, malformed.random_malformed),
+    (0.02, again.out_of_window), (0.01, again.same_id_long_after), (0.01, again.free), (0.01, again.jump),
+    (0.012, again.duplicate_moves_clock), (0.02, again.hold_at_its_timeout), (0.012, again.at_the_horizon),
+    (0.012, again.refund_after_the_horizon), (0.025, again.at_new_prices), (0.01, again.job_over_midnight),
+    (0.015, again.overdrafts_a_month_apart), (0.04, malformed.random_malformed),
 )
+assert sum(share for share, _ in SCENES) <= 1, "the last scenes would never be played"

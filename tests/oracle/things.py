@@ -11,6 +11,7 @@ class Grant:
         self.remaining = credits
         self.repaid = 0               # how much of it went into overdraft
         self.repaid_order = (0, 0)    # when it last did, in order of posting, and where in that entry
+        self.repaid_time = None
         self.granted_at = granted_at
         self.expires_at = expires_at  # None: never
         self.priority = priority

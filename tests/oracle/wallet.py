@@ -90,6 +90,7 @@ class Wallet:
                 grant.remaining -= part
                 grant.repaid += part
                 grant.repaid_order = (self.order + 1, place)   # of one entry the last is the latest
+                grant.repaid_time = at
                 self.overdraft -= part
                 total += part
         if total:
@@ -306,6 +307,8 @@ class Wallet:
                 rest -= part
                 if grant not in touched:
                     touched.append(grant)
+                if at - grant.repaid_time > self.settings["horizon_ms"] + times.DAY:
+                    self.hit("reversal-to-grant-that-repaid-before-the-horizon")
                 self.hit("reversal-to-repaying-grant" if number == 0 else "reversal-to-repaying-grants-latest-first")
         if rest:
             raise AssertionError("a reversal of overdraft found neither overdraft nor a grant that repaid it")

@@ -56,6 +56,7 @@ struct Settings {
     term_months_max: u32,
 }
 
+/// An event, or where other wallets move the clock to, or both in one batch.
 #[derive(Clone, Deserialize)]
 struct Step {
     #[serde(default)]

@@ -1,7 +1,9 @@
 //! Overdraft limits, the one charge of a job, and the bounds of a wallet.
 
 use super::*;
-use crate::event::Data;
+use crate::config::Config;
+use crate::event::{Data, Reason};
+use crate::time::{EventTime, PostedAt, ShardClock};
 
 /// Plan `capped`: 100 credits, limit 10; from 10 November on limit 20.
 #[test]
@@ -141,6 +143,41 @@ fn business_ids_are_bounded() {
          topup t1 1                  => ! id_conflict
          charge j1 1 images          => charged -1 topup:t1(-1=4)",
     );
+}
+
+/// They are applied without the checks of a table, which would take long with so many.
+#[test]
+fn contracts_are_bounded() {
+    let policy = Book::new(&Config::default()).policy;
+    let mut wallet = Wallet::default();
+    let mut enter = |command: String| {
+        let line = book::parse(&command);
+        let moment = Moment {
+            event_time: EventTime(line.at),
+            clock: ShardClock(line.clock),
+            posted_at: PostedAt(line.at),
+        };
+        let data = line.data.unwrap();
+        book::apply_line(&mut wallet, &policy, &data, JobHistory::default(), "e1", moment)
+            .map(|entries| entries[0].entry_type)
+            .map_err(|rejection| rejection.reason)
+    };
+    let start = |number: u32| {
+        let starts_at = when("2026-11-01").plus_months(number).unwrap().to_string();
+        format!("contract c{number} lite {} months=1", starts_at.trim_end_matches('Z'))
+    };
+    for number in 1..=999 {
+        assert_eq!(enter(start(number)), Ok(EntryType::ContractStarted));
+    }
+    for (command, expected) in [
+        (start(1_000), Ok(EntryType::ContractStarted)),
+        (start(1_001), Err(Reason::BadValue)),
+        // A known id is the earlier reason.
+        (start(1), Err(Reason::IdConflict)),
+        ("renew c1000".to_owned(), Ok(EntryType::ContractRenewed)),
+    ] {
+        assert_eq!(enter(command.clone()), expected, "{command}");
+    }
 }
 
 /// Goal: wallets are independent. Method: the same commands, alone and in turns with those of another wallet.

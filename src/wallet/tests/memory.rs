@@ -74,6 +74,27 @@ fn a_grant_that_repaid_overdraft_is_kept_as_long_as_any_of_it_can_come_back() {
     );
 }
 
+/// Past 200 of them they are kept for the horizon only, like any other.
+#[test]
+fn grants_that_repaid_overdraft_are_kept_beyond_the_horizon_in_bounded_number() {
+    for (grants, kept) in [(199, 199), (200, 200), (201, 0)] {
+        let mut book = Book::new(&Config::default());
+        book.play(&format!("charge j1 {grants} images => charged -{grants}"));
+        for number in 1..=grants {
+            book.play(&format!(
+                "adjust a{number} 1 => adjusted +1 adjustment:a{number}(+1=1); overdraft_repaid 1 adjustment:a{number}(-1=0)"
+            ));
+        }
+        book.play(
+            "charge j2 1 images at=11-09 => charged -1
+             tick at=12-14               =>
+             adjust b1 -1 at=12-14       => adjusted -1",
+        );
+        assert_eq!(book.wallet.grants.len(), kept, "of {grants}");
+        book.play("adjust a1 1 at=12-14 => ! id_conflict");
+    }
+}
+
 /// A charge is given back for the horizon, and the grants that paid it are kept for as long.
 #[test]
 fn a_charge_beyond_the_horizon_stays_even_where_its_job_is_remembered() {
