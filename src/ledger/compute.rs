@@ -25,6 +25,8 @@ use crate::wallet::{Breach, WalletSnapshot};
 const TIMER_RECORDS_MAX: u32 = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
+/// The same while more is due than one batch posts: what is due must not wait, and neither may the events beside it.
+const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -265,7 +267,8 @@ impl<'c> Computation<'c> {
         let pricing = &self.context.policy.pricing;
         for (shard, slot) in self.shards.iter_mut() {
             if self.with_snapshots {
-                let unsaved = slot.unsaved(SNAPSHOTS_MAX / shards);
+                let most = if slot.has_due() { SNAPSHOTS_MAX_WHILE_DUE } else { SNAPSHOTS_MAX };
+                let unsaved = slot.unsaved(most / shards);
                 if !unsaved.is_empty() {
                     slot.view().current.saved.extend(unsaved);
                 }
