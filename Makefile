@@ -4,10 +4,10 @@ PYTHON ?= python3
 CARGO ?= cargo
 STACK := $(PYTHON) stack/stack.py
 
-# More for benches/ledger_stage.py, for example BENCH="--events 300000 --rounds 3".
+# More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo test test-one bench-ledger lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo test test-one bench-ledger bench-month lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ test-one: ## One test by a part of its name, with the stack already up: make tes
 
 bench-ledger: build stack-up ## What an event costs in the ledger stage: events/s, CPU per event (BENCH="--help")
 	@.stack/venv/bin/python benches/ledger_stage.py $(BENCH)
+
+bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
+	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)
 
 lint: ## Formatting, clippy, and file rules
 	$(CARGO) fmt --check

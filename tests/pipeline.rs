@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use common::deployment::{SHARDS, everything};
 use common::kafka::{self, Sent};
+use common::outcome::{JobOutcome, Outcome};
 use common::progress::Progress;
 use common::proof::{PATIENCE, expected_outcomes};
 use common::{Deployment, random_name, usage, wait_for};
-use creditstream::generate::GenerateOptions;
+use creditstream::generate::{GenerateOptions, Phase};
 use creditstream::kafka::partition_for;
+use serde_json::Value;
 use sha2::Digest;
 
 #[test]
@@ -82,6 +84,52 @@ fn three_workers_share_the_shards_of_one_instance() {
     instance.wait_until_ready();
     assert_eq!(instance.metric("creditstream_shards_owned", &[]), f64::from(SHARDS));
     instance.terminate();
+}
+
+/// The same records into empty topics, once for one worker and once for three. Contracts, top-ups and adjustments are
+/// posted before usage is sent, for a grant that comes before a charge pays for it, and the order of topics is not
+/// promised. No limits are set: whether one is passed depends on the order too.
+#[test]
+fn three_workers_charge_each_job_and_leave_each_wallet_what_one_does() {
+    let options = GenerateOptions { limits_percent: 0.0, topups_percent: 60.0, ..everything(8_000, 400) };
+    let (of_one, of_three) = (outcome_with_workers(1, &options), outcome_with_workers(3, &options));
+    of_one.assert_equals(&of_three);
+
+    // What was compared is not next to nothing.
+    let count = |is: fn(&JobOutcome) -> bool| of_one.jobs.values().filter(|job| is(job)).count();
+    assert!(count(|job| job.charged > 0) > 3_000 && count(|job| job.reversed > 0) > 50);
+    assert!(count(|job| job.entry_types.contains_key("held")) > 200);
+    assert!(of_one.wallets.values().any(|wallet| wallet.overdraft > 0));
+    let grants = of_one.grants_in_order(&of_three);
+    assert!(grants.len() > 50 && grants.values().any(|of_wallet| of_wallet.len() > 2), "{}", grants.len());
+}
+
+/// What comes of generated records where so many workers share the shards.
+fn outcome_with_workers(workers: usize, options: &GenerateOptions) -> Outcome {
+    let shards = 12;
+    let settings = [("topics.shards", shards.to_string()), ("ledger.workers", workers.to_string())];
+    let deployment =
+        Deployment::with(&settings.each_ref().map(|(setting, value)| (*setting, value.as_str())));
+    let mut instance = deployment.start(&["ledger"]);
+    let has_its_share = |worker: usize| {
+        instance.log().lines().filter_map(|line| serde_json::from_str(line).ok()).any(|line: Value| {
+            line["message"] == "partitions taken over"
+                && line["worker"] == worker
+                && line["shards"] == shards / workers
+        })
+    };
+    wait_for("an equal share for each worker", PATIENCE, || (0..workers).all(has_its_share).then_some(()));
+    let mut books = deployment.generate(&GenerateOptions { phase: Phase::Setup, ..options.clone() });
+    wait_for("all contracts, top-ups and adjustments, and the allocations", PATIENCE, || {
+        let granted = instance.metric("creditstream_credits_total", &[("flow", "granted")]);
+        (granted as i64 == books.credits.granted).then_some(())
+    });
+    deployment.wait_until_processed(&books);
+    books.add(&deployment.generate(&GenerateOptions { phase: Phase::Usage, ..options.clone() }));
+    deployment.assert_proof(&books);
+    let outcome = Outcome::read(&deployment.config);
+    instance.terminate();
+    outcome
 }
 
 #[test]

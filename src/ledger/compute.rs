@@ -27,6 +27,8 @@ use crate::wallet::{Breach, WalletSnapshot};
 const TIMER_RECORDS_MAX: u32 = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
+/// The same while more is due than one batch posts: what is due must not wait, and neither may the events beside it.
+const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
 
 /// Records of a batch from which on a thread for decoding pays.
 const DECODED_AHEAD_MIN: usize = 1_000;
@@ -289,7 +291,8 @@ impl<'c> Computation<'c> {
         let pricing = &self.context.policy.pricing;
         for (shard, slot) in self.shards.iter_mut() {
             if self.with_snapshots {
-                let unsaved = slot.unsaved(SNAPSHOTS_MAX / shards);
+                let most = if slot.has_due() { SNAPSHOTS_MAX_WHILE_DUE } else { SNAPSHOTS_MAX };
+                let unsaved = slot.unsaved(most / shards);
                 if !unsaved.is_empty() {
                     slot.view().current.saved.extend(unsaved);
                 }

@@ -233,7 +233,10 @@ impl Worker {
     fn gather(&mut self, batch: &mut Batch) -> Result<Turn, LedgerError> {
         let group = GroupMetadata::read(&self.consumer);
         let bytes_max = self.setup.config.ledger.batch_bytes_max;
-        let deadline = Instant::now() + self.setup.config.ledger.batch_wait_max();
+        // What is due fills the batch that is computed beside the one in flight: no reason to wait for more events.
+        let is_work_left = self.shards.values().any(ShardSlot::has_due);
+        let wait = if is_work_left { Duration::ZERO } else { self.setup.config.ledger.batch_wait_max() };
+        let deadline = Instant::now() + wait;
         let mut is_full = false;
         while !is_full {
             let flight = self.try_settle()?;

@@ -11,6 +11,7 @@ pub mod deployment;
 pub mod instance;
 pub mod kafka;
 pub mod ledger;
+pub mod outcome;
 pub mod progress;
 pub mod proof;
 pub mod proxy;
