@@ -33,7 +33,8 @@ test-one: ## One test by a part of its name, with the stack already up: make tes
 	$(CARGO) test --release --locked -- $(T)
 
 bench-ledger: build stack-up ## What an event costs in the ledger stage: events/s, CPU per event (BENCH="--help")
-	@.stack/venv/bin/python benches/ledger_stage.py $(BENCH)
+	$(CARGO) build --release --locked --example pass_through
+	@.stack/venv/bin/python benches/ledger_stage.py --pass-through target/release/examples/pass_through $(BENCH)
 
 bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
 	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)

@@ -5,7 +5,9 @@
     make bench-ledger BENCH="--binary A --binary B --rounds 2"  two builds in turn, over the same events
 
 Each round is a deployment of its own over the same source topics, without a sink, so that builds can be compared in one
-sitting. The number to look at is the CPU time per event: events/s also depends on what else the machine does.
+sitting; after each comes a bare transactional pass-through of the same records (benches/pass_through.rs): what Kafka itself
+allows here and now. The numbers to look at are the CPU time per event and the ratio to the pass-through: events/s also
+depends on what else the machine does.
 All topics, the consumer groups and the database are deleted at the end. Exit code 1: a round did not get through.
 """
 
@@ -13,22 +15,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds
+from deployment import BINARY, OUTPUTS, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds
 
 POLL_S = 0.1
 # A round that is slower than this hangs.
 EVENTS_PER_S_MIN = 5_000
 # Not an outcome of the record: it is counted again where it goes, or was counted before.
 NOT_FINAL = ("handed_over", "skipped")
+# What the pass-through writes for each record, bytes.
+PASSED_BYTES = 400
 
 
 @dataclass
@@ -41,6 +47,14 @@ class Reading:
     broker_cpu_s: float
     rss_mb: int
     threads_s: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What went through without us."""
+
+    records_per_s: float
+    broker_micros: float
 
 
 class Bench:
@@ -63,6 +77,23 @@ class Bench:
         """One deployment, from its first committed batch to its last."""
         with self.deployment.ledger_stage(binary, f"round{number}") as instance:
             return self.measure(instance, records)
+
+    def pass_through(self, program: Path, number: int, records: int) -> Passed:
+        """The same records through nothing but Kafka."""
+        part = f"pass{number}"
+        config = self.deployment.write_config(part)
+        self.deployment.command(self.options.binary[0], config, "init")
+        broker_cpu_s = self.deployment.broker_cpu_s()
+        process = subprocess.Popen(
+            [str(program), str(config), str(records), str(PASSED_BYTES)], env=self.deployment.environment(),
+            stdout=subprocess.PIPE, text=True)
+        stdout, _ = process.communicate(timeout=START_WAIT_S + records / EVENTS_PER_S_MIN)
+        if process.returncode != 0:
+            raise BenchError(f"the pass-through ended with {process.returncode}")
+        broker_cpu_s = self.deployment.broker_cpu_s() - broker_cpu_s
+        self.deployment.delete({self.deployment.topic(key, part) for key in OUTPUTS})
+        passed = json.loads(stdout)
+        return Passed(passed["records"] / passed["seconds"], broker_cpu_s / records * 1e6)
 
     def measure(self, instance: Instance, records: int) -> tuple[Reading, Reading]:
         deadline = time.monotonic() + START_WAIT_S + records / EVENTS_PER_S_MIN
@@ -88,7 +119,8 @@ class Bench:
             time.monotonic(), processed, instance.cpu_s(), self.deployment.broker_cpu_s(), instance.rss_mb(), threads)
 
 
-def report(binary: Path, number: int, first: Reading, last: Reading) -> None:
+def report(binary: Path, number: int, first: Reading, last: Reading) -> float:
+    """Print a round; its events per second."""
     events = max(last.processed - first.processed, 1)
     seconds = last.at - first.at
 
@@ -101,6 +133,7 @@ def report(binary: Path, number: int, first: Reading, last: Reading) -> None:
     threads = (last.threads_s - first.threads_s).most_common()
     print("  by thread, µs/event: " + ", ".join(f"{name} {micros(cpu):.2f}" for name, cpu in threads if micros(cpu) >= 0.01),
           flush=True)
+    return events / seconds
 
 
 def main() -> int:
@@ -109,9 +142,12 @@ def main() -> int:
     parser.add_argument("--wallets", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each binary")
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
+    parser.add_argument("--pass-through", type=Path, help="the program built from benches/pass_through.rs")
     add_settings_option(parser)
     options = parser.parse_args()
-    binaries = [path.absolute() for path in options.binary or [BINARY]]
+    binaries = options.binary = [path.absolute() for path in options.binary or [BINARY]]
+    rates: dict[Path, list[float]] = {binary: [] for binary in binaries}
+    passed_rates: list[float] = []
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
         bench = Bench(options, Path(folder))
         try:
@@ -119,7 +155,19 @@ def main() -> int:
             print(f"{records:,} records preloaded", flush=True)
             turns = [binary for _ in range(options.rounds) for binary in binaries]
             for number, binary in enumerate(turns, start=1):
-                report(binary, number, *bench.round(binary, number, records))
+                rates[binary].append(report(binary, number, *bench.round(binary, number, records)))
+                if options.pass_through is None:
+                    continue
+                passed = bench.pass_through(options.pass_through.absolute(), number, records)
+                passed_rates.append(passed.records_per_s)
+                print(f"  pass-through: {passed.records_per_s:,.0f} records/s, broker's {passed.broker_micros:.2f} µs/record",
+                      flush=True)
+            for binary in binaries:
+                summary = f"median {binary}: {median(rates[binary]):,.0f} events/s"
+                if passed_rates:
+                    ratio = median(rates[binary]) / median(passed_rates)
+                    summary += f"; pass-through {median(passed_rates):,.0f} records/s; ratio {ratio:.2f}"
+                print(summary)
         except BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
