@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use creditstream::config::Config;
 use creditstream::kafka::{
-    BatchTopic, Clients, GroupMetadata, OutgoingRecord, Polled, RecordView, TransactionalProducer, poll_events,
-    take_records,
+    BatchTopic, Clients, GroupMetadata, OutgoingRecord, Polled, RecordView, TransactionalProducer,
+    poll_events, take_records,
 };
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -106,7 +106,8 @@ fn main() {
                 }
                 batch.partitions.push(record.partition);
                 let id = (record.topic, record.partition);
-                match batch.next.iter_mut().find(|((topic, partition), _)| (topic.as_str(), *partition) == id) {
+                match batch.next.iter_mut().find(|((topic, partition), _)| (topic.as_str(), *partition) == id)
+                {
                     Some((_, next)) => *next = record.offset + 1,
                     None => drop(batch.next.insert((id.0.to_owned(), id.1), record.offset + 1)),
                 }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::data::{self, RawData};
 use super::envelope::{self, Envelope};
+use super::members::RawData;
+use super::read::{self, DataLimits};
 use super::{Data, ID_BYTES_MAX, Reason, Rejection, SOURCE_BYTES_MAX, is_id, is_printable};
 use crate::config::EventsConfig;
 use crate::time::{EventTime, Timestamp};
@@ -134,7 +135,7 @@ pub struct EventRules {
     type_prefix: String,
     free_types: HashSet<String>,
     value_bytes_max: usize,
-    pub(super) limits: data::DataLimits,
+    pub(super) limits: DataLimits,
 }
 
 impl EventRules {
@@ -144,7 +145,7 @@ impl EventRules {
             type_prefix: config.type_prefix.clone(),
             free_types: config.free_types().into_iter().collect(),
             value_bytes_max: config.value_bytes_max,
-            limits: data::DataLimits {
+            limits: DataLimits {
                 images: config.images_max,
                 video_seconds: config.video_seconds_max,
                 adjustment_credits: config.adjustment_credits_max,
@@ -224,7 +225,7 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
     let name = take(&mut envelope.kind, "type")?;
     let kind = rules.kind(&name, record.source_kind)?;
     let (wallet_id, time) = context(&mut envelope, &raw_data, &id, &source, kind)?;
-    let data = (kind != EventKind::Free).then(|| data::read(kind, &raw_data, time, &rules.limits));
+    let data = (kind != EventKind::Free).then(|| read::read(kind, &raw_data, time, &rules.limits));
     Ok(Event { kind, wallet_id, source, id, time, data })
 }
 

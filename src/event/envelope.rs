@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use super::data::RawData;
 use super::decode::IncomingRecord;
+use super::members::RawData;
 use super::scan::{Fault, Raw, document};
 use super::{Reason, Rejection};
 

@@ -11,6 +11,8 @@ mod data;
 mod decode;
 mod envelope;
 mod identity;
+mod members;
+mod read;
 mod reason;
 mod scan;
 #[cfg(test)]
