@@ -16,6 +16,7 @@ mod clock;
 mod committer;
 mod compute;
 mod decoding;
+mod flight;
 pub mod identity_store;
 mod memory;
 mod outbox;

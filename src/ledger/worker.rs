@@ -7,22 +7,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
 use super::batch::Batch;
 use super::checkpoint::Checkpoints;
-use super::committer::{CommitResult, Committer, Done, Job};
+use super::committer::{Committer, Done, Job};
 use super::compute::{Computation, SourceId, SourceSlot};
+use super::flight::{Flight, InFlight};
 use super::identity_store::Maintenance;
 use super::outbox::Outbox;
 use super::process::{Context, Tally};
-use super::report;
 use super::routes::Routes;
 use super::shard::{ShardSlot, ShardState};
 use super::stage::LedgerError;
@@ -38,8 +37,6 @@ use crate::wallet::Policy;
 
 const IDLE_POLL: Duration = Duration::from_millis(50);
 const BUSY_POLL: Duration = Duration::from_millis(1);
-/// A batch that aborts this often in a row is halved.
-const ABORTS_BEFORE_HALVING: u32 = 5;
 /// Latest states of wallets are written this often. A wallet that many events touch is written once for all of them.
 const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 /// What is in flight when partitions are revoked is given this long to end.
@@ -81,45 +78,17 @@ pub struct Worker {
     pub(super) checkpoints: Checkpoints,
     pub(super) maintenance: Maintenance,
     jobs: Option<SyncSender<Job>>,
-    done: Receiver<Done>,
-    in_flight: Option<InFlight>,
-    spare: Vec<Outbox>,
-    events_max: usize,
-    aborts: u32,
+    pub(super) done: Receiver<Done>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) spare: Vec<Outbox>,
+    pub(super) events_max: usize,
+    pub(super) aborts: u32,
     /// When unsaved wallets were last sent to be written.
     saved_at: Instant,
     /// The batch under way is the last: wallets are saved with it.
     is_last_batch: bool,
     /// The batch before was aborted because a record was too large for a topic of ours.
-    cuts_large: bool,
-}
-
-/// The batch that is being committed.
-struct InFlight {
-    tally: Tally,
-    events: usize,
-}
-
-/// What came of the batch in flight.
-enum Settled {
-    /// It is state.
-    Applied,
-    /// It is not; an error where a single record cannot be committed.
-    Aborted(Result<(), LedgerError>),
-    /// Only the topics know.
-    Unknown,
-}
-
-/// Where the batch in flight is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flight {
-    /// Still under way.
-    Flying,
-    /// None is under way, and all before are state.
-    Landed,
-    /// It did not become state, and the positions went back: what was polled or computed meanwhile must be
-    /// dropped, or the records in between would be passed over.
-    Lost,
+    pub(super) cuts_large: bool,
 }
 
 /// What a round of polling ended with.
@@ -390,145 +359,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes the committer's answer if it is there.
-    fn try_settle(&mut self) -> Result<Flight, LedgerError> {
-        if self.in_flight.is_none() {
-            return Ok(Flight::Landed);
-        }
-        match self.done.try_recv() {
-            Ok(done) => {
-                let settled = self.note_result(done);
-                self.react(settled)
-            }
-            Err(TryRecvError::Empty) => Ok(Flight::Flying),
-            Err(TryRecvError::Disconnected) => {
-                Err(LedgerError::Stopped("the commit thread ended".to_owned()))
-            }
-        }
-    }
-
-    /// Waits for the committer's answer.
-    fn settle(&mut self) -> Result<Flight, LedgerError> {
-        if self.in_flight.is_none() {
-            return Ok(Flight::Landed);
-        }
-        let done =
-            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
-        let settled = self.note_result(done);
-        self.react(settled)
-    }
-
-    /// Makes the batch in flight state, or drops everything that was computed upon it.
-    fn note_result(&mut self, done: Done) -> Settled {
-        self.spare.push(done.outbox);
-        let batch = self.in_flight.take();
-        match done.result {
-            CommitResult::Committed => {
-                if let Some(batch) = batch {
-                    self.committed(&batch);
-                }
-                Settled::Applied
-            }
-            CommitResult::Aborted(failure) => {
-                self.aborts += 1;
-                warn!(%failure, aborts = self.aborts, "batch aborted");
-                self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
-                let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
-                self.drop_overlays();
-                Settled::Aborted(limits)
-            }
-            CommitResult::Unknown(failure) => {
-                warn!(%failure, "outcome of the batch unknown");
-                self.drop_overlays();
-                Settled::Unknown
-            }
-        }
-    }
-
-    /// Goes back to what is committed where the batch in flight did not become state.
-    fn react(&mut self, settled: Settled) -> Result<Flight, LedgerError> {
-        match settled {
-            Settled::Applied => return Ok(Flight::Landed),
-            Settled::Aborted(limits) => {
-                limits?;
-                self.seek_to_heads()?;
-            }
-            Settled::Unknown => self.recover()?,
-        }
-        Ok(Flight::Lost)
-    }
-
-    fn after_aborts(&mut self, events: usize) -> Result<(), LedgerError> {
-        if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
-            return Ok(());
-        }
-        if events <= 1 && self.events_max == 1 {
-            let places: Vec<String> = self
-                .sources
-                .iter()
-                .filter_map(|((topic, partition), source)| {
-                    let next = source.pending.as_ref()?.next;
-                    Some(format!(
-                        "{}/{partition} before offset {next}",
-                        self.setup.routes.topic(*topic)?.name
-                    ))
-                })
-                .collect();
-            return Err(LedgerError::Stopped(format!(
-                "a single record cannot be committed: {}",
-                places.join(", ")
-            )));
-        }
-        self.events_max = (self.events_max / 2).max(1);
-        Ok(())
-    }
-
-    /// The batch is committed: overlays become state.
-    fn committed(&mut self, batch: &InFlight) {
-        self.aborts = 0;
-        self.cuts_large = false;
-        self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
-        let time = self.setup.time;
-        let mut standings = report::Standings::default();
-        let mut outcomes = report::Outcomes::default();
-        for slot in self.shards.values_mut() {
-            standings.add(&slot.apply(&time), 1);
-        }
-        for ((topic, _), source) in &mut self.sources {
-            if let Some(head) = source.pending.take() {
-                outcomes.add(*topic, &source.head.books, &head.books);
-                source.head = head;
-            }
-        }
-        fault_point!("batch.applied");
-        self.publish_positions();
-        self.checkpoints.committed();
-        standings.publish(&self.setup.metrics, 1);
-        outcomes.publish(&self.setup.metrics, &self.setup.routes);
-        report::batch(&self.setup.metrics, &batch.tally, batch.events);
-    }
-
-    fn publish_positions(&self) {
+    pub(super) fn publish_positions(&self) {
         // Markers of transactions take offsets too: at its end a partition is as far as the end says.
         let positions = self.sources.iter().map(|(id, source)| {
             (*id, Position { next: source.head.next.max(source.end), last_timestamp: source.last_timestamp })
         });
         self.board.set_positions(positions);
-    }
-
-    /// Drops everything that is under way and reads it again.
-    pub(super) fn rewind(&mut self) -> Result<(), LedgerError> {
-        self.drop_overlays();
-        self.seek_to_heads()
-    }
-
-    pub(super) fn drop_overlays(&mut self) {
-        self.shards.values_mut().for_each(ShardSlot::drop_overlays);
-        for source in self.sources.values_mut() {
-            source.pending = None;
-            source.current = None;
-            source.reached_end = false;
-        }
     }
 
     /// Revoked: what is in flight ends, or is left to end without us; the state is kept.

@@ -1,0 +1,180 @@
+//! The batch that is being committed, and what comes of it: it becomes state, or nothing of it does.
+
+use std::sync::mpsc::TryRecvError;
+
+use rdkafka::error::RDKafkaErrorCode;
+use tracing::warn;
+
+use super::committer::{CommitResult, Done};
+use super::process::Tally;
+use super::report;
+use super::shard::ShardSlot;
+use super::stage::LedgerError;
+use super::worker::Worker;
+use crate::fault::fault_point;
+
+/// A batch that aborts this often in a row is halved.
+const ABORTS_BEFORE_HALVING: u32 = 5;
+
+/// The batch that is being committed.
+pub(super) struct InFlight {
+    pub(super) tally: Tally,
+    pub(super) events: usize,
+}
+
+/// What came of the batch in flight.
+pub(super) enum Settled {
+    /// It is state.
+    Applied,
+    /// It is not; an error where a single record cannot be committed.
+    Aborted(Result<(), LedgerError>),
+    /// Only the topics know.
+    Unknown,
+}
+
+/// Where the batch in flight is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flight {
+    /// Still under way.
+    Flying,
+    /// None is under way, and all before are state.
+    Landed,
+    /// It did not become state, and the positions went back: what was polled or computed meanwhile must be
+    /// dropped, or the records in between would be passed over.
+    Lost,
+}
+
+impl Worker {
+    /// Takes the committer's answer if it is there.
+    pub(super) fn try_settle(&mut self) -> Result<Flight, LedgerError> {
+        if self.in_flight.is_none() {
+            return Ok(Flight::Landed);
+        }
+        match self.done.try_recv() {
+            Ok(done) => {
+                let settled = self.note_result(done);
+                self.react(settled)
+            }
+            Err(TryRecvError::Empty) => Ok(Flight::Flying),
+            Err(TryRecvError::Disconnected) => {
+                Err(LedgerError::Stopped("the commit thread ended".to_owned()))
+            }
+        }
+    }
+
+    /// Waits for the committer's answer.
+    pub(super) fn settle(&mut self) -> Result<Flight, LedgerError> {
+        if self.in_flight.is_none() {
+            return Ok(Flight::Landed);
+        }
+        let done =
+            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let settled = self.note_result(done);
+        self.react(settled)
+    }
+
+    /// Makes the batch in flight state, or drops everything that was computed upon it.
+    pub(super) fn note_result(&mut self, done: Done) -> Settled {
+        self.spare.push(done.outbox);
+        let batch = self.in_flight.take();
+        match done.result {
+            CommitResult::Committed => {
+                if let Some(batch) = batch {
+                    self.committed(&batch);
+                }
+                Settled::Applied
+            }
+            CommitResult::Aborted(failure) => {
+                self.aborts += 1;
+                warn!(%failure, aborts = self.aborts, "batch aborted");
+                self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
+                let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
+                self.drop_overlays();
+                Settled::Aborted(limits)
+            }
+            CommitResult::Unknown(failure) => {
+                warn!(%failure, "outcome of the batch unknown");
+                self.drop_overlays();
+                Settled::Unknown
+            }
+        }
+    }
+
+    /// Goes back to what is committed where the batch in flight did not become state.
+    fn react(&mut self, settled: Settled) -> Result<Flight, LedgerError> {
+        match settled {
+            Settled::Applied => return Ok(Flight::Landed),
+            Settled::Aborted(limits) => {
+                limits?;
+                self.seek_to_heads()?;
+            }
+            Settled::Unknown => self.recover()?,
+        }
+        Ok(Flight::Lost)
+    }
+
+    fn after_aborts(&mut self, events: usize) -> Result<(), LedgerError> {
+        if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
+            return Ok(());
+        }
+        if events <= 1 && self.events_max == 1 {
+            let places: Vec<String> = self
+                .sources
+                .iter()
+                .filter_map(|((topic, partition), source)| {
+                    let next = source.pending.as_ref()?.next;
+                    Some(format!(
+                        "{}/{partition} before offset {next}",
+                        self.setup.routes.topic(*topic)?.name
+                    ))
+                })
+                .collect();
+            return Err(LedgerError::Stopped(format!(
+                "a single record cannot be committed: {}",
+                places.join(", ")
+            )));
+        }
+        self.events_max = (self.events_max / 2).max(1);
+        Ok(())
+    }
+
+    /// The batch is committed: overlays become state.
+    fn committed(&mut self, batch: &InFlight) {
+        self.aborts = 0;
+        self.cuts_large = false;
+        self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
+        let time = self.setup.time;
+        let mut standings = report::Standings::default();
+        let mut outcomes = report::Outcomes::default();
+        for slot in self.shards.values_mut() {
+            standings.add(&slot.apply(&time), 1);
+        }
+        for ((topic, _), source) in &mut self.sources {
+            if let Some(head) = source.pending.take() {
+                outcomes.add(*topic, &source.head.books, &head.books);
+                source.head = head;
+            }
+        }
+        fault_point!("batch.applied");
+        self.publish_positions();
+        self.checkpoints.committed();
+        standings.publish(&self.setup.metrics, 1);
+        outcomes.publish(&self.setup.metrics, &self.setup.routes);
+        report::batch(&self.setup.metrics, &batch.tally, batch.events);
+    }
+
+    /// Drops everything that is under way and reads it again.
+    pub(super) fn rewind(&mut self) -> Result<(), LedgerError> {
+        self.drop_overlays();
+        self.seek_to_heads()
+    }
+
+    pub(super) fn drop_overlays(&mut self) {
+        self.shards.values_mut().for_each(ShardSlot::drop_overlays);
+        for source in self.sources.values_mut() {
+            source.pending = None;
+            source.current = None;
+            source.reached_end = false;
+        }
+    }
+}
