@@ -107,17 +107,139 @@ fn every_fault_of_a_pricing_file_is_named() {
     assert!(Pricing::parse("[[rate_card]]\nid=\"a\"\neffective_from=\"2026-01-01T00:00:00Z\"\nrates.image.credits=\"1.0000001\"\nrates.video.credits=\"1\"").is_err(), "seven places");
 }
 
+/// A pricing file, with something else in the place of a part of it.
+fn changed(part: &str, instead: &str) -> Result<Pricing, PricingErrors> {
+    const FILE: &str = r#"
+        [[rate_card]]
+        id = "a"
+        effective_from = "2026-01-01T00:00:00Z"
+        rates.image.credits = "1"
+        rates.video.credits = "3"
+        [[plans]]
+        effective_from = "2026-02-01T00:00:00Z"
+        plan.lite = { credits_per_month = 200, overdraft_limit = 0 }
+        [[topups]]
+        effective_from = "2026-03-01T00:00:00Z"
+        packs = [{ amount_usd = "1", credits = 10 }]
+        "#;
+    assert!(FILE.contains(part), "{part}");
+    Pricing::parse(&FILE.replacen(part, instead, 1))
+}
+
+#[test]
+fn each_value_of_a_pricing_file_has_its_bounds() {
+    let longest = format!("id = \"{}\"", "x".repeat(128));
+    let too_long = format!("id = \"{}\"", "x".repeat(129));
+    for (part, instead, fault) in [
+        ("", "", None),
+        ("month = 200", "month = 0", Some("lite.credits_per_month = 0:")),
+        ("month = 200", "month = 1", None),
+        ("month = 200", "month = 1000000000", None),
+        ("month = 200", "month = 1000000001", Some("lite.credits_per_month = 1000000001:")),
+        ("limit = 0", "limit = -1", Some("lite.overdraft_limit:")),
+        ("limit = 0", "limit = 1", None),
+        ("credits = 10", "credits = 0", Some("amount_usd = 1, credits = 0:")),
+        ("credits = 10", "credits = 1", None),
+        ("credits = 10", "credits = 1000000000", None),
+        ("credits = 10", "credits = 1000000001", Some("amount_usd = 1, credits = 1000000001:")),
+        ("amount_usd = \"1\"", "amount_usd = \"0.01\"", None),
+        ("amount_usd = \"1\"", "amount_usd = \"0\"", Some("amount_usd = 0, credits = 10:")),
+        ("amount_usd = \"1\"", "amount_usd = \"-0.01\"", Some("amount_usd = -0.01, credits = 10:")),
+        ("id = \"a\"", "id = \"\"", Some("rate_card.id \"\":")),
+        ("id = \"a\"", longest.as_str(), None),
+        ("id = \"a\"", too_long.as_str(), Some("rate_card.id")),
+        ("id = \"a\"", "id = \" ~\"", None),
+        ("id = \"a\"", "id = \"\u{e9}\"", Some("rate_card.id")),
+        ("plan.lite", "plan.\"\u{e9}\"", Some("plans.plan")),
+        ("image.credits", "image.models.\"\u{e9}\".credits = \"1\"\nrates.image.credits", Some("models")),
+        ("video.credits", "video.models.\"\u{e9}\".credits = \"1\"\nrates.video.credits", Some("models")),
+    ] {
+        let faults = changed(part, instead).err().map_or(Vec::new(), |faults| faults.0);
+        assert_eq!(faults.len(), usize::from(fault.is_some()), "{instead}: {faults:?}");
+        assert!(faults.iter().all(|named| named.contains(fault.unwrap())), "{instead}: {faults:?}");
+    }
+}
+
+#[test]
+fn each_version_has_an_instant_and_each_rate_card_an_id_of_its_own() {
+    let card = |id: &str, month: u32| {
+        format!(
+            "[[rate_card]]\nid = \"{id}\"\neffective_from = \"2026-0{month}-01T00:00:00Z\"\nrates.image.credits = \"1\"\nrates.video.credits = \"3\"\n[[plans]]\n"
+        )
+    };
+    let plans = |month: u32| {
+        format!(
+            "[[plans]]\neffective_from = \"2026-0{month}-01T00:00:00Z\"\nplan.lite.credits_per_month = 1\n[[topups]]\n"
+        )
+    };
+    let packs = |month: u32| {
+        format!("[[topups]]\neffective_from = \"2026-0{month}-01T00:00:00Z\"\npacks = []\n[[topups]]\n")
+    };
+    for (part, instead, fault) in [
+        ("[[plans]]", card("b", 4), None),
+        ("[[plans]]", card("a", 4), Some("two rate_cards have the same id")),
+        ("[[plans]]", card("b", 1), Some("two versions of rate_card have effective_from = 2026-01-01")),
+        ("[[topups]]", plans(4), None),
+        ("[[topups]]", plans(2), Some("two versions of plans have effective_from = 2026-02-01")),
+        ("[[topups]]", packs(4), None),
+        ("[[topups]]", packs(3), Some("two versions of topups have effective_from = 2026-03-01")),
+    ] {
+        let faults = changed(part, &instead).err().map_or(Vec::new(), |faults| faults.0);
+        assert_eq!(faults.len(), usize::from(fault.is_some()), "{instead}: {faults:?}");
+        assert!(faults.iter().all(|named| named.contains(fault.unwrap())), "{instead}: {faults:?}");
+    }
+}
+
+/// Of the file above: rate cards from January, plans from February, packs from March on.
+#[test]
+fn the_first_versions_must_be_as_old_as_the_horizon() {
+    let pricing = changed("", "").unwrap();
+    for (horizon_start, missing) in [
+        ("2026-03-01T00:00:00.001Z", &[][..]),
+        ("2026-03-01T00:00:00Z", &[]),
+        ("2026-02-28T23:59:59.999Z", &["topups"]),
+        ("2026-02-01T00:00:00Z", &["topups"]),
+        ("2025-12-31T23:59:59.999Z", &["rate_card", "plans", "topups"]),
+    ] {
+        let covers = pricing.check_covers(Timestamp::parse(horizon_start).unwrap());
+        let faults = covers.err().map_or(Vec::new(), |faults| faults.0);
+        assert_eq!(faults.len(), missing.len(), "{horizon_start}: {faults:?}");
+        for (fault, list) in faults.iter().zip(missing) {
+            assert!(fault.contains(&format!("the first {list} has")), "{horizon_start}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn plans_and_the_instants_of_versions_are_listed_once_and_in_order() {
+    let more = "[[plans]]\neffective_from = \"2026-01-01T00:00:00Z\"\nplan.lite.credits_per_month = 1\nplan.big.credits_per_month = 2\n[[topups]]";
+    let pricing = changed("[[topups]]", more).unwrap();
+    assert_eq!(pricing.plan_names(), ["big", "lite"]);
+    let starts: Vec<String> = pricing.version_starts().iter().map(|start| start.to_string()).collect();
+    assert_eq!(
+        starts.iter().map(|start| &start[..10]).collect::<Vec<_>>(),
+        ["2026-01-01", "2026-02-01", "2026-03-01"]
+    );
+}
+
 #[test]
 fn versions_ahead_of_the_clock_do_not_change_the_hash() {
     let now = Timestamp::parse("2026-11-03T00:00:00Z").unwrap();
     let base = include_str!("../../config/pricing.toml");
-    let ahead = format!(
-        "{base}\n[[rate_card]]\nid=\"n\"\neffective_from=\"2027-01-01T00:00:00Z\"\nrates.image.credits=\"2\"\nrates.video.credits=\"3\"\n"
-    );
     let hash = |text: &str, clock| Pricing::parse(text).unwrap().hash_up_to(clock, "10 20 30");
-    assert_eq!(hash(base, now), hash(&ahead, now));
-    let later = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
-    assert_ne!(hash(base, later), hash(&ahead, later));
+    let start = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
+    for version in [
+        "[[rate_card]]\nid=\"n\"\neffective_from=\"2027-01-01T00:00:00Z\"\nrates.image.credits=\"2\"\nrates.video.credits=\"3\"\n",
+        "[[plans]]\neffective_from=\"2027-01-01T00:00:00Z\"\nplan.lite.credits_per_month = 1\n",
+        "[[topups]]\neffective_from=\"2027-01-01T00:00:00Z\"\npacks = []\n",
+    ] {
+        let ahead = format!("{base}\n{version}");
+        assert_eq!(hash(base, now), hash(&ahead, now), "{version}");
+        assert_eq!(hash(base, start.plus_millis(-1)), hash(&ahead, start.plus_millis(-1)), "{version}");
+        assert_ne!(hash(base, start), hash(&ahead, start), "{version}");
+    }
+    let other_settings = Pricing::parse(base).unwrap().hash_up_to(now, "10 20 31");
+    assert_ne!(hash(base, now), other_settings);
 }
 
 #[test]
@@ -135,6 +257,9 @@ fn numbers_are_read_exactly_or_not_at_all() {
         ("-0", 0, Some(0)),
         ("-3", 0, Some(-3)),
         ("8.00000000000000000000000000001", 3, None),
+        // 28 digits, and one more.
+        ("0000000000000000000000000008", 3, Some(8_000)),
+        ("00000000000000000000000000008", 3, None),
         ("", 3, None),
         ("NaN", 3, None),
     ] {

@@ -190,6 +190,16 @@ fn a_contract_cancelled_before_its_start_never_runs_or_runs_one_term() {
 }
 
 #[test]
+fn a_contract_without_an_instant_may_lie_inside_another() {
+    play(
+        "contract c1 lite 2026-12-01 months=2 at=11-03  => contract_started lite
+         cancel c1 from=11-10 at=11-04                  => contract_changed lite
+         contract c2 scale 2026-11-15 months=2 at=11-05 => contract_started scale
+         tick at=12-01                                  => granted +3300 plan:c2:0(+3300=3300); contract_ended lite",
+    );
+}
+
+#[test]
 fn another_contract_may_begin_where_one_was_cancelled() {
     play(
         "contract c1 lite 2026-10-15 at=10-15      => contract_started lite; granted +200 plan:c1:0(+200=200)

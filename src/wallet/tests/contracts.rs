@@ -60,6 +60,35 @@ fn the_terms_of_a_contract_stand_in_its_entries() {
 }
 
 #[test]
+fn a_snapshot_says_what_is_in_force_by_the_clock_and_what_is_left_of_each_kind() {
+    let book = play(
+        "contract c1 lite 2026-10-15 months=2 at=10-15 => contract_started lite; granted +200 plan:c1:0(+200=200)
+         contract c2 scale 2027-01-15 at=10-15         => contract_started scale
+         topup t1 1 at=10-16                           => granted +10 topup:t1(+10=10)
+         adjust a1 5 at=10-16                          => adjusted +5 adjustment:a1(+5=5)",
+    );
+    for (clock, plan, contract_id, allocation, term) in [
+        ("10-14T23:59:59.999", "", "", 0, None),
+        ("10-15", "lite", "c1", 200, Some(("10-15", "12-15"))),
+        ("12-15", "", "", 0, None),
+        ("2027-01-15", "scale", "c2", 3_300, Some(("2027-01-15", "2028-01-15"))),
+    ] {
+        let at = crate::time::ShardClock(when(clock));
+        let snapshot = WalletSnapshot::of(book::WALLET_ID, &book.wallet, at, &book.policy.pricing);
+        assert_eq!(
+            (&*snapshot.plan, &*snapshot.contract_id, snapshot.allocation),
+            (plan, contract_id, allocation),
+            "{clock}"
+        );
+        let of_term = snapshot.term_started_at.zip(snapshot.term_ends_at);
+        assert_eq!(of_term, term.map(|(start, end)| (when(start), when(end))), "{clock}");
+        assert_eq!(snapshot.next_allocation_at, Some(when("11-15")), "whatever the clock");
+        let left = (snapshot.plan_credits, snapshot.topup_credits, snapshot.adjustment_credits);
+        assert_eq!(left, (200, 10, 5));
+    }
+}
+
+#[test]
 fn contracts_of_a_wallet_never_overlap_but_may_follow_each_other() {
     play(
         "contract c1 lite 12-01 months=1                      => contract_started lite

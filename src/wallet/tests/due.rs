@@ -43,6 +43,22 @@ fn different_instants_come_in_their_own_order() {
     );
 }
 
+/// One was cancelled to its start, where the other ends.
+#[test]
+fn contracts_that_end_at_one_instant_end_by_id() {
+    for (first, second, ends) in [
+        ("a", "b", "contract_ended lite; contract_ended strict"),
+        ("b", "a", "contract_ended strict; contract_ended lite"),
+    ] {
+        play(&format!(
+            "contract {first} lite 2026-10-15 months=1 at=10-15    => contract_started lite; granted +200 plan:{first}:0(+200=200)
+             contract {second} strict 2026-11-15 months=1 at=10-15 => contract_started strict
+             cancel {second} from=10-20 at=10-20                   => contract_changed strict
+             tick at=11-15                                         => {ends}"
+        ));
+    }
+}
+
 /// By kind, then contract and month as a number, a month's allocation before its differences; or by their own id.
 #[test]
 fn expiries_at_one_instant_come_by_id() {

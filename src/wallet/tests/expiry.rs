@@ -94,6 +94,18 @@ fn an_expiry_stands_at_its_own_time_without_an_event() {
     assert_eq!((&*expired.entries[0].contract_id, &*expired.entries[0].plan), ("c1", "lite"));
 }
 
+/// With the plan of the term that they were granted for, not of the one that begins where they end.
+#[test]
+fn what_expires_at_a_seam_is_booked_to_the_plan_before_it() {
+    let book = play(
+        "contract c1 lite 2026-10-15 months=1 at=10-15 => contract_started lite; granted +200 plan:c1:0(+200=200)
+         renew c1 plan=strict at=10-20                 => contract_renewed lite
+         tick at=11-15T01:00                           => granted +100 plan:c1:1(+100=100); expired -200 plan:c1:0(-200=0)",
+    );
+    let expired: LedgerRecord<'_> = serde_json::from_str(&book.records[4]).unwrap();
+    assert_eq!((&*expired.entries[0].contract_id, &*expired.entries[0].plan), ("c1", "lite"));
+}
+
 #[test]
 fn usage_across_a_seam_is_paid_by_the_term_that_it_happened_in() {
     play(

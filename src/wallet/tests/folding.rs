@@ -85,6 +85,73 @@ fn an_altered_entry_is_a_breach() {
     wallet.clone().fold(&entry, 0).unwrap();
 }
 
+/// A hold and its release, changed so that the sums still close.
+#[test]
+fn an_altered_hold_is_a_breach() {
+    let (wallet, held) = before_last(
+        "hold j1 4 images => held +4 j1
+         hold j2 3 images => held +3 j2",
+    );
+    let held = first_entry(&held);
+    let (holding, released) = before_last(
+        "hold j1 4 images => held +4 j1
+         cancelled j1     => released -4 j1",
+    );
+    let released = first_entry(&released);
+    fn with_held<'e>(entry: &Entry<'e>, held_credits: i64, held_after: i64) -> Entry<'e> {
+        Entry { held_credits, held_after, ..entry.clone() }
+    }
+    let below_0 = Wallet { held: -5, ..wallet.clone() };
+    for (what, wallet, entry) in [
+        ("a hold of nothing", &wallet, with_held(&held, 0, 4)),
+        ("a hold of less than nothing", &wallet, with_held(&held, -1, 3)),
+        ("held below 0", &below_0, with_held(&held, 3, -2)),
+        ("a release of nothing", &holding, with_held(&released, 0, 4)),
+        ("a release of less than nothing", &holding, with_held(&released, 1, 5)),
+        ("a release of more than is held", &holding, with_held(&released, -5, -1)),
+        ("of another job", &holding, Entry { job_id: "j2".into(), ..released.clone() }),
+        ("of an asset", &holding, Entry { asset_id: "a".into(), ..released.clone() }),
+        ("a note that releases", &holding, Entry { entry_type: EntryType::Noted, ..released.clone() }),
+    ] {
+        let folded = wallet.clone().fold(&entry, 0);
+        assert!(matches!(folded, Err(FoldError::Breach(Breach { seq: 2, .. }))), "{what}: {folded:?}");
+    }
+    wallet.clone().fold(&held, 0).unwrap();
+    holding.clone().fold(&released, 0).unwrap();
+}
+
+#[test]
+fn a_wallet_knows_when_its_first_and_its_last_entry_were_posted() {
+    let book = play(CHARGED);
+    let mut wallet = Wallet::default();
+    for (record, posted) in book.records.iter().zip(["11-03", "11-04", "11-05"]) {
+        let entry = Entry { posted_at: when(posted), ..first_entry(record) };
+        wallet.fold(&entry, 0).unwrap();
+    }
+    assert_eq!((wallet.first_seen_at, wallet.updated_at), (when("11-03"), when("11-05")));
+}
+
+/// A snapshot holds none of them: a restart takes them from the entries that it covers.
+#[test]
+fn holds_are_taken_from_entries_that_the_wallet_covers() {
+    let book = play(
+        "hold j1 4 images           => held +4 j1
+         hold j2 8 images asset=a   => held +8 j2/a
+         hold j3 2 images           => held +2 j3
+         charge j1 1 images asset=b => released -1 j1; charged -1
+         cancelled j3               => released -2 j3",
+    );
+    let clock = crate::time::ShardClock(when("11-03"));
+    let mut restored =
+        WalletSnapshot::of(book::WALLET_ID, &book.wallet, clock, &book.policy.pricing).into_wallet();
+    assert!(restored.holds.is_empty() && !book.wallet.holds.is_empty());
+    for record in &book.records {
+        let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
+        record.entries.iter().for_each(|entry| restored.fold_hold_of_known(entry));
+    }
+    assert_eq!(restored, book.wallet);
+}
+
 #[test]
 fn an_altered_grant_is_a_breach() {
     let (wallet, record) = before_last("topup t1 1 => granted +10 topup:t1(+10=10)");

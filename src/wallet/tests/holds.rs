@@ -152,6 +152,30 @@ fn a_request_holds_nothing_after_the_end_of_its_job_or_asset() {
     );
 }
 
+/// What it holds is known of the wallet, and nothing once that is over.
+#[test]
+fn a_request_alone_is_not_remembered_of_its_job() {
+    let mut book = play(
+        "hold j1 1 images           => held +1 j1
+         hold j1 1 images asset=a   => held +1 j1/a
+         tick at=11-05              => released -1 j1; released -1 j1/a",
+    );
+    assert_eq!((book.memo("j1", ""), book.memo("j1", "a")), (None, None));
+    let records = book.apply(&book::parse("refunded j1 at=11-05")).unwrap();
+    assert!(records[0].contains("\"reason\":\"unknown_job\""));
+}
+
+#[test]
+fn a_second_end_of_a_job_opens_nothing_again() {
+    for (first, second) in [("failed", "failed"), ("cancelled", "cancelled"), ("rejected", "refunded")] {
+        play(&format!(
+            "{first} j1        => noted j1
+             {second} j1       => noted j1
+             hold j1 1 images  => noted j1"
+        ));
+    }
+}
+
 #[test]
 fn a_request_holds_nothing_after_its_own_timeout() {
     for (at, expected) in [

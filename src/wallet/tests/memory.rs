@@ -1,7 +1,10 @@
 //! What a wallet lets go of beyond the horizon of 35 days, and what it never does.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::config::Config;
+use crate::event::{IdentityKey, job_key};
 
 const SPENT: &str = "topup t1 1                     => granted +10 topup:t1(+10=10)
      topup t2 1                     => granted +10 topup:t2(+10=10)
@@ -132,6 +135,112 @@ fn what_belongs_to_a_forgotten_grant_comes_back_as_an_adjustment() {
     assert_eq!((grant.priority, grant.expires_at, grant.granted_at), (20, None, when("12-09")));
 }
 
+/// Only those that repaid count against the bound.
+#[test]
+fn grants_that_repaid_nothing_take_no_room_of_those_that_did() {
+    let mut book = play(
+        "charge j1 10 images => charged -10
+         topup t1 1          => granted +10 topup:t1(+10=10); overdraft_repaid 10 topup:t1(-10=0)",
+    );
+    for number in 1..=200 {
+        book.enter(&book::parse(&format!("adjust a{number} 1 expires=11-05")));
+    }
+    book.enter(&book::parse("tick at=11-09"));
+    book.play("charge j2 1 images at=11-09 => charged -1");
+    assert_eq!(book.wallet.grants.len(), 201);
+    book.play(
+        "tick at=12-15         =>
+         adjust b1 -1 at=12-15 => adjusted -1
+         = -2 overdraft 2 overdrawn | topup:t1 0",
+    );
+}
+
+/// After a restart the last records are met again.
+#[test]
+fn an_entry_that_is_met_again_changes_nothing_of_what_is_remembered() {
+    let book = play(
+        "charge j1 1 images asset=a => charged -1
+         charge j1 2 images asset=b => charged -2
+         failed j1 asset=a          => reversed +1
+         failed j1                  => reversed +2
+         charge j2 1 images         => charged -1
+         failed j2                  => reversed +1",
+    );
+    let records = book.records.iter().map(|record| serde_json::from_str::<LedgerRecord<'_>>(record).unwrap());
+    let entries: Vec<Entry<'_>> = records.flat_map(|record| record.entries).collect();
+    let mut memos: HashMap<IdentityKey, JobMemo<'static>> = HashMap::new();
+    let remember_all = |memos: &mut HashMap<IdentityKey, JobMemo<'static>>| {
+        for entry in &entries {
+            // As their event named it.
+            let asset_id = if entry.whole_job { "" } else { &*entry.asset_id };
+            let name = JobName::new(book::WALLET_ID, &entry.job_id, asset_id);
+            let mut changes = Vec::new();
+            let known = |key: IdentityKey| Ok::<_, ()>(memos.get(&key).cloned());
+            let put =
+                |key, memo: JobMemo<'_>| changes.push((key, JobMemo::from_bytes(&memo.to_bytes()).unwrap()));
+            remember(&name, entry, entry.event_time.day(), known, put).unwrap();
+            memos.extend(changes);
+        }
+    };
+    remember_all(&mut memos);
+    let once = memos.clone();
+    remember_all(&mut memos);
+    assert_eq!(memos, once);
+    for (job, asset) in [("j1", ""), ("j1", "a"), ("j1", "b"), ("j2", "")] {
+        assert_eq!(memos.get(&job_key(book::WALLET_ID, job, asset)), book.memo(job, asset), "{job} {asset}");
+    }
+}
+
+#[test]
+fn of_two_charges_of_an_asset_the_later_one_is_remembered_whichever_is_met_last() {
+    let book = play("charge j1 1 images asset=a => charged -1");
+    let record: LedgerRecord<'_> = serde_json::from_str(&book.records[0]).unwrap();
+    let early = &record.entries[0];
+    let late = Entry { seq: 9, ..early.clone() };
+    let name = JobName::new(book::WALLET_ID, "j1", "a");
+    let key = job_key(book::WALLET_ID, "j1", "a");
+    for order in [[early, &late], [&late, early]] {
+        let mut memos: HashMap<IdentityKey, JobMemo<'_>> = HashMap::new();
+        for entry in order {
+            let known = memos.clone();
+            let get = |key: IdentityKey| {
+                let stored = known.get(&key).map(JobMemo::to_bytes);
+                Ok::<_, ()>(stored.map(|bytes| JobMemo::from_bytes(&bytes).unwrap()))
+            };
+            remember(&name, entry, 0, get, |key, memo| drop(memos.insert(key, memo))).unwrap();
+        }
+        assert_eq!(memos[&key].charge.as_ref().map(|charge| charge.seq), Some(9));
+    }
+}
+
+/// Its job was remembered for longer, and named it as the latest charged.
+#[test]
+fn an_asset_that_was_forgotten_and_charged_anew_may_lead_to_itself() {
+    let book = play("charge j1 1 images asset=a => charged -1");
+    let key = job_key(book::WALLET_ID, "j1", "a");
+    let asset = JobMemo { latest_asset: Some(key), ..book.memo("j1", "a").unwrap().clone() };
+    let known = |wanted: IdentityKey| {
+        Ok::<_, ()>(if wanted == key { Some(asset.clone()) } else { book.memo("j1", "").cloned() })
+    };
+    let name = JobName::new(book::WALLET_ID, "j1", "");
+    assert_eq!(JobHistory::find(&name, true, 0, known).unwrap().assets, std::slice::from_ref(&asset));
+}
+
+/// The share that went into overdraft too.
+#[test]
+fn what_belongs_to_forgotten_grants_that_repaid_overdraft_comes_back_with_the_rest() {
+    play(
+        "topup t1 1                => granted +10 topup:t1(+10=10)
+         charge j1 15 images       => charged -15 topup:t1(-10=0)
+         adjust a1 5               => adjusted +5 adjustment:a1(+5=5); overdraft_repaid 5 adjustment:a1(-5=0)
+         tick at=12-09             =>
+         topup t2 100 at=12-09     => granted +600 topup:t2(+600=600)
+         = 600 overdraft 0 ok | topup:t2 600
+         failed j1 at=12-09        => reversed +15 adjustment:reversal+6(+15=15)
+         = 615 overdraft 0 ok | adjustment:reversal+6 15 | topup:t2 600",
+    );
+}
+
 #[test]
 fn contracts_never_overlap_however_long_ago_they_were() {
     play(
@@ -151,7 +260,7 @@ fn contracts_never_overlap_however_long_ago_they_were() {
 /// A contract that begins before others moves their places in the wallet: its grants keep to their own.
 #[test]
 fn grants_stay_with_their_contract_when_an_earlier_one_is_put_before_it() {
-    play(
+    let book = play(
         "contract c2 lite 2026-11-01 months=1           => contract_started lite; granted +200 plan:c2:0(+200=200)
          contract c1 strict 2026-10-01 months=1         => contract_started strict; granted +100 plan:c1:0(+100=100); contract_ended strict; expired -100 plan:c1:0(-100=0)
          contract c3 strict 2026-12-01 months=1         => contract_started strict
@@ -159,6 +268,8 @@ fn grants_stay_with_their_contract_when_an_earlier_one_is_put_before_it() {
          tick at=11-20T01:00                            => contract_ended lite; expired -200 plan:c2:0(-200=0)
          = 0 overdraft 0 exhausted | plan:c1:0 0 | plan:c2:0 0",
     );
+    let contracts: Vec<&str> = book.wallet.contracts.iter().map(|contract| &*contract.contract_id).collect();
+    assert_eq!(contracts, ["c1", "c2", "c3"], "by start");
 }
 
 #[test]

@@ -296,3 +296,26 @@ fn plan_changes_of_a_contract_are_bounded_and_old_ones_make_room() {
     );
     assert_eq!(later.wallet.contracts[0].plans.len(), 2);
 }
+
+/// The horizon of 35 days and 62 more before 15 May begin on 7 February.
+#[test]
+fn only_plans_that_ended_before_the_horizon_and_two_months_make_room_and_only_where_it_is_needed() {
+    let mut book = play(
+        "contract c1 lite 2026-01-01 months=24 at=2026-01-01 => contract_started lite; granted +200 plan:c1:0(+200=200)",
+    );
+    let early = (1..=60).map(|minute| format!("2026-01-02T{:02}:{:02}", minute / 60, minute % 60));
+    let bound = ["2026-02-07".to_owned(), "2026-02-07T00:00:00.001".to_owned()];
+    let late = (1..=36).map(|minute| format!("2026-03-01T00:{minute:02}"));
+    for from in early.chain(bound).chain(late) {
+        let came = book.enter(&book::parse(&format!("change c1 lite from={from} at=2026-01-01")));
+        assert_eq!(came, "contract_changed lite");
+    }
+    book.enter(&book::parse("tick at=2026-05-15"));
+    let mut kept = |from: &str| {
+        book.enter(&book::parse(&format!("change c1 lite from={from} at=2026-05-15")));
+        let plans = &book.wallet.contracts[0].plans;
+        (plans.len(), plans[0].from)
+    };
+    assert_eq!(kept("2026-05-16"), (100, when("2026-01-01")), "that many are allowed");
+    assert_eq!(kept("2026-05-17"), (40, when("2026-02-07")));
+}

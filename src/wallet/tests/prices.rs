@@ -69,3 +69,23 @@ fn before_the_first_version_nothing_has_a_price() {
          charge j1 4 images at=2024-01-01                         => charged -4",
     );
 }
+
+/// Instances that share a shard compare it.
+#[test]
+fn the_hash_of_what_decides_about_money_follows_the_versions_and_the_settings() {
+    let config = crate::config::Config::default();
+    let hash = |config: &crate::config::Config, at: &str| {
+        Book::new(config).policy.hash_up_to(crate::time::ShardClock(when(at))).to_owned()
+    };
+    let [before, first, first_end, second] =
+        ["2023-12-31T23:59:59.999", "2024-01-01", "11-09T23:59:59.999", "11-10"].map(|at| hash(&config, at));
+    assert_eq!(first, first_end);
+    assert!(before != first && first != second && before != second);
+    assert_eq!(before, hash(&config, "1970-01-01"));
+    let mut other = config;
+    other.pricing.topup_priority += 1;
+    assert_ne!(hash(&other, "11-10"), second);
+    other.pricing.topup_priority -= 1;
+    other.clock.allowed_lateness_seconds += 1;
+    assert_ne!(hash(&other, "11-10"), second);
+}

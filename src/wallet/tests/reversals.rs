@@ -134,6 +134,18 @@ fn a_job_that_failed_before_its_charge_is_charged_and_given_back() {
 }
 
 #[test]
+fn a_job_that_failed_twice_before_its_charge_is_given_back() {
+    for (first, second) in [("failed", "failed"), ("failed", "cancelled"), ("refunded", "rejected")] {
+        play(&format!(
+            "topup t1 1         => granted +10 topup:t1(+10=10)
+             {first} j1         => noted j1
+             {second} j1        => noted j1
+             charge j1 4 images => charged -4 topup:t1(-4=6); reversed +4 topup:t1(+4=10)"
+        ));
+    }
+}
+
+#[test]
 fn a_refund_of_a_job_that_nobody_has_heard_of_says_so() {
     let mut book = play("charge j1 1 images => charged -1");
     for (command, reason) in [
