@@ -101,10 +101,14 @@ fn terms(entry: &Entry<'_>) -> String {
 
 /// `, from … up to …`, as far as it is known.
 fn ends(entry: &Entry<'_>) -> String {
-    let Some(ContractTerms { starts_at, ends_at, plans, .. }) = &entry.contract else { return String::new() };
+    let Some(ContractTerms { starts_at, ends_at, plans, is_cancelled, .. }) = &entry.contract else {
+        return String::new();
+    };
+    // A cancelled contract is not renewed any more: what was booked for after its end never comes.
+    let comes = |from| !is_cancelled || from < *ends_at;
     let later: Vec<String> = plans
         .iter()
-        .filter(|span| span.from > entry.event_time && span.from > *starts_at)
+        .filter(|span| span.from > entry.event_time && span.from > *starts_at && comes(span.from))
         .map(|span| format!(", plan {} from {} on", span.plan, span.from))
         .collect();
     format!("{}; it runs from {starts_at} to {ends_at}", later.concat())

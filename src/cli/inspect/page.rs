@@ -121,10 +121,12 @@ fn contract(shown: &Shown<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
             distance(now, term.ends_at)
         ),
     ));
+    // A cancelled contract is not renewed any more: what was booked for after its end never comes.
+    let comes = |from| !contract.is_cancelled || from < contract.ends_at;
     let later: Vec<String> = contract
         .plans
         .iter()
-        .filter(|span| span.from > now && span.from > contract.starts_at)
+        .filter(|span| span.from > now && span.from > contract.starts_at && comes(span.from))
         .map(|span| format!("plan {} from {} on", span.plan, span.from))
         .collect();
     if !later.is_empty() {

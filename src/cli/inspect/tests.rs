@@ -119,6 +119,13 @@ fn a_contract_to_come_a_booked_renewal_and_a_cancellation_are_told_apart() {
     cancelled["contracts"][0]["is_cancelled"] = json!(true);
     let page = shown(&cancelled, "2026-11-03T12:00:00Z", |_| {});
     assert!(page.contains("cancelled   it ends at 2027-10-01T00:00:00.000Z"), "{page}");
+    assert!(
+        page.contains("booked      plan scale from 2026-12-01T00:00:00.000Z on"),
+        "before its end: {page}"
+    );
+    cancelled["contracts"][0]["plans"][1]["from"] = json!("2027-10-01T00:00:00Z");
+    let page = shown(&cancelled, "2026-11-03T12:00:00Z", |_| {});
+    assert!(!page.contains("booked"), "what was booked for the renewal fell away: {page}");
     let page = shown(&cancelled, "2027-11-03T12:00:00Z", |_| {});
     assert!(page.contains("none: no contract is in force"), "{page}");
 }
