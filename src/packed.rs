@@ -4,7 +4,7 @@
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
-/// Appends to a vector: a third of the time that postcard's own flavour takes, which extends it byte by byte.
+/// Appends to a vector. Postcard's own flavour for what can be extended takes an iterator's bytes one by one.
 struct Append<'o>(&'o mut Vec<u8>);
 
 impl Flavor for Append<'_> {

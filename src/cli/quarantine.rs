@@ -85,24 +85,29 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
             if found.is_empty() {
                 return Err(Failure::no("no quarantined record fits"));
             }
-            if let Some(cut) = found.iter().find(|record| record.truncated.is_some()) {
-                return Err(Failure::no(format!(
-                    "the record at {} is not whole: it was too large for the quarantine; its producer must send a smaller one",
-                    cut.place
-                )));
+            // What is not whole cannot go back: it is left out, and said.
+            let (cut, whole): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|record| record.truncated.is_some());
+            if !dry_run && !whole.is_empty() {
+                replay(config, &whole)?;
             }
-            if !dry_run {
-                replay(config, &found)?;
-            }
-            let said = serde_json::json!({ "replayed": if dry_run { 0 } else { found.len() }, "selected": found.len() });
+            let replayed = if dry_run { 0 } else { whole.len() };
+            let not_whole: Vec<&str> = cut.iter().map(|record| record.place.as_str()).collect();
+            let said = serde_json::json!({
+                "replayed": replayed, "selected": whole.len() + cut.len(), "not_whole": not_whole
+            });
             output.object(&said, || {
-                if dry_run {
-                    format!("{} records would be sent", found.len())
-                } else {
-                    format!("{} records sent again", found.len())
+                let done = if dry_run { "records would be sent" } else { "records sent again" };
+                let left_out = not_whole.join(", ");
+                match left_out.is_empty() {
+                    true => format!("{} {done}", whole.len()),
+                    false => format!(
+                        "{} {done}; too large for the quarantine and so not whole, their producer must send smaller ones: {left_out}",
+                        whole.len()
+                    ),
                 }
             })?;
-            Ok(exit::DONE)
+            Ok(if cut.is_empty() { exit::DONE } else { exit::NO })
         }
     }
 }

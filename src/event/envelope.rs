@@ -189,10 +189,11 @@ fn binary_data<'a>(record: &IncomingRecord<'a, '_>, data: &mut RawData<'a>) -> R
     })
 }
 
-/// Validated at several times the speed of the standard library, which tells where the fault is.
 fn utf8(value: &[u8]) -> Result<&str, Rejection> {
-    simdutf8::basic::from_utf8(value).map_err(|_| {
-        let at = std::str::from_utf8(value).map_or_else(|error| error.valid_up_to(), str::len);
-        Rejection::new(Reason::NotJson, format!("the value is not UTF-8: the first bad byte is at {at}"))
+    std::str::from_utf8(value).map_err(|error| {
+        Rejection::new(
+            Reason::NotJson,
+            format!("the value is not UTF-8: the first bad byte is at {}", error.valid_up_to()),
+        )
     })
 }

@@ -2,7 +2,7 @@
 
 use super::names::{because, credits, grant_name, job_name, quantity, quantity_name};
 use crate::text::printable;
-use crate::wallet::{ContractTerms, Entry, EntryType, UNKNOWN_JOB, WalletLimits};
+use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits};
 
 /// What an entry did, in one sentence without a full stop.
 pub fn summary(entry: &Entry<'_>) -> String {
@@ -149,7 +149,7 @@ fn noted(entry: &Entry<'_>) -> String {
             "noted that {job} came to nothing{own}; there was nothing to give back, and a charge that still comes will be"
         ),
         "generation.cancelled" => format!("noted that {job} was cancelled{own}; nothing was reserved for it"),
-        "generation.refunded" if entry.reason == UNKNOWN_JOB => format!(
+        "generation.refunded" if entry.is_unknown_refund() => format!(
             "noted the refund of {job}, which nobody has heard of; a charge that still comes will be given back"
         ),
         "generation.refunded" => {

@@ -21,7 +21,7 @@ use crate::event::{
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
     Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,
-    Origin, Policy, Refusal, UNKNOWN_JOB, apply, post_due,
+    Origin, Policy, Refusal, apply, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -290,8 +290,7 @@ fn write(record: &LedgerRecord<'_>, context: &Context<'_>, outbox: &mut Outbox, 
     outbox.push(OutTopic::Ledger, shard, &record.wallet_id, |out| record.encode(out));
     for entry in &record.entries {
         tally.flows.add(entry);
-        let is_unknown = entry.entry_type == EntryType::Noted && entry.reason == UNKNOWN_JOB;
-        tally.unknown_refunds += u64::from(is_unknown);
+        tally.unknown_refunds += u64::from(entry.is_unknown_refund());
     }
 }
 

@@ -13,6 +13,9 @@ use crate::event::Fingerprint;
 use crate::rate::{AssetType, Rate, UsdCents, VideoMillis};
 use crate::time::Timestamp;
 
+/// Reason of the entry that notes a refund of a job that nobody has heard of.
+pub(super) const UNKNOWN_JOB: &str = "unknown_job";
+
 /// Version of the format, `v` of a record.
 pub const LEDGER_FORMAT: u32 = 1;
 
@@ -30,6 +33,15 @@ pub struct LedgerRecord<'a> {
     pub clock_day: Option<NaiveDate>,
     /// What one event, or one timer, posted; `seq` ascending without gap.
     pub entries: Vec<Entry<'a>>,
+}
+
+impl Entry<'_> {
+    /// Whether it notes the refund of a job that nobody had heard of.
+    pub fn is_unknown_refund(&self) -> bool {
+        self.entry_type == EntryType::Noted
+            && self.event_type == "generation.refunded"
+            && self.reason == UNKNOWN_JOB
+    }
 }
 
 impl LedgerRecord<'_> {

@@ -42,6 +42,5 @@ pub use hold::{Hold, Holds};
 pub use job::{JobHistory, JobMemo, JobName, remember};
 pub use level::{Level, LevelRules};
 pub use policy::Policy;
-pub use reversal::UNKNOWN_JOB;
 pub use snapshot::{ContractState, GrantState, SNAPSHOT_FORMAT, WalletSnapshot};
 pub use state::Wallet;

@@ -3,14 +3,11 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-use super::entry::{BucketTotals, EntryType, GrantEffect, GrantKind, GrantTerms};
+use super::entry::{BucketTotals, EntryType, GrantEffect, GrantKind, GrantTerms, UNKNOWN_JOB};
 use super::fold::{Breach, model_and_plan};
 use super::job::{ChargeMemo, JobHistory, JobMemo};
 use super::posting::{Change, Posting};
 use crate::event::{JobEnded, JobEnding};
-
-/// Reason of the entry that notes a refund of a job that nobody has heard of.
-pub const UNKNOWN_JOB: &str = "unknown_job";
 
 impl<'a> Posting<'_, 'a, '_> {
     /// Ends what the job holds; gives back what it was charged, but for a cancellation. Where there is nothing to do it

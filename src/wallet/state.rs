@@ -262,7 +262,7 @@ impl Wallet {
     /// The id of one of its grants: `plan:<contract>:<month>`, with `+<seq>` where it is more for a month that was
     /// granted before; `topup:<id>` or `adjustment:<id>`.
     pub fn grant_id(&self, grant: &Grant) -> String {
-        // Every charge names its grants: format! would take three times as long.
+        // Every charge names its grants, and the machinery of format! showed in its profile.
         match &grant.origin {
             GrantOrigin::Plan { month, is_difference, .. } => {
                 let mut number = itoa::Buffer::new();

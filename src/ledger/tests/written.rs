@@ -119,8 +119,10 @@ fn refunds_of_jobs_that_nobody_has_heard_of_are_counted() {
     };
     let tally = bench.run(&[usage("e1", "j1", 1), refund("e2", "j1"), refund("e3", "j2")]).tally;
     assert_eq!(tally.unknown_refunds, 1);
-    let tally = bench.run(&[refund("e4", "j2"), refund("e5", "j1")]).tally;
-    assert_eq!(tally.unknown_refunds, 0, "noted before, and given back before");
+    let failed = r#"{"job_id":"j3","reason":"unknown_job"}"#;
+    let failed = event(GENERATION, "generation.failed", "e6", failed);
+    let tally = bench.run(&[refund("e4", "j2"), refund("e5", "j1"), failed]).tally;
+    assert_eq!(tally.unknown_refunds, 0, "noted before, given back before, and no refund");
 }
 
 #[test]
