@@ -42,6 +42,12 @@ pub fn details(entry: &Entry<'_>) -> Vec<Detail> {
 }
 
 fn event(entry: &Entry<'_>) -> String {
+    if entry.event_id.is_empty() && entry.grant.as_ref().is_some_and(|terms| terms.is_difference) {
+        return format!(
+            "none: a change of the contract's plan caused it, in force from {} on",
+            entry.event_time
+        );
+    }
     if entry.event_id.is_empty() {
         return format!("none: time alone caused it, it was due at {}", entry.event_time);
     }

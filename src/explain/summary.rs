@@ -9,7 +9,7 @@ pub fn summary(entry: &Entry<'_>) -> String {
     match entry.entry_type {
         EntryType::Charged => format!("{} charged{}", credits(-entry.credits), for_usage(entry)),
         EntryType::Refused => format!(
-            "{} not charged{}: they would have gone past the overdraft limit, so nothing was drawn",
+            "{} not charged{}: that would have gone past the overdraft limit, so nothing was drawn",
             credits(entry.amount),
             for_usage(entry)
         ),
@@ -142,7 +142,7 @@ fn noted(entry: &Entry<'_>) -> String {
     let own = because(&entry.reason);
     match &*entry.event_type {
         "generation.requested" => format!(
-            "nothing reserved{}: the job was over, charged or reserved for already, or it costs nothing",
+            "nothing reserved{}: the job was over, charged or reserved for already, it was asked for 24 hours before or longer, the wallet had no room for more, or it costs nothing",
             for_usage(entry)
         ),
         "generation.failed" | "generation.rejected" => format!(
@@ -153,7 +153,9 @@ fn noted(entry: &Entry<'_>) -> String {
             "noted the refund of {job}, which nobody has heard of; a charge that still comes will be given back"
         ),
         "generation.refunded" => {
-            format!("noted the refund of {job}{own}; there was nothing, or nothing more, to give back")
+            format!(
+                "noted the refund of {job}{own}; there was nothing, or nothing more, to give back, and a charge that still comes will be"
+            )
         }
         "" => format!("noted{own}"),
         other => format!("{other} noted{own}; nothing else changed"),

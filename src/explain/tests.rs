@@ -69,7 +69,7 @@ fn sentences() -> Vec<(Value, &'static str)> {
         ),
         (
             merged(video("refused", "generation.completed"), json!({"amount": 26})),
-            "26 credits not charged for 8.334 seconds of video by veo-3, job j1: they would have gone past the overdraft limit, so nothing was drawn",
+            "26 credits not charged for 8.334 seconds of video by veo-3, job j1: that would have gone past the overdraft limit, so nothing was drawn",
         ),
         (
             job("reversed", "failed", json!({"credits": 26, "reason": "safety"})),
@@ -143,7 +143,7 @@ fn sentences() -> Vec<(Value, &'static str)> {
         (json!({"entry_type": "limits_changed"}), "the wallet's own limits were changed"),
         (
             video("noted", "generation.requested"),
-            "nothing reserved for 8.334 seconds of video by veo-3, job j1: the job was over, charged or reserved for already, or it costs nothing",
+            "nothing reserved for 8.334 seconds of video by veo-3, job j1: the job was over, charged or reserved for already, it was asked for 24 hours before or longer, the wallet had no room for more, or it costs nothing",
         ),
         (
             job("noted", "failed", json!({})),
@@ -159,7 +159,7 @@ fn sentences() -> Vec<(Value, &'static str)> {
         ),
         (
             job("noted", "refunded", json!({})),
-            "noted the refund of job j1; there was nothing, or nothing more, to give back",
+            "noted the refund of job j1; there was nothing, or nothing more, to give back, and a charge that still comes will be",
         ),
     ]
 }
@@ -254,6 +254,16 @@ fn what_time_alone_caused_has_no_event_and_no_origin() {
     assert_tells(&told, "event", &["none: time alone caused it, it was due at 2026-11-03T10:15:30.000Z"]);
     assert_tells(&told, "came from", &[]);
     assert_tells(&told, "overdraft", &[]);
+}
+
+#[test]
+fn what_a_plan_change_adds_to_a_month_was_not_caused_by_time_alone() {
+    let told = told(json!({
+        "entry_type": "granted", "credits": 900, "grant_effects": [effect("plan:c_7:0+9", "plan", 900, 900)],
+        "grant": {"priority": 10, "granted_at": "2026-11-03T10:15:30.000Z", "contract_id": "c_7", "month": 0, "is_difference": true}
+    }));
+    let cause = "none: a change of the contract's plan caused it, in force from 2026-11-03T10:15:30.000Z on";
+    assert_tells(&told, "event", &[cause]);
 }
 
 #[test]
