@@ -3,7 +3,7 @@
 //!
 //! The tree tells the story of an event: [`event`] decodes it, [`rate`] prices it, [`wallet`] debits it,
 //! [`ledger`] does both in one Kafka transaction per batch, [`sink`] carries the ledger to ClickHouse, [`explain`] tells a
-//! person what it says.
+//! person what it says, [`verify`] proves that nothing was lost or doubled.
 //! [`app`] alone knows every stage.
 
 pub mod app;
@@ -24,4 +24,5 @@ pub mod sink;
 pub mod telemetry;
 pub mod text;
 pub mod time;
+pub mod verify;
 pub mod wallet;

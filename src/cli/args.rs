@@ -74,6 +74,9 @@ pub enum Command {
     /// Explain one entry of a wallet's ledger in sentences.
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
+    /// Prove that nothing was lost or doubled: sources, ledger, wallets and ClickHouse compared.
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Verify),
     /// Publish what becomes of a contract.
     #[command(
         subcommand,
@@ -126,6 +129,29 @@ Example: creditstream explain ws_42 17
 JSON, one document: wallet_id, summary, explanation (sentences), balance_before, held_before, overdraft_before, entry (as in
 the ledger topic), is_complete (false: that could not be read, so what ClickHouse has no columns for is missing),
 ledger_topic, ledger_partition, ledger_offset. Exit 1 where ClickHouse does not have the entry.";
+
+const VERIFY_HELP: &str = "\
+Example: creditstream verify --config prod.toml
+
+Reads the topics and asks ClickHouse; it may run beside the service, and what is under way is no difference.
+Exit 0: equal. 1: something differs, named down to the wallet and entry. Anything else: it cannot be told.
+A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
+JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
+wallet_id, seq, what, records, credits), entries, notes, repaired.";
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Only entries posted from then on (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only entries posted before then (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Write again what differs there: rows that are missing or other, and delete those that nothing in the topics says.
+    #[arg(long, value_name = "WHAT", value_parser = ["clickhouse"])]
+    pub repair: Option<String>,
+}
 
 /// `estimate`
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod price;
 mod publish;
 mod quarantine;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,6 +74,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Price(command) => price::run(&config, &command, output),
             Command::Wallet(command) => inspect::wallet(&config, &command, output).await,
             Command::Explain(command) => inspect::explain(&config, &command, output).await,
+            Command::Verify(command) => verify::run(&config, &command, output).await,
             Command::Contract(command) => publish::contract(&config, &command, output),
             Command::Topup(command) => publish::topup(&config, &command, output),
             Command::Adjust(command) => publish::adjust(&config, &command, output),

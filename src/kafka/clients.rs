@@ -137,6 +137,16 @@ impl Clients {
         client.create_with_context(KafkaLog)
     }
 
+    /// Asks for the committed positions of a group, without being a member of it.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn group_reader(&self, group: &str) -> KafkaResult<BaseConsumer<KafkaLog>> {
+        let mut client = self.base("positions");
+        client.set("group.id", group);
+        client.create_with_context(KafkaLog)
+    }
+
     /// For topics and their settings.
     ///
     /// # Errors

@@ -6,12 +6,14 @@
 mod clients;
 mod log;
 mod partition;
+mod reader;
 mod sys;
 mod topics;
 
 pub use clients::{Clients, KafkaConsumer, KafkaProducer, watermarks};
 pub use log::KafkaLog;
 pub use partition::partition_for;
+pub use reader::{ReadError, Stretch, TopicReader};
 pub use sys::{
     BatchTopic, GroupMetadata, OutgoingRecord, Polled, PolledConsumer, RecordView, TopicDescription,
     TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events, take_records,

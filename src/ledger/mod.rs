@@ -35,7 +35,7 @@ mod watch;
 mod worker;
 
 pub use books::{Books, Outcome};
-pub use progress::{PROGRESS_FORMAT, PartitionProgress, ShardProgress};
+pub use progress::{PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key};
 pub use stage::{LedgerError, run};
 
 /// The bounds of time, milliseconds.

@@ -1,0 +1,237 @@
+//! `verify` finds every difference that is made on purpose, names it, and finds none where there is none.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::deployment::everything;
+use common::kafka::{self, Sent};
+use common::{Deployment, usage};
+use serde_json::{Value, json};
+
+/// What `verify` says, with its exit code.
+#[track_caller]
+fn verify(deployment: &Deployment, arguments: &[&str], code: i32) -> Value {
+    let command = [&["verify", "--format", "json"], arguments].concat();
+    let answer = deployment.run(&command);
+    assert_eq!(answer.code, code, "{}\n{}", answer.stdout, answer.stderr);
+    answer.json_lines().remove(0)
+}
+
+/// The differences of one check: place, wallet, entry, sentence.
+fn differences(report: &Value, between: &str) -> Vec<(String, String, u64, String)> {
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["between"] == between).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let read = |one: &Value| {
+        (text(&one["place"]), text(&one["wallet_id"]), one["seq"].as_u64().unwrap_or(0), text(&one["what"]))
+    };
+    check["differences"].as_array().unwrap().iter().map(read).collect()
+}
+
+fn compared(report: &Value, place: usize) -> u64 {
+    report["checks"][place]["compared"].as_u64().unwrap()
+}
+
+/// A deployment that has worked and stands still, all of it in ClickHouse.
+fn at_rest() -> Deployment {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(6_000, 120));
+    deployment.assert_proof_with_clickhouse(&books);
+    instance.terminate();
+    let report = verify(&deployment, &[], 0);
+    assert_eq!(report["equal"], true);
+    assert_eq!(report["notes"], json!([]));
+    let records = compared(&report, 0);
+    let sent = kafka::read_all(&deployment.config, &deployment.config.topics.generation).len()
+        + kafka::read_all(&deployment.config, &deployment.config.topics.wallet).len();
+    assert_eq!(records, sent as u64, "every record of the sources is compared");
+    let wallets = kafka::read_all(&deployment.config, &deployment.config.topics.wallets);
+    let known: std::collections::BTreeSet<_> = wallets.iter().map(|record| record.key.clone()).collect();
+    assert_eq!(compared(&report, 1), known.len() as u64, "every wallet is compared");
+    let entries = deployment.clickhouse().number("SELECT count() FROM ledger_entries FINAL");
+    assert_eq!(compared(&report, 2), entries as u64, "every entry is compared");
+    deployment
+}
+
+/// A wallet with several entries, and the last of them.
+fn a_wallet(deployment: &Deployment) -> (String, u64) {
+    let rows = deployment.clickhouse().rows(
+        "SELECT wallet_id, max(seq) FROM ledger_entries FINAL WHERE entry_type = 'charged' GROUP BY wallet_id HAVING count() > 5 \
+         ORDER BY wallet_id LIMIT 1",
+    );
+    (rows[0][0].clone(), rows[0][1].parse().unwrap())
+}
+
+#[test]
+fn what_differs_in_clickhouse_is_named_and_repaired() {
+    let deployment = at_rest();
+    let clickhouse = deployment.clickhouse();
+    let (wallet, seq) = a_wallet(&deployment);
+    let execute = |statement: &str| {
+        let statement = statement.replace("DB", &deployment.name);
+        clickhouse.try_execute(&statement).unwrap();
+    };
+    // A row is gone, one says other credits, one was never posted, a balance is another, a grant, a sum of an hour.
+    execute(&format!("DELETE FROM DB.ledger_entries WHERE wallet_id = '{wallet}' AND seq = 2"));
+    let altered = format!(
+        "INSERT INTO DB.ledger_entries SELECT * REPLACE (credits - 7 AS credits) FROM DB.ledger_entries FINAL \
+         WHERE wallet_id = '{wallet}' AND seq = {seq}"
+    );
+    execute(&altered);
+    let invented = format!(
+        "INSERT INTO DB.ledger_entries SELECT * REPLACE (9999 AS seq) FROM \
+         (SELECT * FROM DB.ledger_entries FINAL WHERE wallet_id = '{wallet}' AND seq = 3)"
+    );
+    execute(&invented);
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE (balance + 5 AS balance) FROM DB.wallets FINAL WHERE wallet_id = '{wallet}'"
+    ));
+    execute(&format!(
+        "INSERT INTO DB.usage_hourly SELECT * REPLACE (credits_charged + 1 AS credits_charged) FROM DB.usage_hourly FINAL \
+         WHERE wallet_id = '{wallet}' LIMIT 1"
+    ));
+
+    let report = verify(&deployment, &[], 1);
+    assert_eq!(report["equal"], false);
+    assert_eq!(
+        (differences(&report, "source_ledger"), differences(&report, "ledger_wallets")),
+        (vec![], vec![])
+    );
+    let found = differences(&report, "ledger_clickhouse");
+    assert!(found.iter().all(|(_, of, _, _)| *of == wallet), "{found:#?}");
+    let says = |entry: u64, words: &str| {
+        assert!(
+            found.iter().any(|(_, _, seq, what)| *seq == entry && what.contains(words)),
+            "{entry} {words}: {found:#?}"
+        );
+    };
+    says(2, "clickhouse does not have it");
+    says(seq, "clickhouse has it otherwise");
+    says(9999, "clickhouse has it, the ledger does not");
+    says(0, "usage_hourly says");
+    assert!(
+        found
+            .iter()
+            .any(|(place, _, _, what)| place.starts_with("shard ") && what.starts_with("wallets says"))
+    );
+    let page = deployment.run(&["verify"]).expect(1).stdout;
+    assert!(page.contains("NOT equal") && page.contains(&format!("wallet {wallet}, entry 9999")), "{page}");
+
+    let repaired = verify(&deployment, &["--repair", "clickhouse"], 1);
+    assert!(repaired["repaired"].as_u64().unwrap() >= 5, "{repaired}");
+    verify(&deployment, &[], 0);
+    let left = clickhouse.number("SELECT count() FROM ledger_entries FINAL WHERE seq = 9999");
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn what_differs_in_the_topics_is_named() {
+    let deployment = at_rest();
+    let topics = &deployment.config.topics;
+    let (wallet, seq) = a_wallet(&deployment);
+    let ledger = kafka::read_all(&deployment.config, &topics.ledger);
+    let of_wallet = |record: &&kafka::Record| record.key_text() == wallet;
+    let last = ledger.iter().rfind(of_wallet).unwrap();
+    let again = |value: &[u8], topic: &str| {
+        let sent = Sent {
+            partition: Some(last.partition),
+            key: Some(wallet.as_bytes()),
+            value: Some(value),
+            headers: vec![],
+        };
+        kafka::send(&deployment.config, topic, &sent).unwrap();
+    };
+    // The same record twice: readers pass it over, and it is said.
+    again(last.value.as_deref().unwrap(), &topics.ledger);
+    let report = verify(&deployment, &[], 1);
+    let found = differences(&report, "source_ledger");
+    assert!(found.iter().all(|(_, of, _, what)| *of == wallet && what.contains("twice")), "{found:#?}");
+    assert_eq!(found.len(), last.json()["entries"].as_array().unwrap().len());
+    assert!(differences(&report, "ledger_clickhouse").is_empty());
+
+    // An entry whose predecessor is missing, and whose sums do not close; its event is in nobody's books.
+    let mut gap = last.json();
+    let entry = gap["entries"][0].as_object_mut().unwrap();
+    entry.insert("seq".to_owned(), json!(seq + 2));
+    gap["entries"] = json!([gap["entries"][0]]);
+    again(gap.to_string().as_bytes(), &topics.ledger);
+    let found = differences(&verify(&deployment, &[], 1), "source_ledger");
+    assert!(
+        found.iter().any(|(_, of, at, what)| *of == wallet && *at == seq + 2 && what.contains("are missing")),
+        "{found:#?}"
+    );
+    assert!(found.iter().any(|(_, _, _, what)| what.contains("by the books")), "{found:#?}");
+
+    // A state that its entries do not say.
+    let states = kafka::read_all(&deployment.config, &topics.wallets);
+    let other = states.iter().rfind(|record| record.key_text() != wallet).unwrap();
+    let mut state = other.json();
+    state["balance"] = json!(state["balance"].as_i64().unwrap() + 3);
+    let value = state.to_string();
+    let sent = Sent {
+        partition: Some(other.partition),
+        key: other.key.as_deref(),
+        value: Some(value.as_bytes()),
+        headers: vec![],
+    };
+    kafka::send(&deployment.config, &topics.wallets, &sent).unwrap();
+    let found = differences(&verify(&deployment, &[], 1), "ledger_wallets");
+    let said = |(_, of, _, what): &(String, String, u64, String)| {
+        of == other.key_text() && what.contains("its latest state says")
+    };
+    assert!(found.iter().any(said), "{found:#?}");
+
+    // A record in the quarantine that no book knows.
+    let headers = vec![
+        ("cs_topic", Some(topics.generation.as_bytes())),
+        ("cs_partition", Some(&b"0"[..])),
+        ("cs_offset", Some(&b"1"[..])),
+    ];
+    let sent = Sent { partition: Some(0), key: None, value: Some(b"{}"), headers };
+    kafka::send(&deployment.config, &topics.quarantine, &sent).unwrap();
+    let found = differences(&verify(&deployment, &[], 1), "source_ledger");
+    assert!(
+        found.iter().any(|(_, _, _, what)| what.contains("were quarantined; the quarantine holds")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn beside_a_running_service_there_is_no_difference() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(500, 50));
+    deployment.wait_until_processed(&books);
+    let load = deployment.generate_slowly(&usage(7, 12_000, 50), 1_500);
+    let begun = Instant::now();
+    let mut runs = 0;
+    while !load.is_finished() || runs < 2 {
+        let report = verify(&deployment, &[], 0);
+        assert!(compared(&report, 0) > 0);
+        runs += 1;
+        assert!(begun.elapsed() < Duration::from_secs(120));
+    }
+    load.join().unwrap();
+    assert!(runs >= 2, "{runs}");
+    instance.terminate();
+}
+
+#[test]
+fn a_range_looks_at_what_was_posted_in_it_only() {
+    let deployment = at_rest();
+    let clickhouse = deployment.clickhouse();
+    let (wallet, seq) = a_wallet(&deployment);
+    let delete = format!(
+        "DELETE FROM {}.ledger_entries WHERE wallet_id = '{wallet}' AND seq = {seq}",
+        deployment.name
+    );
+    clickhouse.try_execute(&delete).unwrap();
+    verify(&deployment, &["--to", "2026-01-01T00:00:00Z"], 0);
+    let report = verify(&deployment, &["--from", "2026-01-01T00:00:00Z"], 1);
+    assert_eq!(differences(&report, "ledger_clickhouse")[0].2, seq);
+    let refused = deployment.run(&["verify", "--from", "yesterday"]).expect(2).stderr;
+    assert!(refused.contains("\"yesterday\" is no time"), "{refused}");
+}
