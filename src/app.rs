@@ -1,5 +1,6 @@
 //! Wires the stages together; the only file that knows all of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::http::{self, Health, HttpState};
 use crate::kafka::{Clients, init_topics};
 use crate::metrics::Metrics;
 use crate::rate::Pricing;
-use crate::{ledger, sink};
+use crate::{ledger, sink, verify};
 
 /// A sink that stopped beside a ledger stage is tried again after this.
 const SINK_RETRY: Duration = Duration::from_secs(30);
@@ -145,8 +146,11 @@ async fn run_sink(
     let readiness = health.register_component("sink");
     // ClickHouse away does not make the instance unready: debits do not wait for it.
     readiness.set_ready();
+    let (owned, watched) = watch::channel(BTreeSet::new());
+    let drift = tokio::spawn(verify::watch(Arc::clone(&config), metrics.clone(), watched));
     let result = loop {
-        let result = sink::run(Arc::clone(&config), metrics.clone(), until_stopped(stopped.clone())).await;
+        let until = until_stopped(stopped.clone());
+        let result = sink::run(Arc::clone(&config), metrics.clone(), owned.clone(), until).await;
         match result {
             Err(error) if !is_alone && !*stopped.borrow() => {
                 error!(%error, retry_after_seconds = SINK_RETRY.as_secs(), "the sink stopped; debits go on");
@@ -155,6 +159,7 @@ async fn run_sink(
             result => break result.context("sink"),
         }
     };
+    drift.abort();
     readiness.finish();
     result
 }

@@ -163,6 +163,12 @@ metrics! {
         "Rows that ClickHouse acknowledged, by table; a row that is sent again counts again.";
     clickhouse_errors: IntCounterVec = counters("clickhouse_errors_total", &["kind"]),
         "Requests to ClickHouse that failed, by kind of error.";
+    drift_records: IntGaugeVec = int_gauges("drift_records", &["between"]),
+        "Records that differ between two places, of what this instance watches, by the two places.";
+    drift_credits: IntGaugeVec = int_gauges("drift_credits", &["between"]),
+        "Credits that differ between two places, of what this instance watches, each difference without its sign.";
+    drift_checked_timestamp_seconds: GaugeVec = gauges("drift_checked_timestamp_seconds", &["between"]),
+        "When two places were last compared, seconds since 1970; 0: not since the instance started.";
     restore_duration_seconds: Histogram = histogram("restore_duration_seconds", &RESTORE_SECONDS),
         "Time from the assignment of a shard to its state being restored, seconds.";
     build_info: IntGaugeVec = int_gauges("build_info", &["version", "revision"]),
@@ -348,7 +354,7 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 21] = [
+    const CONTRACT: [&str; 24] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
@@ -368,6 +374,9 @@ mod tests {
         "clickhouse_insert_duration_seconds",
         "clickhouse_rows_total",
         "clickhouse_errors_total",
+        "drift_records",
+        "drift_credits",
+        "drift_checked_timestamp_seconds",
         "restore_duration_seconds",
         "build_info",
     ];

@@ -235,3 +235,63 @@ fn a_range_looks_at_what_was_posted_in_it_only() {
     let refused = deployment.run(&["verify", "--from", "yesterday"]).expect(2).stderr;
     assert!(refused.contains("\"yesterday\" is no time"), "{refused}");
 }
+
+#[test]
+fn drift_is_seen_beside_the_running_service() {
+    let deployment = Deployment::with(&[("drift.interval_seconds", "1")]);
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(3_000, 60));
+    deployment.assert_proof_with_clickhouse(&books);
+    let drift = |instance: &mut common::Instance, between: &str| {
+        instance.metric("creditstream_drift_records", &[("between", between)]) as u64
+    };
+    let checked = |instance: &mut common::Instance| {
+        instance.metric("creditstream_drift_checked_timestamp_seconds", &[("between", "ledger_clickhouse")])
+    };
+    // Looked at while it works, and twice more at rest: no drift.
+    let patience = Duration::from_secs(60);
+    let wait_for_checks = |instance: &mut common::Instance| {
+        for _ in 0..2 {
+            let last = checked(instance);
+            common::wait_for("another check of the drift", patience, || {
+                (checked(instance) > last).then_some(())
+            });
+        }
+    };
+    wait_for_checks(&mut instance);
+    deployment.generate(&usage(3, 2_000, 60));
+    wait_for_checks(&mut instance);
+    for between in ["source_ledger", "ledger_wallets", "ledger_clickhouse"] {
+        assert_eq!(drift(&mut instance, between), 0, "{between}\n{}", instance.log());
+    }
+
+    let (wallet, seq) = a_wallet(&deployment);
+    let delete = format!(
+        "DELETE FROM {}.ledger_entries WHERE wallet_id = '{wallet}' AND seq = {seq}",
+        deployment.name
+    );
+    deployment.clickhouse().try_execute(&delete).unwrap();
+    common::wait_for("the missing row to be seen", patience, || {
+        (drift(&mut instance, "ledger_clickhouse") > 0).then_some(())
+    });
+
+    let topics = &deployment.config.topics;
+    let ledger = kafka::read_all(&deployment.config, &topics.ledger);
+    let last = ledger.iter().rfind(|record| record.json()["entries"][0]["entry_type"] == "charged").unwrap();
+    let twice = Sent {
+        partition: Some(last.partition),
+        key: last.key.as_deref(),
+        value: last.value.as_deref(),
+        headers: vec![],
+    };
+    kafka::send(&deployment.config, &topics.ledger, &twice).unwrap();
+    common::wait_for("the double to be seen", patience, || {
+        (drift(&mut instance, "source_ledger") > 0).then_some(())
+    });
+
+    verify(&deployment, &["--repair", "clickhouse"], 1);
+    common::wait_for("the repair to be seen", patience, || {
+        (drift(&mut instance, "ledger_clickhouse") == 0).then_some(())
+    });
+    instance.terminate();
+}

@@ -54,6 +54,8 @@ pub struct Config {
     pub clickhouse: ClickHouseConfig,
     /// The stage that fills ClickHouse.
     pub sink: SinkConfig,
+    /// The comparison beside the running sink.
+    pub drift: DriftConfig,
     /// The HTTP server.
     pub http: HttpConfig,
     /// Logs.
@@ -246,6 +248,16 @@ pub struct SinkConfig {
     pub retry_ms_max: u32,
 }
 
+/// `[drift]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftConfig {
+    /// Time between two comparisons, seconds; 0: none.
+    pub interval_seconds: u32,
+    /// How far back ClickHouse is compared each time, hours.
+    pub window_hours: u32,
+}
+
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -423,6 +435,18 @@ impl SinkConfig {
     /// Longest wait before an insert is tried again.
     pub fn retry_max(&self) -> Duration {
         Duration::from_millis(self.retry_ms_max.into())
+    }
+}
+
+impl DriftConfig {
+    /// How often; `None`: never.
+    pub fn interval(&self) -> Option<Duration> {
+        (self.interval_seconds > 0).then(|| Duration::from_secs(self.interval_seconds.into()))
+    }
+
+    /// How far back ClickHouse is compared each time.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(u64::from(self.window_hours) * 3_600)
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) const INTEGER_BOUNDS: &[(&str, i64, i64)] = &[
     ("sink.batch_wait_ms_max", 0, 600_000),
     ("sink.retry_ms_min", 1, 3_600_000),
     ("sink.retry_ms_max", 1, 3_600_000),
+    ("drift.interval_seconds", 0, 86_400),
+    ("drift.window_hours", 1, 168),
 ];
 
 /// Types that are charged, or move credits otherwise: none of them can be free.

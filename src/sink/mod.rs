@@ -21,7 +21,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,16 +62,18 @@ pub enum SinkError {
     Bug(#[from] tokio::task::JoinError),
 }
 
-/// Runs the sink until `shutdown`; what is under way then is abandoned, and read again by the next one.
+/// Runs the sink until `shutdown`; what is under way then is abandoned, and read again by the next one. `owned` is told
+/// which partitions of the ledger it reads.
 ///
 /// # Errors
 /// Where it cannot go on without somebody's doing; see [`SinkError`].
 pub async fn run(
     config: Arc<Config>,
     metrics: Metrics,
+    owned: watch::Sender<BTreeSet<i32>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), SinkError> {
-    let reader = Reader::start(&config, metrics.clone())?;
+    let reader = Reader::start(&config, metrics.clone(), owned)?;
     let clickhouse = ClickHouse::new(&config.clickhouse, &config.sink, metrics.clone());
     let epoch = reader.epoch();
     let mut stage = Stage {

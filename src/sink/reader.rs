@@ -9,7 +9,7 @@
 //! read again from the committed offset by whoever owns the partition then. Hence the `range` assignor, which
 //! revokes everything at each rebalance.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -55,6 +55,8 @@ struct Context {
     progress: Mutex<HashMap<SourcePartition, Progress>>,
     topics: TopicsConfig,
     metrics: Metrics,
+    /// Partitions of the ledger that this member of the group reads.
+    owned: watch::Sender<BTreeSet<i32>>,
 }
 
 /// How far a partition has come since it was assigned: the offset after the last record …
@@ -105,12 +107,17 @@ impl Reader {
     ///
     /// # Errors
     /// Where the client cannot be made; a broker that is away is no error.
-    pub fn start(config: &Config, metrics: Metrics) -> Result<Reader, KafkaError> {
+    pub fn start(
+        config: &Config,
+        metrics: Metrics,
+        owned: watch::Sender<BTreeSet<i32>>,
+    ) -> Result<Reader, KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
             progress: Mutex::new(HashMap::new()),
             topics: config.topics.clone(),
             metrics,
+            owned,
         };
         let consumer: BaseConsumer<Context> = client_config(config).create_with_context(context)?;
         let context = Arc::clone(consumer.context());
@@ -374,12 +381,16 @@ impl ConsumerContext for Context {
             Rebalance::Revoke(partitions) => {
                 self.epoch.send_modify(|epoch| *epoch += 1);
                 lock(&self.progress).clear();
+                self.owned.send_replace(BTreeSet::new());
                 for element in partitions.elements() {
                     self.metrics.clear_lag(STAGE, element.topic(), &element.partition().to_string());
                 }
                 tracing::info!(partitions = partitions.count(), "the sink lets partitions go");
             }
             Rebalance::Assign(partitions) => {
+                let elements = partitions.elements();
+                let of_ledger = elements.iter().filter(|element| element.topic() == self.topics.ledger);
+                self.owned.send_replace(of_ledger.map(|element| element.partition()).collect());
                 tracing::info!(partitions = partitions.count(), "the sink is given partitions");
             }
             Rebalance::Error(error) => tracing::warn!(%error, "the sink's group cannot be balanced"),

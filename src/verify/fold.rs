@@ -4,7 +4,7 @@
 //! no counter with the running service, and reads only the fields that it compares. Pure.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write;
 
 use rustc_hash::FxHashMap;
@@ -17,6 +17,8 @@ use crate::time::{HOUR_MS, Timestamp};
 /// A snapshot may be so much older than what the ledger holds of its wallet. It is written within seconds while an
 /// instance runs; a first of the month takes minutes.
 const SNAPSHOT_LAG_MS_MAX: i64 = 10 * 60_000;
+/// Wallets of a shard that a watch remembers, about 200 bytes each.
+const WALLETS_MAX: usize = 200_000;
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -183,6 +185,18 @@ pub struct ShardFold {
     pub ahead_of_sink: u64,
     newest: Timestamp,
     text: String,
+    /// Entries ahead of the sink are kept until [`ShardFold::advance`] says that it has come to them.
+    pub keeps_ahead: bool,
+    ahead: VecDeque<Ahead>,
+}
+
+/// What is kept of an entry that the sink has not written yet.
+struct Ahead {
+    offset: i64,
+    hour: i64,
+    credits: i64,
+    held_credits: i64,
+    hash: u64,
 }
 
 impl ShardFold {
@@ -200,6 +214,8 @@ impl ShardFold {
             ahead_of_sink: 0,
             newest: Timestamp::from_millis(0),
             text: String::new(),
+            keeps_ahead: false,
+            ahead: VecDeque::new(),
         }
     }
 
@@ -211,6 +227,11 @@ impl ShardFold {
             check.differs(self.difference(None, None, what, 1, 0));
             return;
         };
+        // A watch may have met the entry before.
+        if let Some(folded) = self.wallets.get(wallet_id).filter(|folded| folded.seq == snapshot.seq).copied()
+        {
+            self.compare_state(wallet_id, &snapshot, &folded, check);
+        }
         self.snapshots.insert(wallet_id.into(), Snapshot { offset, ..snapshot });
     }
 
@@ -312,20 +333,53 @@ impl ShardFold {
     }
 
     fn count_hour(&mut self, wallet_id: &str, entry: &EntryView<'_>, offset: i64) {
-        if offset >= self.sink_position {
-            self.ahead_of_sink += 1;
+        let is_ahead = offset >= self.sink_position;
+        self.ahead_of_sink += u64::from(is_ahead);
+        if is_ahead && !self.keeps_ahead {
             return;
         }
         let hash = entry.hash(wallet_id, offset, &mut self.text);
-        let totals = self.hours.entry(hour_of(entry.posted_at)).or_default();
-        if totals.entries == 0 {
-            totals.offsets.0 = offset;
+        let (hour, credits, held_credits) = (hour_of(entry.posted_at), entry.credits, entry.held_credits);
+        let counted = Ahead { offset, hour, credits, held_credits, hash };
+        if is_ahead {
+            self.ahead.push_back(counted);
+        } else {
+            self.count(&counted);
         }
-        totals.offsets.1 = offset;
+    }
+
+    fn count(&mut self, entry: &Ahead) {
+        let totals = self.hours.entry(entry.hour).or_default();
+        if totals.entries == 0 {
+            totals.offsets.0 = entry.offset;
+        }
+        totals.offsets.1 = entry.offset;
         totals.entries += 1;
         totals.credits = totals.credits.wrapping_add(entry.credits);
         totals.held_credits = totals.held_credits.wrapping_add(entry.held_credits);
-        totals.hash = totals.hash.wrapping_add(hash);
+        totals.hash = totals.hash.wrapping_add(entry.hash);
+    }
+
+    /// The sink has come to this offset. A position that went back, after a reset of its group, changes nothing.
+    pub fn advance(&mut self, sink_position: i64) {
+        self.sink_position = self.sink_position.max(sink_position);
+        while let Some(entry) = self.ahead.pop_front_if(|entry| entry.offset < sink_position) {
+            self.count(&entry);
+        }
+    }
+
+    /// How many entries are kept until the sink has come to them.
+    pub fn ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// Forgets hours before this one, and wallets once they are many: they are learnt again from their next entries.
+    pub fn forget(&mut self, oldest_hour: i64) {
+        self.hours = self.hours.split_off(&oldest_hour);
+        if self.wallets.len() > WALLETS_MAX || self.snapshots.len() > WALLETS_MAX {
+            self.wallets = FxHashMap::default();
+            self.snapshots = FxHashMap::default();
+        }
     }
 
     /// Keeps the wallet's state after the entry, and compares it with the snapshot that covers the wallet up to here.
@@ -333,22 +387,7 @@ impl ShardFold {
         let mut now = after(entry);
         match self.snapshots.get(wallet_id).copied() {
             Some(snapshot) if snapshot.seq == entry.seq => {
-                check.compared += 1;
-                if (snapshot.balance, snapshot.held, snapshot.overdraft)
-                    != (now.balance, now.held, now.overdraft)
-                {
-                    let what = format!(
-                        "its latest state says balance {}, held {}, overdraft {}; its entries say {}, {}, {}",
-                        snapshot.balance,
-                        snapshot.held,
-                        snapshot.overdraft,
-                        now.balance,
-                        now.held,
-                        now.overdraft
-                    );
-                    let credits = snapshot.balance.abs_diff(now.balance);
-                    check.differs(self.difference(Some(wallet_id), Some(entry.seq), what, 1, credits));
-                }
+                self.compare_state(wallet_id, &snapshot, &now, check)
             }
             Some(snapshot) if snapshot.seq > entry.seq => {}
             _ => now.uncovered_since = Some(before.uncovered_since.unwrap_or(entry.posted_at)),
@@ -356,6 +395,25 @@ impl ShardFold {
         match self.wallets.get_mut(wallet_id) {
             Some(folded) => *folded = now,
             None => drop(self.wallets.insert(wallet_id.into(), now)),
+        }
+    }
+
+    fn compare_state(&self, wallet_id: &str, snapshot: &Snapshot, folded: &Folded, check: &mut Check) {
+        check.compared += 1;
+        if (snapshot.balance, snapshot.held, snapshot.overdraft)
+            != (folded.balance, folded.held, folded.overdraft)
+        {
+            let what = format!(
+                "its latest state says balance {}, held {}, overdraft {}; its entries say {}, {}, {}",
+                snapshot.balance,
+                snapshot.held,
+                snapshot.overdraft,
+                folded.balance,
+                folded.held,
+                folded.overdraft
+            );
+            let credits = snapshot.balance.abs_diff(folded.balance);
+            check.differs(self.difference(Some(wallet_id), Some(snapshot.seq), what, 1, credits));
         }
     }
 

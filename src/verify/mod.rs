@@ -12,6 +12,7 @@ mod repair;
 mod report;
 mod source;
 mod stored;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
 pub use report::{Between, Check, Difference, Report};
+pub use watch::watch;
 
 use crate::config::Config;
 use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};

@@ -77,9 +77,16 @@ impl Verification {
         let topic = source.topic(&self.config.topics);
         let stretch: Stretch = self.reader.whole(topic, shard)?;
         let mut found = Vec::new();
+        let mut seen: HashSet<(Option<Box<[u8]>>, u64)> = HashSet::new();
         tokio::task::block_in_place(|| {
             self.reader.read(topic, &[stretch], |record| {
-                if is_wanted(record) {
+                if !is_wanted(record) {
+                    return;
+                }
+                let first = first_seq(record.value.unwrap_or_default());
+                // A record that stands in the ledger twice: the first one counts.
+                let is_double = source == Source::Ledger && !seen.insert((record.key.map(Box::from), first));
+                if !is_double {
                     found.push(Record {
                         from: SourcePartition { source, partition: record.partition },
                         offset: record.offset,
@@ -93,6 +100,13 @@ impl Verification {
         })?;
         Ok(found)
     }
+}
+
+/// Number of the first entry of a ledger record; 0: it has none.
+fn first_seq(value: &[u8]) -> u64 {
+    let mut first = 0;
+    fold::each_entry(value, |_, entry| first = if first == 0 { entry.seq } else { first });
+    first
 }
 
 fn key_in(record: &RecordView<'_>, wallets: &HashSet<String>) -> bool {

@@ -28,7 +28,7 @@ const POSTED: [Outcome; 10] = [
 pub type ByOrigin = BTreeMap<(String, i32), u64>;
 
 /// What `credits.progress` said at one moment.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Progress {
     partitions: HashMap<String, PartitionProgress>,
     shards: HashMap<String, ShardProgress>,
@@ -39,7 +39,7 @@ fn sum(books: &Books, outcomes: &[Outcome]) -> u64 {
 }
 
 /// Records that were read once: all but those that were read again after a reset of the group.
-fn read_once(books: &Books) -> u64 {
+pub fn read_once(books: &Books) -> u64 {
     sum(books, &Outcome::ALL) - books.get(Outcome::Skipped)
 }
 

@@ -114,7 +114,8 @@ impl World {
     pub fn start_with(&self, config: Config) -> Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let metrics = Metrics::new();
-        let stage = sink::run(Arc::new(config), metrics.clone(), async {
+        let owned = tokio::sync::watch::Sender::default();
+        let stage = sink::run(Arc::new(config), metrics.clone(), owned, async {
             let _ = stopped.await;
         });
         Running { stop, task: tokio::spawn(stage), metrics }
