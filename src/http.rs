@@ -31,6 +31,8 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request, bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Largest answer of an instance that is read, bytes.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// A connection is closed after this, for clients that do not read must not keep others out.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// What a connection gets to end its current request, when it is to be closed.
@@ -56,6 +58,28 @@ struct LoopState {
     /// Last turn, milliseconds since the start: monotonic, as a wall clock that is set is no reason to restart.
     turned_at_ms: AtomicI64,
     silence_ms_max: i64,
+}
+
+/// GET from an instance's port: the body of a 200.
+///
+/// # Errors
+/// In words: no connection, no answer in time, another status.
+pub async fn get_local(address: &str, path: &str, timeout: Duration) -> Result<String, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(|error| error.to_string())?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(body.to_owned()),
+            _ => Err(head.lines().next().unwrap_or_default().to_owned()),
+        }
+    };
+    tokio::time::timeout(timeout, asked).await.map_err(|_| format!("no answer within {timeout:?}"))?
 }
 
 impl Default for Health {

@@ -74,6 +74,9 @@ pub enum Command {
     /// Explain one entry of a wallet's ledger in sentences.
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Explain),
+    /// Say on one screen whether anything needs a person. Exit 1: something does.
+    #[command(after_help = STATUS_HELP)]
+    Status,
     /// Prove that nothing was lost or doubled: sources, ledger, wallets and ClickHouse compared.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
@@ -129,6 +132,13 @@ Example: creditstream explain ws_42 17
 JSON, one document: wallet_id, summary, explanation (sentences), balance_before, held_before, overdraft_before, entry (as in
 the ledger topic), is_complete (false: that could not be read, so what ClickHouse has no columns for is missing),
 ledger_topic, ledger_partition, ledger_offset. Exit 1 where ClickHouse does not have the entry.";
+
+const STATUS_HELP: &str = "\
+Example: creditstream status --config prod.toml
+
+Asks Kafka (who reads what, and how far behind), ClickHouse, and the instance at http.listen for its drift.
+JSON, one document: needs_attention (sentences), status (at, ledger, last_commits, sink, clickhouse, quarantined,
+last_quarantined, instance).";
 
 const VERIFY_HELP: &str = "\
 Example: creditstream verify --config prod.toml

@@ -13,6 +13,7 @@ mod output;
 mod price;
 mod publish;
 mod quarantine;
+mod status;
 mod topic;
 mod verify;
 
@@ -74,6 +75,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Price(command) => price::run(&config, &command, output),
             Command::Wallet(command) => inspect::wallet(&config, &command, output).await,
             Command::Explain(command) => inspect::explain(&config, &command, output).await,
+            Command::Status => status::run(&config, output).await,
             Command::Verify(command) => verify::run(&config, &command, output).await,
             Command::Contract(command) => publish::contract(&config, &command, output),
             Command::Topup(command) => publish::topup(&config, &command, output),
