@@ -77,6 +77,11 @@ pub enum Command {
     /// Say on one screen whether anything needs a person. Exit 1: something does.
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Fill ClickHouse anew from the topics, and exchange the tables once they are right. The sink may run meanwhile.
+    #[command(
+        after_help = "Example: creditstream rebuild-clickhouse --config prod.toml\n\nQueries see the old rows or the new ones, never a gap. The old tables are dropped at the end."
+    )]
+    RebuildClickhouse,
     /// Prove that nothing was lost or doubled: sources, ledger, wallets and ClickHouse compared.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),

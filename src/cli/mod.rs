@@ -75,6 +75,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Price(command) => price::run(&config, &command, output),
             Command::Wallet(command) => inspect::wallet(&config, &command, output).await,
             Command::Explain(command) => inspect::explain(&config, &command, output).await,
+            Command::RebuildClickhouse => verify::rebuild(&config, output).await,
             Command::Status => status::run(&config, output).await,
             Command::Verify(command) => verify::run(&config, &command, output).await,
             Command::Contract(command) => publish::contract(&config, &command, output),

@@ -1,4 +1,4 @@
-//! `verify`: is everything that came in charged, and does everybody say the same?
+//! `verify`: is everything that came in charged, and does everybody say the same? And `rebuild-clickhouse`.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::output::{Output, Table};
 use crate::config::Config;
 use crate::text::thousands;
 use crate::time::Timestamp;
-use crate::verify::{Between, Check, Report, Scope, Verification, VerifyError};
+use crate::verify::{self, Between, Check, RebuildError, Report, Scope, Verification, VerifyError};
 
 /// Differences that are shown of each check; JSON has more.
 const SHOWN: usize = 20;
@@ -36,6 +36,29 @@ pub async fn run(config: &Arc<Config>, command: &args::Verify, output: Output) -
     bar.finish_and_clear();
     output.object(&report, || page(&report))?;
     Ok(if report.equal { exit::DONE } else { exit::NO })
+}
+
+/// Fills ClickHouse anew.
+pub async fn rebuild(config: &Arc<Config>, output: Output) -> Result<u8, Failure> {
+    let bar = spinner();
+    let rebuilt = verify::rebuild(config, &|sentence| bar.set_message(sentence.to_owned())).await;
+    bar.finish_and_clear();
+    let written = rebuilt.map_err(|error| match error {
+        RebuildError::Record { .. } | RebuildError::Differs(_) => Failure::no(error),
+        RebuildError::Migration(error) => Failure::from_chain(error.into()),
+        RebuildError::Kafka(_) | RebuildError::ClickHouse(_) | RebuildError::Refused(_) => {
+            Failure::unavailable(error)
+        }
+    })?;
+    let document = serde_json::json!({ "rows_written": written });
+    output.object(&document, || {
+        let mut table = Table::new(&["table", ">rows written"]);
+        for (name, rows) in &written {
+            table.row(vec![(*name).to_owned(), thousands(*rows)]);
+        }
+        table.render("")
+    })?;
+    Ok(exit::DONE)
 }
 
 fn instant(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {

@@ -183,11 +183,16 @@ pub async fn bounded<T>(
 impl FrozenInsert {
     /// Serialises a block, for good.
     pub fn new(block: &Block) -> FrozenInsert {
+        FrozenInsert::into_table(block, block.schema().table)
+    }
+
+    /// The same, into another table of the same columns.
+    pub fn into_table(block: &Block, table: &str) -> FrozenInsert {
         let schema = block.schema();
         let columns: Vec<&str> = schema.columns.iter().map(|(name, _)| *name).collect();
         FrozenInsert {
             schema,
-            sql: format!("INSERT INTO {} ({}) FORMAT Native", schema.table, columns.join(", ")),
+            sql: format!("INSERT INTO {table} ({}) FORMAT Native", columns.join(", ")),
             body: Bytes::from(block.to_bytes()),
             rows: block.rows(),
         }

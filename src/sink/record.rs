@@ -1,6 +1,7 @@
 //! A record of one of the sink's topics, as it came.
 
 use crate::config::TopicsConfig;
+use crate::kafka::RecordView;
 use crate::time::Timestamp;
 
 /// The topics that the sink reads.
@@ -60,6 +61,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// Takes a record of that topic out of the Kafka client's memory.
+    pub fn detach(source: Source, record: &RecordView<'_>) -> Record {
+        let mut headers = Vec::new();
+        if source == Source::Quarantine {
+            record.for_each_header(|name, value| headers.push((name.into(), value.into())));
+        }
+        Record {
+            from: SourcePartition { source, partition: record.partition },
+            offset: record.offset,
+            timestamp: Timestamp::from_millis(record.timestamp.max(0)),
+            key: record.key.unwrap_or_default().into(),
+            value: record.value.map(Into::into),
+            headers,
+        }
+    }
+
     /// Bytes that it keeps in memory, about.
     pub fn byte_count(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();

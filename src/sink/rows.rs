@@ -18,7 +18,9 @@ use super::record::{Record, Source, SourcePartition};
 use super::tables;
 use crate::config::TopicsConfig;
 use crate::rate::AssetType;
-use crate::wallet::{BucketTotals, Entry, LEDGER_FORMAT, LedgerRecord, SNAPSHOT_FORMAT, WalletSnapshot};
+use crate::wallet::{
+    BucketTotals, Entry, GrantState, LEDGER_FORMAT, LedgerRecord, SNAPSHOT_FORMAT, WalletSnapshot,
+};
 
 /// What a batch of records comes to.
 #[derive(Debug, Default)]
@@ -354,21 +356,26 @@ fn append_snapshot(wallets: &mut Block, grants: &mut Block, record: &Record) -> 
     row.u64("seq", wallet.seq);
     row.end();
     for grant in &wallet.grants {
-        let mut row = grants.row();
-        row.text("wallet_id", &wallet.wallet_id);
-        row.text("grant_id", &grant.grant_id);
-        row.text("kind", grant.kind.as_str());
-        row.i64("credits_granted", grant.credits_granted);
-        row.i64("credits_remaining", grant.credits_remaining);
-        row.i64("credits_repaid", grant.credits_repaid);
-        row.u16("priority", grant.priority);
-        row.time("granted_at", grant.granted_at);
-        row.time_or_null("expires_at", grant.expires_at);
-        row.text("contract_id", &grant.contract_id);
-        row.decimal64("amount_usd", grant.amount_usd.0);
-        // The snapshot's, not the grant's own: a later snapshot always wins, whatever it changed.
-        row.u64("seq", wallet.seq);
-        row.end();
+        // The snapshot's seq, not the grant's own: a later snapshot always wins, whatever it changed.
+        append_grant(grants, &wallet.wallet_id, grant, wallet.seq);
     }
     Ok(())
+}
+
+/// A row of `grants`; `seq`: the entry of the wallet up to which it is right.
+pub fn append_grant(grants: &mut Block, wallet_id: &str, grant: &GrantState<'_>, seq: u64) {
+    let mut row = grants.row();
+    row.text("wallet_id", wallet_id);
+    row.text("grant_id", &grant.grant_id);
+    row.text("kind", grant.kind.as_str());
+    row.i64("credits_granted", grant.credits_granted);
+    row.i64("credits_remaining", grant.credits_remaining);
+    row.i64("credits_repaid", grant.credits_repaid);
+    row.u16("priority", grant.priority);
+    row.time("granted_at", grant.granted_at);
+    row.time_or_null("expires_at", grant.expires_at);
+    row.text("contract_id", &grant.contract_id);
+    row.decimal64("amount_usd", grant.amount_usd.0);
+    row.u64("seq", seq);
+    row.end();
 }

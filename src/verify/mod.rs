@@ -8,6 +8,7 @@
 //! what is under way is no difference. It changes nothing, but for [`repair`].
 
 mod fold;
+mod rebuild;
 mod repair;
 mod report;
 mod source;
@@ -22,6 +23,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
+pub use rebuild::{RebuildError, rebuild};
 pub use report::{Between, Check, Difference, Report};
 pub use watch::watch;
 

@@ -10,9 +10,8 @@ use crate::kafka::{RecordView, Stretch};
 use crate::metrics::Metrics;
 use crate::sink::guard::{FoldGuard, Stored as Known};
 use crate::sink::insert::{ClickHouse, FrozenInsert};
-use crate::sink::record::{Record, Source, SourcePartition};
+use crate::sink::record::{Record, Source};
 use crate::sink::rows;
-use crate::time::Timestamp;
 
 /// Records that are written together.
 const RECORDS_AT_ONCE: usize = 10_000;
@@ -87,14 +86,7 @@ impl Verification {
                 // A record that stands in the ledger twice: the first one counts.
                 let is_double = source == Source::Ledger && !seen.insert((record.key.map(Box::from), first));
                 if !is_double {
-                    found.push(Record {
-                        from: SourcePartition { source, partition: record.partition },
-                        offset: record.offset,
-                        timestamp: Timestamp::from_millis(record.timestamp.max(0)),
-                        key: record.key.unwrap_or_default().into(),
-                        value: record.value.map(Into::into),
-                        headers: Vec::new(),
-                    });
+                    found.push(Record::detach(source, record));
                 }
             })
         })?;

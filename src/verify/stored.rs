@@ -48,6 +48,16 @@ impl Stored {
         positions: &BTreeMap<i32, i64>,
         window: &Window,
     ) -> Result<Hours, ClickHouseError> {
+        self.hours_of("ledger_entries", positions, window).await
+    }
+
+    /// The same of a table like `ledger_entries`.
+    pub async fn hours_of(
+        &self,
+        table: &str,
+        positions: &BTreeMap<i32, i64>,
+        window: &Window,
+    ) -> Result<Hours, ClickHouseError> {
         #[derive(clickhouse::Row, Deserialize)]
         struct Row {
             shard: i32,
@@ -62,7 +72,7 @@ impl Stored {
         let sql = format!(
             "SELECT shard, hour, count() AS entries, sum(row_credits) AS credits, sum(row_held) AS held_credits, sum(row_hash) AS hash FROM \
              (SELECT ledger_partition AS shard, toInt64(intDiv(toUnixTimestamp64Milli(posted_at), 3600000)) AS hour, \
-              credits AS row_credits, held_credits AS row_held, {HASH_SQL} AS row_hash FROM ledger_entries FINAL \
+              credits AS row_credits, held_credits AS row_held, {HASH_SQL} AS row_hash FROM {table} FINAL \
               WHERE {} AND ledger_offset < transform(ledger_partition, ?, ?, toInt64(9223372036854775807))) \
              GROUP BY shard, hour",
             posted_in(window)

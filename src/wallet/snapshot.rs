@@ -170,7 +170,6 @@ impl<'a> WalletSnapshot<'a> {
     ) -> WalletSnapshot<'a> {
         let contract = wallet.contract_at(clock.0);
         let term = contract.map(|contract| contract.term_at(clock.0));
-        let grant = |grant: &'a Grant| GrantState::of(wallet, grant);
         WalletSnapshot {
             v: SNAPSHOT_FORMAT,
             wallet_id: Cow::Borrowed(wallet_id),
@@ -196,7 +195,7 @@ impl<'a> WalletSnapshot<'a> {
             last_topup: wallet.last_topup,
             limits: Some(wallet.limits.terms()).filter(|limits| *limits != WalletLimits::default()),
             contracts: wallet.contracts.iter().map(ContractState::of).collect(),
-            grants: wallet.grants.iter().map(grant).collect(),
+            grants: wallet.grant_states().collect(),
             business_ids: wallet.business_ids.clone(),
         }
     }
@@ -222,6 +221,13 @@ impl<'a> WalletSnapshot<'a> {
             business_ids: self.business_ids,
             buckets: Default::default(),
         }
+    }
+}
+
+impl Wallet {
+    /// All grants that it remembers, as they stand in a snapshot.
+    pub fn grant_states(&self) -> impl Iterator<Item = GrantState<'_>> {
+        self.grants.iter().map(|grant| GrantState::of(self, grant))
     }
 }
 

@@ -1,0 +1,285 @@
+//! Fills ClickHouse anew from the topics, beside the tables that are in use, and exchanges them.
+//!
+//! **Invariant:** whoever queries sees the old rows or the new ones, never a gap. The sink may run meanwhile: it writes to
+//! whichever table has the name. What it wrote to the old ones since they were read is read again after the exchange, and
+//! only then the old ones are dropped. Nothing is exchanged unless the new entries are those of the ledger.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::fold::{ShardFold, Window};
+use super::report::{Between, Check};
+use super::stored::{Hours, Stored};
+use super::{Told, VerifyError};
+use crate::config::Config;
+use crate::kafka::{Clients, ReadError, Stretch, TopicReader};
+use crate::metrics::Metrics;
+use crate::sink::block::Block;
+use crate::sink::guard::FoldGuard;
+use crate::sink::insert::{ClickHouse, ClickHouseError, FrozenInsert, Refused, bounded, client};
+use crate::sink::record::{Record, Source, SourcePartition};
+use crate::sink::{MigrationError, migrate, rows, tables};
+use crate::time::Timestamp;
+use crate::wallet::{LedgerRecord, Wallet, WalletSnapshot};
+
+/// What the new tables are called until they are exchanged, and the old ones from then on.
+const SUFFIX: &str = "_rebuild";
+/// Offsets that are read and written together.
+const OFFSETS_AT_ONCE: i64 = 50_000;
+/// Statements over whole tables.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Why it was given up. The tables in use are as they were, unless it says otherwise.
+#[derive(Debug, Error)]
+pub enum RebuildError {
+    /// The topics could not be read.
+    #[error(transparent)]
+    Kafka(#[from] ReadError),
+    /// ClickHouse did not answer, or refused.
+    #[error("clickhouse: {0}")]
+    ClickHouse(#[from] ClickHouseError),
+    /// An insert is of no use.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The tables could not be made.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// A record cannot become rows.
+    #[error("{topic}/{partition}, offset {offset}: {reason}; nothing was exchanged")]
+    Record {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// Why.
+        reason: String,
+    },
+    /// The new tables are not what the ledger says.
+    #[error(
+        "{0} shards and hours of the new table differ from the ledger: nothing was exchanged; run it again"
+    )]
+    Differs(usize),
+}
+
+impl From<VerifyError> for RebuildError {
+    fn from(error: VerifyError) -> RebuildError {
+        match error {
+            VerifyError::Kafka(error) => error.into(),
+            VerifyError::ClickHouse(error) => error.into(),
+            VerifyError::Repair(error) => error.into(),
+        }
+    }
+}
+
+/// Rebuilds all tables; rows written, by table.
+///
+/// # Errors
+/// See [`RebuildError`].
+pub async fn rebuild(
+    config: &Arc<Config>,
+    told: Told<'_>,
+) -> Result<BTreeMap<&'static str, u64>, RebuildError> {
+    migrate(&config.clickhouse).await?;
+    let clients = Clients::new(Arc::clone(config));
+    let reader = TopicReader::new(&clients, "rebuild")?;
+    let shards = reader.partitions(&config.topics.ledger)?;
+    let mut rebuild = Rebuild {
+        config: Arc::clone(config),
+        reader,
+        statements: client(&config.clickhouse).with_database(&config.clickhouse.database),
+        into: ClickHouse::new(&config.clickhouse, &config.sink, Metrics::new()),
+        next: HashMap::new(),
+        guard: FoldGuard::default(),
+        hours: Hours::new(),
+        written: BTreeMap::new(),
+        suffix: SUFFIX,
+    };
+    rebuild.make_tables().await?;
+    for shard in 0..shards {
+        told(&format!("shard {shard} of {shards}"));
+        rebuild.fill_shard(shard).await?;
+    }
+    told("quarantine");
+    rebuild.fill_rest(Source::Quarantine).await?;
+    told("comparing with the ledger");
+    rebuild.compare(shards).await?;
+    // So that the new tables are behind the old ones by moments, not by as long as all of this took.
+    rebuild.fill_all().await?;
+    told("exchanging");
+    rebuild.exchange().await?;
+    rebuild.suffix = "";
+    rebuild.fill_all().await?;
+    // What the sink had sent before the exchange may land in the old tables for so long.
+    told("waiting for inserts that were under way");
+    tokio::time::sleep(config.clickhouse.request_timeout()).await;
+    rebuild.fill_all().await?;
+    rebuild.drop_tables().await?;
+    Ok(rebuild.written)
+}
+
+struct Rebuild {
+    config: Arc<Config>,
+    reader: TopicReader,
+    statements: clickhouse::Client,
+    into: ClickHouse,
+    /// Where reading goes on.
+    next: HashMap<SourcePartition, i64>,
+    guard: FoldGuard,
+    /// What the ledger says that there must be.
+    hours: Hours,
+    written: BTreeMap<&'static str, u64>,
+    /// After the name of the tables that are written.
+    suffix: &'static str,
+}
+
+impl Rebuild {
+    async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
+        bounded(STATEMENT_TIMEOUT, self.statements.query(sql).execute()).await
+    }
+
+    async fn make_tables(&self) -> Result<(), ClickHouseError> {
+        self.drop_tables().await?;
+        for schema in tables::ALL {
+            let table = schema.table;
+            self.execute(&format!("CREATE TABLE {table}{SUFFIX} AS {table}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_tables(&self) -> Result<(), ClickHouseError> {
+        for schema in tables::ALL {
+            self.execute(&format!("DROP TABLE IF EXISTS {}{SUFFIX} SYNC", schema.table)).await?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self) -> Result<(), ClickHouseError> {
+        for schema in tables::ALL {
+            let table = schema.table;
+            self.execute(&format!("EXCHANGE TABLES {table} AND {table}{SUFFIX}")).await?;
+        }
+        Ok(())
+    }
+
+    /// A shard's entries, usage, latest states, and the grants that ended so long ago that no state holds them.
+    async fn fill_shard(&mut self, shard: i32) -> Result<(), RebuildError> {
+        let window = Window { from: Timestamp::MIN, to: Timestamp::MAX, is_whole: true };
+        let mut fold = ShardFold::new(shard, window, i64::MAX);
+        let mut wallets: HashMap<String, Wallet> = HashMap::new();
+        let ledger = SourcePartition { source: Source::Ledger, partition: shard };
+        self.fill(ledger, |record| {
+            let (mut one, mut other) =
+                (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
+            let value = record.value.as_deref().unwrap_or_default();
+            fold.add(value, record.offset, &|_, _, _| false, &mut one, &mut other);
+            // Nothing is forgotten by so long a horizon. A double is passed over, as by every reader.
+            if let Ok(entries) = serde_json::from_slice::<LedgerRecord<'_>>(value) {
+                let wallet = wallets.entry(entries.wallet_id.clone().into_owned()).or_default();
+                let _ = wallet.fold_record(&entries, i32::MAX);
+            }
+        })
+        .await?;
+        self.hours.extend(fold.hours.iter().map(|(hour, totals)| ((shard, *hour), *totals)));
+        drop(fold);
+        let mut kept: HashSet<(Box<str>, String)> = HashSet::new();
+        let states = SourcePartition { source: Source::Wallets, partition: shard };
+        self.fill(states, |record| {
+            let value = record.value.as_deref().unwrap_or_default();
+            if let Ok(state) = serde_json::from_slice::<WalletSnapshot<'_>>(value) {
+                let wallet: Box<str> = (&*state.wallet_id).into();
+                kept.extend(state.grants.iter().map(|grant| (wallet.clone(), grant.grant_id.to_string())));
+            }
+        })
+        .await?;
+        let mut block = Block::new(&tables::GRANTS);
+        for (wallet_id, wallet) in &wallets {
+            for grant in wallet.grant_states() {
+                if !kept.contains(&(wallet_id.as_str().into(), grant.grant_id.to_string())) {
+                    rows::append_grant(&mut block, wallet_id, &grant, grant.seq);
+                }
+            }
+        }
+        self.insert(&block).await
+    }
+
+    async fn insert(&mut self, block: &Block) -> Result<(), RebuildError> {
+        if block.rows() == 0 {
+            return Ok(());
+        }
+        let table = block.schema().table;
+        let insert = FrozenInsert::into_table(block, &format!("{table}{}", self.suffix));
+        self.into.insert(&insert).await?;
+        *self.written.entry(table).or_default() += block.rows();
+        Ok(())
+    }
+
+    /// All partitions of a topic, from where they were read last.
+    async fn fill_rest(&mut self, source: Source) -> Result<(), RebuildError> {
+        let topic = source.topic(&self.config.topics).to_owned();
+        for partition in 0..self.reader.partitions(&topic)? {
+            self.fill(SourcePartition { source, partition }, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    async fn fill_all(&mut self) -> Result<(), RebuildError> {
+        for source in Source::ALL {
+            self.fill_rest(source).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a partition from where it was read last to its end as of now, and inserts its rows.
+    async fn fill(&mut self, of: SourcePartition, mut each: impl FnMut(&Record)) -> Result<(), RebuildError> {
+        let topic = of.source.topic(&self.config.topics).to_owned();
+        let whole = self.reader.whole(&topic, of.partition)?;
+        let mut from = self.next.get(&of).copied().unwrap_or(whole.from).max(whole.from);
+        while from < whole.to {
+            let to = whole.to.min(from + OFFSETS_AT_ONCE);
+            let mut records = Vec::new();
+            tokio::task::block_in_place(|| {
+                self.reader.read(&topic, &[Stretch { partition: of.partition, from, to }], |record| {
+                    records.push(Record::detach(of.source, record));
+                })
+            })?;
+            records.iter().for_each(&mut each);
+            let rows = rows::build(&records, &self.config.topics, &mut self.guard, &HashSet::new());
+            if let Some(stop) = rows.stops.first() {
+                return Err(RebuildError::Record {
+                    topic,
+                    partition: of.partition,
+                    offset: stop.offset,
+                    reason: stop.reason.to_string(),
+                });
+            }
+            for block in &rows.blocks {
+                self.insert(block).await?;
+            }
+            from = to;
+        }
+        self.next.insert(of, from);
+        Ok(())
+    }
+
+    /// The new entries, as ClickHouse answers, against the ledger.
+    async fn compare(&self, shards: i32) -> Result<(), RebuildError> {
+        let window = Window { from: Timestamp::MIN, to: Timestamp::MAX, is_whole: true };
+        let positions = (0..shards).map(|shard| (shard, i64::MAX)).collect();
+        let stored = Stored::new(&self.config.clickhouse);
+        let mut found = stored.hours_of(&format!("ledger_entries{SUFFIX}"), &positions, &window).await?;
+        for (key, totals) in &mut found {
+            totals.offsets = self.hours.get(key).map_or((0, 0), |expected| expected.offsets);
+        }
+        if found == self.hours {
+            return Ok(());
+        }
+        let differ = |key: &&(i32, i64)| found.get(key) != self.hours.get(key);
+        let keys: HashSet<&(i32, i64)> = found.keys().chain(self.hours.keys()).collect();
+        Err(RebuildError::Differs(keys.into_iter().filter(differ).count()))
+    }
+}
