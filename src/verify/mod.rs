@@ -7,12 +7,15 @@
 //! **Invariant:** it may run beside the service at any time. Everything is cut at positions that were read first, so that
 //! what is under way is no difference. It changes nothing, but for [`repair`].
 
+mod clickhouse;
 mod fold;
 mod rebuild;
 mod repair;
 mod report;
 mod source;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -31,13 +34,11 @@ use crate::config::Config;
 use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
 use crate::sink::insert::ClickHouseError;
 use crate::time::Timestamp;
-use fold::{HourTotals, ShardFold, Window};
+use fold::{ShardFold, Window};
 use source::{Progress, Quarantined};
 use stored::{Hours, Stored};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// What differs only because ClickHouse was asked about two tables, one after the other, is the same some seconds later.
-const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
 /// Why it cannot tell.
 #[derive(Debug, Error)]
@@ -256,199 +257,6 @@ impl Verification {
         let [stretch] = stretch;
         Ok(stretch)
     }
-
-    /// Rows of `wallets` against the states in the topic, as far as the sink has read it.
-    async fn compare_wallet_rows(&mut self, shard: i32, fold: &ShardFold) -> Result<(), VerifyError> {
-        let position = self.wallet_positions.get(&shard).copied().unwrap_or(0);
-        let rows = self.stored.wallets(shard, self.shards).await?;
-        let mut seen = 0;
-        for (wallet_id, row) in &rows {
-            let Some(state) = fold.snapshots.get(wallet_id.as_str()) else {
-                self.wallet_differs(
-                    shard,
-                    wallet_id,
-                    row.seq,
-                    "wallets has a row, the topic no state".to_owned(),
-                    0,
-                );
-                continue;
-            };
-            seen += u64::from(state.offset < position);
-            // A newer row was read from a newer state.
-            let is_behind = row.seq < state.seq && state.offset < position;
-            let is_other = row.seq == state.seq
-                && (row.balance, row.held, row.overdraft) != (state.balance, state.held, state.overdraft);
-            if is_behind || is_other {
-                let what = format!(
-                    "wallets says entry {}, balance {}, held {}, overdraft {}; the topic says entry {}, {}, {}, {}",
-                    row.seq,
-                    row.balance,
-                    row.held,
-                    row.overdraft,
-                    state.seq,
-                    state.balance,
-                    state.held,
-                    state.overdraft
-                );
-                self.wallet_differs(shard, wallet_id, row.seq, what, row.balance.abs_diff(state.balance));
-            }
-        }
-        let expected = fold.snapshots.values().filter(|state| state.offset < position).count() as u64;
-        if seen < expected {
-            let known: std::collections::HashSet<&str> =
-                rows.iter().map(|(wallet_id, _)| wallet_id.as_str()).collect();
-            for (wallet_id, state) in fold.snapshots.iter().filter(|(_, state)| state.offset < position) {
-                if !known.contains(&**wallet_id) {
-                    let what = "wallets has no row of it".to_owned();
-                    self.wallet_differs(shard, wallet_id, state.seq, what, state.balance.unsigned_abs());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn wallet_differs(&mut self, shard: i32, wallet_id: &str, seq: u64, what: String, credits: u64) {
-        self.to_mend.states.insert((shard, wallet_id.to_owned()));
-        self.clickhouse.differs(Difference {
-            place: format!("shard {shard}"),
-            wallet_id: Some(wallet_id.to_owned()),
-            seq: Some(seq),
-            what,
-            records: 1,
-            credits,
-        });
-    }
-
-    /// Entries by shard and hour of posting; where an hour differs, entry by entry.
-    async fn compare_hours(&mut self) -> Result<(), VerifyError> {
-        let found = self.stored.hours(&self.ledger_positions, &self.window).await?;
-        self.clickhouse.compared += self.hours.values().map(|totals| totals.entries).sum::<u64>();
-        let mut keys: Vec<(i32, i64)> = self.hours.keys().chain(found.keys()).copied().collect();
-        keys.sort_unstable();
-        keys.dedup();
-        for key in keys {
-            let expected = self.hours.get(&key).copied().unwrap_or_default();
-            let stored = found.get(&key).copied().unwrap_or_default();
-            if expected != (HourTotals { offsets: expected.offsets, ..stored }) {
-                self.compare_hour(key, expected).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn compare_hour(
-        &mut self,
-        (shard, hour): (i32, i64),
-        totals: HourTotals,
-    ) -> Result<(), VerifyError> {
-        let position = self.ledger_positions.get(&shard).copied().unwrap_or(i64::MAX);
-        let mut stored = self.stored.of_hour(shard, hour, position).await?;
-        let place = format!("shard {shard}, hour {}", Timestamp::from_millis(hour * crate::time::HOUR_MS));
-        let (check, to_mend) = (&mut self.clickhouse, &mut self.to_mend);
-        let mut differs = |wallet_id: &str, seq: u64, what: String, credits: u64| {
-            check.differs(Difference {
-                place: place.clone(),
-                wallet_id: Some(wallet_id.to_owned()),
-                seq: Some(seq),
-                what,
-                records: 1,
-                credits,
-            });
-        };
-        let mut seen = std::collections::HashSet::new();
-        let mut text = String::new();
-        let stretch = Stretch { partition: shard, from: totals.offsets.0, to: totals.offsets.1 + 1 };
-        let stretches = if totals.entries == 0 { &[][..] } else { &[stretch] };
-        tokio::task::block_in_place(|| {
-            self.reader.read(&self.config.topics.ledger, stretches, |record| {
-                let mut is_whole = true;
-                fold::each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
-                    // A double is passed over: the first one counts.
-                    if fold::hour_of(entry.posted_at) != hour
-                        || !seen.insert((wallet_id.to_owned(), entry.seq))
-                    {
-                        return;
-                    }
-                    let expected = entry.hash(wallet_id, record.offset, &mut text);
-                    match stored.remove(&(wallet_id.to_owned(), entry.seq)) {
-                        Some((hash, _)) if hash == expected => {}
-                        Some((_, credits)) => {
-                            let what = format!(
-                                "clickhouse has it otherwise ({credits} credits, the ledger says {})",
-                                entry.credits
-                            );
-                            differs(wallet_id, entry.seq, what, credits.abs_diff(entry.credits));
-                            is_whole = false;
-                        }
-                        None => {
-                            differs(
-                                wallet_id,
-                                entry.seq,
-                                "clickhouse does not have it".to_owned(),
-                                entry.credits.unsigned_abs(),
-                            );
-                            is_whole = false;
-                        }
-                    }
-                });
-                if !is_whole {
-                    to_mend.records.insert((shard, record.offset));
-                }
-            })
-        })?;
-        for ((wallet_id, seq), (_, credits)) in stored {
-            differs(
-                &wallet_id,
-                seq,
-                "clickhouse has it, the ledger does not".to_owned(),
-                credits.unsigned_abs(),
-            );
-            to_mend.extra_entries.push((wallet_id, seq));
-        }
-        Ok(())
-    }
-
-    /// What other tables derive from entries and states.
-    async fn compare_derived(&mut self) -> Result<(), VerifyError> {
-        let mut grants = self.stored.grant_differences().await?;
-        let mut usage = self.stored.usage_differences().await?;
-        for pause in ASK_AGAIN {
-            if grants.is_empty() && usage.is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(pause).await;
-            let (again, usage_again) =
-                (self.stored.grant_differences().await?, self.stored.usage_differences().await?);
-            // A wallet that is in use differs each time otherwise.
-            grants.retain(|one| again.contains(one));
-            usage.retain(|one| {
-                usage_again.iter().any(|other| other.wallet_id == one.wallet_id && other.usage == one.usage)
-            });
-        }
-        for (wallet_id, covered, remaining) in grants {
-            let what = format!("its grants have {remaining} credits left, its row in wallets says {covered}");
-            let shard = crate::kafka::partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.states.insert((shard, wallet_id.clone()));
-            self.clickhouse.differs(of_wallet("grants", wallet_id, what, covered.abs_diff(remaining)));
-        }
-        for difference in usage {
-            let stored::UsageDifference { wallet_id, usage, entries } = difference;
-            let what = format!(
-                "usage_hourly says {} charged, {} reversed, {} refused; its entries say {}, {}, {}",
-                usage.0, usage.1, usage.2, entries.0, entries.1, entries.2
-            );
-            let credits =
-                usage.0.abs_diff(entries.0) + usage.1.abs_diff(entries.1) + usage.2.abs_diff(entries.2);
-            let shard = crate::kafka::partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.usage.insert((shard, wallet_id.clone()));
-            self.clickhouse.differs(of_wallet("usage_hourly", wallet_id, what, credits));
-        }
-        Ok(())
-    }
-}
-
-fn of_wallet(table: &str, wallet_id: String, what: String, credits: u64) -> Difference {
-    Difference { place: table.to_owned(), wallet_id: Some(wallet_id), seq: None, what, records: 1, credits }
 }
 
 /// All source topics.

@@ -1,0 +1,165 @@
+//! What the fold of a shard finds, on records made by hand.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::fold::{HourTotals, ShardFold, Window, hour_of};
+use super::report::{Between, Check};
+use crate::time::Timestamp;
+
+fn at(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+const HOUR: &str = "2026-11-01T10:00:00.000Z";
+
+/// An entry of `ws_1`, posted in [`HOUR`].
+fn entry(seq: u64, credits: i64, balance_after: i64) -> Value {
+    json!({
+        "seq": seq, "entry_type": "charged", "credits": credits, "posted_at": HOUR, "event_time": HOUR, "level": "ok",
+        "balance_after": balance_after, "origin_topic": "usage", "origin_partition": 3, "origin_offset": seq
+    })
+}
+
+fn record(entries: &[Value]) -> String {
+    json!({"v": 1, "wallet_id": "ws_1", "entries": entries}).to_string()
+}
+
+struct Run {
+    fold: ShardFold,
+    source: Check,
+    wallets: Check,
+}
+
+impl Run {
+    fn new(is_whole: bool, sink_position: i64) -> Run {
+        let from = if is_whole { Timestamp::MIN } else { at(HOUR) };
+        let window = Window { from, to: Timestamp::MAX, is_whole };
+        Run {
+            fold: ShardFold::new(0, window, sink_position),
+            source: Check::new(Between::SourceLedger),
+            wallets: Check::new(Between::LedgerWallets),
+        }
+    }
+
+    /// Reads records, one at each offset from 0 on.
+    fn read(mut self, records: &[String]) -> Run {
+        for (offset, record) in (0..).zip(records) {
+            let (source, wallets) = (&mut self.source, &mut self.wallets);
+            self.fold.add(record.as_bytes(), offset, &|_, _, _| true, source, wallets);
+        }
+        self
+    }
+
+    fn state(mut self, seq: u64, balance: i64) -> Run {
+        let state = json!({"seq": seq, "balance": balance, "held": 0, "overdraft": 0}).to_string();
+        self.fold.add_snapshot(b"ws_1", state.as_bytes(), 0, &mut self.wallets);
+        self
+    }
+
+    /// Sentences, records and credits of both checks.
+    fn found(mut self) -> (Vec<String>, u64, u64) {
+        self.fold.finish(&mut self.wallets);
+        let sum = |of: fn(&Check) -> u64| of(&self.source) + of(&self.wallets);
+        let (records, credits) = (sum(|check| check.drift_records), sum(|check| check.drift_credits));
+        let all = self.source.differences.into_iter().chain(self.wallets.differences);
+        (all.map(|difference| difference.what).collect(), records, credits)
+    }
+}
+
+#[test]
+fn entries_that_follow_upon_each_other_are_no_difference() {
+    let records = [record(&[entry(1, 100, 100), entry(2, -8, 92)]), record(&[entry(3, -2, 90)])];
+    let run = Run::new(true, i64::MAX).state(3, 90).read(&records);
+    assert_eq!(run.fold.posted.values().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!((run.fold.entries, run.wallets.compared), (3, 1));
+    let totals = run.fold.hours[&hour_of(at(HOUR))];
+    let HourTotals { entries, credits, offsets, .. } = totals;
+    assert_eq!((entries, credits, offsets), (3, 90, (0, 1)));
+    assert_eq!(run.found(), (vec![], 0, 0));
+}
+
+#[test]
+fn what_is_missing_doubled_or_does_not_add_up_is_named() {
+    let first = record(&[entry(1, 100, 100)]);
+    // Records, expected words, records and credits that differ.
+    let table: &[(&[String], &str, u64, u64)] = &[
+        (&[first.clone(), record(&[entry(4, -5, 80)])], "entries 2 to 3 are missing", 2, 15),
+        (&[record(&[entry(2, -5, 80)])], "does not follow upon entry 0", 1, 0),
+        (&[first.clone(), first.clone()], "stands in the ledger twice, the second time at offset 1", 1, 100),
+        (&[first.clone(), record(&[entry(2, -5, 94)])], "by the entries before it that is 95 and 0", 1, 1),
+        (&[first.clone(), "{}".to_owned()], "the ledger record at offset 1 cannot be read", 1, 0),
+    ];
+    for (records, words, differ, credits) in table {
+        let found = Run::new(true, i64::MAX).read(records).found();
+        assert!(found.0.len() == 1 && found.0[0].contains(words), "{words}: {found:?}");
+        assert_eq!((found.1, found.2), (*differ, *credits), "{words}");
+    }
+}
+
+#[test]
+fn a_double_counts_in_no_total() {
+    let first = record(&[entry(1, 100, 100)]);
+    let once = Run::new(true, i64::MAX).read(&[first.clone()]);
+    let twice = Run::new(true, i64::MAX).read(&[first.clone(), first]);
+    assert_eq!((&once.fold.hours, &once.fold.posted), (&twice.fold.hours, &twice.fold.posted));
+}
+
+#[test]
+fn a_latest_state_is_compared_at_its_entry_wherever_it_comes() {
+    let records = [record(&[entry(1, 100, 100)]), record(&[entry(2, -5, 95)])];
+    for (seq, balance, words) in [
+        (2, 95, ""),
+        (1, 100, ""),
+        (2, 96, "its latest state says balance 96, held 0, overdraft 0; its entries say 95, 0, 0"),
+        (1, 95, "its latest state says balance 95"),
+        (3, 95, "covers entry 3, but the ledger ends with entry 2"),
+    ] {
+        let found = Run::new(true, i64::MAX).state(seq, balance).read(&records).found().0;
+        assert_eq!(found.len(), usize::from(!words.is_empty()), "{seq} {balance}: {found:?}");
+        assert!(found.iter().all(|what| what.contains(words)), "{found:?}");
+    }
+    // A watch meets the state after the entry.
+    let found = Run::new(false, i64::MAX).read(&records).state(2, 96).found().0;
+    assert!(found.len() == 1 && found[0].contains("its latest state says balance 96"), "{found:?}");
+}
+
+#[test]
+fn a_state_that_stays_behind_is_named_once_it_is_old() {
+    let mut late = entry(3, -1, 94);
+    for (minutes, differs) in [(9, false), (11, true)] {
+        late["posted_at"] = json!(format!("2026-11-01T10:{minutes:02}:00.001Z"));
+        let records = [record(&[entry(1, 100, 100)]), record(&[entry(2, -5, 95)]), record(&[late.clone()])];
+        let found = Run::new(true, i64::MAX).state(1, 100).read(&records).found().0;
+        assert_eq!(found.len(), usize::from(differs), "{minutes}: {found:?}");
+        assert!(found.iter().all(|what| what.contains("covers entry 1 only; entry 3 is there")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_window_begins_in_the_middle_of_a_wallets_life() {
+    let mut before = entry(6, -5, 200);
+    before["posted_at"] = json!("2026-11-01T09:59:59.999Z");
+    let records = [record(&[before]), record(&[entry(7, -5, 195)]), record(&[entry(8, -5, 190)])];
+    let run = Run::new(false, i64::MAX).read(&records);
+    assert_eq!(run.fold.entries, 2, "posted at or after the beginning");
+    assert_eq!(run.found(), (vec![], 0, 0));
+}
+
+#[test]
+fn entries_ahead_of_the_sink_are_counted_once_it_has_come_to_them() {
+    let records = [record(&[entry(1, 100, 100)]), record(&[entry(2, -5, 95)]), record(&[entry(3, -5, 90)])];
+    let mut run = Run::new(true, 1);
+    run.fold.keeps_ahead = true;
+    let mut run = run.read(&records);
+    let counted = |run: &Run| run.fold.hours.values().map(|totals| totals.entries).sum::<u64>();
+    assert_eq!((counted(&run), run.fold.ahead()), (1, 2));
+    run.fold.advance(2);
+    assert_eq!((counted(&run), run.fold.ahead()), (2, 1));
+    // The group was reset: what was written is written.
+    run.fold.advance(0);
+    run.fold.advance(3);
+    assert_eq!((counted(&run), run.fold.ahead()), (3, 0));
+    let at_once = Run::new(true, i64::MAX).read(&records);
+    assert_eq!(run.fold.hours, at_once.fold.hours);
+}
