@@ -581,6 +581,7 @@ fn progress_and_its_schema_have_the_same_members() {
         offset: -1,
         outcomes: all_books(),
         by_origin: serde_json::from_value(by_origin.clone()).unwrap(),
+        earlier: all_books(),
     };
     // What serde does not know of would be lost on this way.
     assert_eq!((to_json(&shard.origins), to_json(&partition.by_origin)), (origin.clone(), by_origin.clone()));
@@ -593,8 +594,12 @@ fn progress_and_its_schema_have_the_same_members() {
         assert!(!errors(&schema, &wrong).is_empty(), "{name}");
     }
     let shard = to_json(&ShardProgress { origins: Vec::new(), ..shard });
-    let partition =
-        to_json(&PartitionProgress { by_origin: Vec::new(), outcomes: Books::default(), ..partition });
+    let partition = to_json(&PartitionProgress {
+        by_origin: Vec::new(),
+        outcomes: Books::default(),
+        earlier: Books::default(),
+        ..partition
+    });
     for (name, least) in [
         ("shard", shard),
         ("partition", partition),

@@ -77,6 +77,12 @@ pub enum Command {
     /// Say on one screen whether anything needs a person. Exit 1: something does.
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Take up a source topic that is not what it was. All instances of the ledger stage must be stopped.
+    #[command(
+        subcommand,
+        after_help = "Example: creditstream accept topic acme.generation.events\n\nExit 75: an instance runs, or records wait in intake."
+    )]
+    Accept(Accept),
     /// Fill ClickHouse anew from the topics, and exchange the tables once they are right. The sink may run meanwhile.
     #[command(
         after_help = "Example: creditstream rebuild-clickhouse --config prod.toml\n\nQueries see the old rows or the new ones, never a gap. The old tables are dropped at the end."
@@ -153,6 +159,21 @@ Exit 0: equal. 1: something differs, named down to the wallet and entry. Anythin
 A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
 JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
 wallet_id, seq, what, records, credits), entries, notes, repaired.";
+
+/// `accept`
+#[derive(Debug, Subcommand)]
+pub enum Accept {
+    /// A topic that was deleted and made anew: it is read from its beginning. What its old records made stays.
+    Topic {
+        /// Name of the topic.
+        name: String,
+    },
+    /// A topic that has another number of partitions now, once nothing waits in intake.
+    Partitions {
+        /// Name of the topic.
+        name: String,
+    },
+}
 
 /// `verify`
 #[derive(Debug, Args)]

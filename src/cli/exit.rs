@@ -19,6 +19,8 @@ pub const USAGE: u8 = 2;
 pub const UNAVAILABLE: u8 = 69;
 /// A fault of ours.
 pub const BUG: u8 = 70;
+/// Not now: somebody or something must come to an end first.
+pub const TRY_AGAIN: u8 = 75;
 /// A configuration that cannot work.
 pub const CONFIG: u8 = 78;
 
@@ -49,6 +51,11 @@ impl Failure {
     /// Exit 69.
     pub fn unavailable(message: impl Display) -> Failure {
         Failure { code: UNAVAILABLE, name: "unavailable", message: message.to_string() }
+    }
+
+    /// Exit 75.
+    pub fn try_again(message: impl Display) -> Failure {
+        Failure { code: TRY_AGAIN, name: "try_again", message: message.to_string() }
     }
 
     /// Exit 70.

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout; logs, progress and errors to stderr. Nothing here decides about credits.
 
+mod accept;
 mod args;
 mod check_events;
 mod estimate;
@@ -76,6 +77,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Wallet(command) => inspect::wallet(&config, &command, output).await,
             Command::Explain(command) => inspect::explain(&config, &command, output).await,
             Command::RebuildClickhouse => verify::rebuild(&config, output).await,
+            Command::Accept(command) => accept::run(&config, &command, output),
             Command::Status => status::run(&config, output).await,
             Command::Verify(command) => verify::run(&config, &command, output).await,
             Command::Contract(command) => publish::contract(&config, &command, output),

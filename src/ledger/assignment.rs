@@ -1,6 +1,6 @@
 //! Partitions come and go: restoring what was assigned, deciding where to read from, keeping what was revoked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::compute::{SourceHead, SourceId, SourceSlot};
 use super::progress::{PartitionProgress, partition_key};
 use super::restore::{RestoreError, Restored, Restorer};
-use super::routes::TopicRole;
+use super::routes::{Topic, TopicRole};
 use super::shard::ShardSlot;
 use super::stage::LedgerError;
 use super::store::LocalStore;
@@ -20,6 +20,28 @@ use crate::kafka::GroupMetadata;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reason of `shard_stopped` where a source is not what it was; the label `shard` is its partition.
+const SOURCE_CHANGED: &str = "source_changed";
+
+/// Why a topic is not read on, and the way out. A partition that it did not have before is not read either.
+fn changed(topic: &Topic, known: &HashMap<String, PartitionProgress>) -> Option<String> {
+    let name = &topic.name;
+    let of_topic = |key: &str| key.rsplit_once('/').is_some_and(|(of, _)| of == name);
+    let mut before = known.iter().filter(|(key, _)| of_topic(key)).map(|(_, progress)| progress);
+    let progress = before
+        .find(|progress| progress.topic_id != topic.topic_id || progress.partitions != topic.partitions)?;
+    if progress.topic_id != topic.topic_id {
+        return Some(format!(
+            "topic {name} was deleted and made anew (id {} before, {} now), its offsets begin again: stop all instances, then `creditstream accept topic {name}` takes it up from its beginning",
+            progress.topic_id, topic.topic_id
+        ));
+    }
+    Some(format!(
+        "topic {name} had {} partitions when it was first read, now {}, and records under way would be overtaken: wait until no instance has anything of intake to read, stop all instances, then `creditstream accept partitions {name}`",
+        progress.partitions, topic.partitions
+    ))
+}
 
 impl Worker {
     /// Takes over what the group assigned: restore, then read on.
@@ -103,7 +125,8 @@ impl Worker {
         )?;
         let shards: Vec<i32> =
             ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| *shard).collect();
-        let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
+        // Of all partitions: a topic that was repartitioned is known by those that it had.
+        let partitions: Vec<i32> = (0..routes.shards).collect();
         Ok((committed, restorer.restore(&shards, &mut self.parked, &partitions)?))
     }
 
@@ -116,6 +139,7 @@ impl Worker {
         self.shards.clear();
         self.sources.clear();
         self.stopped.clear();
+        self.refused.clear();
         self.checkpoints.reset();
         for (shard, state) in restored.shards {
             match state {
@@ -142,24 +166,23 @@ impl Worker {
         &mut self,
         ids: &[SourceId],
         committed: &BTreeMap<SourceId, i64>,
-        known: &std::collections::HashMap<String, PartitionProgress>,
+        known: &HashMap<String, PartitionProgress>,
     ) -> Result<(), LedgerError> {
         for id in ids {
             let Some(topic) = self.setup.routes.topic(id.0) else { continue };
             let progress = known.get(&partition_key(&topic.name, id.1));
-            if let Some(progress) = progress {
-                if progress.topic_id != topic.topic_id {
-                    return Err(LedgerError::Setup(format!(
-                        "topic {} was deleted and made anew (id {} before, {} now): its offsets begin again, and nothing of it is taken up unasked",
-                        topic.name, progress.topic_id, topic.topic_id
-                    )));
-                }
-                if progress.partitions != topic.partitions {
-                    return Err(LedgerError::Setup(format!(
-                        "topic {} had {} partitions when it was first read, now {}: records under way would be overtaken",
-                        topic.name, progress.partitions, topic.partitions
-                    )));
-                }
+            if let Some(why) = changed(topic, known) {
+                // Others go on, intake too: it must be drained before another number of partitions is accepted.
+                error!(
+                    topic = topic.name,
+                    partition = id.1,
+                    why,
+                    "this topic is not read until it is accepted"
+                );
+                let labels = [id.1.to_string(), SOURCE_CHANGED.to_owned()];
+                self.setup.metrics.shard_stopped.with_label_values(&labels).set(1);
+                self.refused.insert(id.1);
+                continue;
             }
             let at_home = topic.role == TopicRole::Intake || topic.partitions == self.setup.routes.shards;
             // The guard is the truth; a group that was reset reads again, and skips.
@@ -181,7 +204,9 @@ impl Worker {
                     topic_id: topic.topic_id.clone(),
                     partitions: topic.partitions,
                     at_home,
+                    earlier: progress.map(|progress| progress.earlier).unwrap_or_default(),
                     start,
+                    may_skip: guard.is_some_and(|guard| start < guard),
                     head,
                     pending: None,
                     current: None,
@@ -285,7 +310,8 @@ impl Worker {
             self.parked.insert(shard, slot.state);
         }
         self.setup.metrics.shards_owned.sub(i64::try_from(shards.len()).unwrap_or(i64::MAX));
-        for shard in std::mem::take(&mut self.stopped).into_keys() {
+        let refused = std::mem::take(&mut self.refused).into_iter();
+        for shard in std::mem::take(&mut self.stopped).into_keys().chain(refused) {
             self.setup.metrics.clear_shard_stopped(&shard.to_string());
         }
         self.sources.clear();

@@ -100,6 +100,11 @@ impl Books {
         self.0.get(outcome as usize).copied().unwrap_or_default()
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        *self == Books::default()
+    }
+
     /// Adds other books.
     pub fn add(&mut self, other: &Books) {
         for (count, more) in self.0.iter_mut().zip(other.0) {

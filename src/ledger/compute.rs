@@ -58,8 +58,13 @@ pub struct SourceSlot {
     pub partitions: i32,
     /// Whether its records stay with the shard of their partition.
     pub at_home: bool,
+    /// Outcomes of earlier topics of this name.
+    pub earlier: Books,
     /// Offset from which it was read when it was assigned.
     pub start: i64,
+    /// It is read again from before the guard, after a reset of the group. Once it has passed the guard offsets never go
+    /// back: if they do, it is another topic or another log.
+    pub may_skip: bool,
     /// What is committed.
     pub head: SourceHead,
     /// The batch that is being committed.
@@ -207,6 +212,15 @@ impl<'c> Computation<'c> {
         let is_new = incoming.record.offset >= source.current().next;
         if is_new {
             source.current().next = incoming.record.offset + 1;
+            source.may_skip = false;
+        } else if !source.may_skip {
+            let (came, next) = (incoming.record.offset, source.current().next);
+            let topic = self.routes.topic(id.0).map_or("", |topic| topic.name.as_str());
+            let what = format!(
+                "{topic}/{}: offset {came} came where {next} was to come: the topic was deleted and made anew, or its log was cut; a restart says what to do",
+                id.1
+            );
+            return Err(Breach { seq: 0, what });
         }
         let at_home = source.at_home;
         let outcome = if is_new { self.outcome(id, at_home, incoming)? } else { Outcome::Skipped };
@@ -330,6 +344,7 @@ impl<'c> Computation<'c> {
                 offset: head.next - 1,
                 outcomes: head.books,
                 by_origin: head.by_origin.clone(),
+                earlier: source.earlier,
             };
             let place = partition.rem_euclid(self.context.shards.max(1));
             self.outbox.push_json(

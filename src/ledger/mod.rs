@@ -8,6 +8,7 @@
 //! wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction
 //! is never guessed: where it is not known, state is read again from the topics.
 
+mod accept;
 mod assignment;
 mod batch;
 mod books;
@@ -34,8 +35,11 @@ pub mod wallets;
 mod watch;
 mod worker;
 
+pub use accept::{Accept, AcceptError, accept};
 pub use books::{Books, Outcome};
-pub use progress::{PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key};
+pub use progress::{
+    OriginProgress, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
+};
 pub use stage::{LedgerError, run};
 
 /// The bounds of time, milliseconds.

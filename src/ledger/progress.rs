@@ -69,6 +69,9 @@ pub struct PartitionProgress {
     /// Of intake: the same by origin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_origin: Vec<OriginBooks>,
+    /// Outcomes of earlier topics of this name, which were deleted.
+    #[serde(default, skip_serializing_if = "Books::is_empty")]
+    pub earlier: Books,
 }
 
 /// Key of a shard's progress.

@@ -4,7 +4,7 @@
 //! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
 //! (milliseconds); while shards are restored nothing of this worker moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -73,6 +73,8 @@ pub struct Worker {
     pub(super) sources: BTreeMap<SourceId, SourceSlot>,
     /// Shards that stand still until somebody acts, and why.
     pub(super) stopped: BTreeMap<i32, String>,
+    /// Partitions of sources that are not what they were, and are not read.
+    pub(super) refused: BTreeSet<i32>,
     /// Generation of the group under which the shards were assigned.
     pub(super) generation: i32,
     pub(super) checkpoints: Checkpoints,
@@ -141,6 +143,7 @@ impl Worker {
             parked: BTreeMap::new(),
             sources: BTreeMap::new(),
             stopped: BTreeMap::new(),
+            refused: BTreeSet::new(),
             generation: -1,
             checkpoints: Checkpoints::new(&setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {

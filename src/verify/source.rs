@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::report::{Check, Difference};
 use crate::kafka::{ReadError, RecordView, Stretch, TopicReader};
-use crate::ledger::{Books, Outcome, PartitionProgress, ShardProgress, headers, partition_key, shard_key};
+use crate::ledger::{
+    Books, OriginProgress, Outcome, PartitionProgress, ShardProgress, headers, partition_key, shard_key,
+};
 
 /// Outcomes that write a record to the ledger.
 const POSTED: [Outcome; 10] = [
@@ -36,6 +38,11 @@ pub struct Progress {
 
 fn sum(books: &Books, outcomes: &[Outcome]) -> u64 {
     outcomes.iter().map(|outcome| books.get(*outcome)).sum()
+}
+
+/// Records that were posted where they were read, those of earlier topics of that name included.
+fn posted_of(progress: &PartitionProgress) -> u64 {
+    sum(&progress.outcomes, &POSTED) + sum(&progress.earlier, &POSTED)
 }
 
 /// Records that were read once: all but those that were read again after a reset of the group.
@@ -85,21 +92,29 @@ impl Progress {
 
     /// Whether the books of a shard count a record of this origin.
     pub fn counts(&self, shard: i32, topic: &str, partition: i32, offset: i64) -> bool {
-        let own = self.of(topic, partition).filter(|progress| progress.at_home && partition == shard);
-        if let Some(own) = own {
-            return offset <= own.offset;
+        // Records that were posted where they were read. A topic that was repartitioned is at home no more, but was.
+        let posts = |progress: &&PartitionProgress| {
+            partition == shard && (progress.at_home || posted_of(progress) > 0)
+        };
+        if let Some(own) = self.of(topic, partition).filter(posts) {
+            // An entry does not say from which topic of that name it comes: those of an earlier one are all counted.
+            let is_counted = offset <= own.offset || !own.earlier.is_empty();
+            if own.at_home || is_counted {
+                return is_counted;
+            }
         }
         let origins = self.shards.get(&shard_key(shard)).map_or(&[][..], |progress| &progress.origins);
-        let origin = origins.iter().find(|origin| origin.topic == topic && origin.partition == partition);
-        origin.is_some_and(|origin| offset <= origin.offset)
+        // A topic that was made anew has an origin of its own, with another id, beside that of the old one.
+        let is_of = |origin: &&OriginProgress| origin.topic == topic && origin.partition == partition;
+        origins.iter().filter(is_of).any(|origin| offset <= origin.offset)
     }
 
     /// Records of each origin that the books of a shard say were posted.
     pub fn posted(&self, shard: i32, sources: &[String], intake: &str) -> ByOrigin {
         let mut posted = ByOrigin::new();
         for topic in sources {
-            if let Some(own) = self.of(topic, shard).filter(|progress| progress.at_home) {
-                posted.insert((topic.clone(), shard), sum(&own.outcomes, &POSTED));
+            if let Some(own) = self.of(topic, shard) {
+                posted.insert((topic.clone(), shard), posted_of(own));
             }
         }
         for books in self.of(intake, shard).map_or(&[][..], |progress| &progress.by_origin) {
@@ -127,7 +142,8 @@ impl Progress {
         let mut found = self.through_intake(intake, shards, count);
         for (topic, partition) in sources {
             if let Some(progress) = self.of(topic, *partition) {
-                *found.entry((topic.clone(), *partition)).or_default() += count(&progress.outcomes);
+                let quarantined = count(&progress.outcomes) + count(&progress.earlier);
+                *found.entry((topic.clone(), *partition)).or_default() += quarantined;
             }
         }
         found.retain(|_, records| *records > 0);
@@ -316,7 +332,9 @@ pub fn compare_handed_over(
     let mut expected = ByOrigin::new();
     for (topic, partition) in sources {
         if let Some(progress) = later.of(topic, *partition) {
-            expected.insert((topic.clone(), *partition), progress.outcomes.get(Outcome::HandedOver));
+            let handed_over = |books: &Books| books.get(Outcome::HandedOver);
+            let books = handed_over(&progress.outcomes) + handed_over(&progress.earlier);
+            expected.insert((topic.clone(), *partition), books);
         }
     }
     compare(&expected, &found, check, |(topic, partition), expected, found| Difference {

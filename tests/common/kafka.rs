@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use creditstream::config::Config;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -219,6 +221,14 @@ pub fn set_topic(config: &Config, topic: &str, settings: &[(&str, &str)]) {
     let change =
         settings.iter().fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
     let results = block_on(admin(config).alter_configs([&change], &AdminOptions::new())).unwrap();
+    results.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Gives a topic more partitions.
+pub fn grow_topic(config: &Config, topic: &str, partition_count: usize) {
+    let grown = NewPartitions::new(topic, partition_count);
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let results = block_on(admin(config).create_partitions(&[grown], &options)).unwrap();
     results.into_iter().for_each(|result| drop(result.unwrap()));
 }
 

@@ -1,0 +1,252 @@
+//! A source that is not what it was is taken up again, by a person's decision: `creditstream accept`.
+//!
+//! **Invariant:** it runs as the only member of the ledger group, and writes in one transaction with the group's metadata:
+//! should an instance have joined meanwhile, the broker refuses all of it. The books of what went before are kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseRecord;
+use rdkafka::{Offset, TopicPartitionList};
+use thiserror::Error;
+
+use super::progress::{PartitionProgress, partition_key};
+use super::routes::{Routes, Topic, TopicRole};
+use super::stage::LedgerError;
+use crate::config::Config;
+use crate::kafka::{
+    Clients, GroupMetadata, KafkaConsumer, KafkaLog, Polled, ReadError, TopicReader, TransactionError,
+    TransactionalProducer, poll_events,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long joining the group may take: others that were killed count as members for a session.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// A topic that was deleted and made anew: it is read from its beginning.
+    Topic,
+    /// Another number of partitions of the same topic.
+    Partitions,
+}
+
+/// Why it was not accepted. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum AcceptError {
+    /// Others are members of the group, or what is under way must come to its end first.
+    #[error("{0}")]
+    Busy(String),
+    /// It is not what was asked for.
+    #[error("{0}")]
+    Refused(String),
+    /// The topics do not fit at all.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The brokers do not answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The brokers do not answer.
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    /// The transaction did not come about.
+    #[error("{0}; nothing was changed")]
+    Transaction(#[from] TransactionError),
+}
+
+/// Accepts a source as it is now; what was done, in sentences. Nothing to do is no error.
+///
+/// # Errors
+/// See [`AcceptError`].
+pub fn accept(config: &Arc<Config>, what: Accept, name: &str) -> Result<Vec<String>, AcceptError> {
+    let clients = Clients::new(Arc::clone(config));
+    let asked = clients.group_reader(&config.ledger.group)?;
+    refuse_members(&asked, &config.ledger.group)?;
+    let routes = Routes::discover(asked.client(), &config.topics)?;
+    let topic = routes.topics.iter().find(|topic| topic.name == name && topic.role != TopicRole::Intake);
+    let Some(topic) = topic else {
+        return Err(AcceptError::Refused(format!(
+            "{name} is no source in topics.generation or topics.wallet"
+        )));
+    };
+    let reader = TopicReader::new(&clients, "accept")?;
+    let known = progress_of(&reader, &routes)?;
+    let of_topic: Vec<(i32, PartitionProgress)> = (0..topic.partitions)
+        .filter_map(|partition| Some((partition, known.get(&partition_key(name, partition))?.clone())))
+        .collect();
+    let changed = match what {
+        Accept::Topic => made_anew(topic, &routes, of_topic),
+        Accept::Partitions => {
+            let changed = other_partitions(topic, &routes, of_topic)?;
+            if !changed.is_empty() {
+                refuse_undrained(&reader, &routes, &known)?;
+            }
+            changed
+        }
+    };
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let member = join(&clients, config.ledger.workers, &routes)?;
+    write(&clients, config, &routes, topic, &changed, &member)?;
+    let sentence = |(partition, progress): &(i32, PartitionProgress)| match what {
+        Accept::Topic => {
+            format!("{name}/{partition} is read from its beginning, as topic id {}", progress.topic_id)
+        }
+        Accept::Partitions => format!("{name}/{partition} is one of {} partitions", progress.partitions),
+    };
+    Ok(changed.iter().map(sentence).collect())
+}
+
+/// Asked before joining: that would make the group of a running deployment balance anew.
+fn refuse_members(asked: &BaseConsumer<KafkaLog>, group: &str) -> Result<(), AcceptError> {
+    let groups = asked.fetch_group_list(Some(group), TIMEOUT)?;
+    let members =
+        groups.groups().iter().find(|found| found.name() == group).map_or(0, |found| found.members().len());
+    if members > 0 {
+        return Err(AcceptError::Busy(format!(
+            "group {group} has {members} members: stop all instances; one that was killed counts until its session is over"
+        )));
+    }
+    Ok(())
+}
+
+fn progress_of(
+    reader: &TopicReader,
+    routes: &Routes,
+) -> Result<BTreeMap<String, PartitionProgress>, AcceptError> {
+    let topic = &routes.out.progress;
+    let (mut known, mut fault) = (BTreeMap::new(), None);
+    reader.read(topic, &reader.all(topic)?, |record| {
+        let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+        let (Some(key), Some(value)) = (key.filter(|key| !key.starts_with("shard/")), record.value) else {
+            return;
+        };
+        match serde_json::from_slice(value) {
+            Ok(progress) => drop(known.insert(key.to_owned(), progress)),
+            Err(error) => fault = Some(format!("the progress of {key} cannot be read: {error}")),
+        }
+    })?;
+    fault.map_or(Ok(known), |fault| Err(AcceptError::Refused(fault)))
+}
+
+/// The partitions' progress, beginning anew where the topic has another id.
+fn made_anew(
+    topic: &Topic,
+    routes: &Routes,
+    of_topic: Vec<(i32, PartitionProgress)>,
+) -> Vec<(i32, PartitionProgress)> {
+    let anew = |(partition, before): (i32, PartitionProgress)| {
+        let mut earlier = before.earlier;
+        earlier.add(&before.outcomes);
+        let progress = PartitionProgress {
+            topic_id: topic.topic_id.clone(),
+            partitions: topic.partitions,
+            at_home: topic.partitions == routes.shards,
+            offset: -1,
+            outcomes: Default::default(),
+            earlier,
+            ..before
+        };
+        (partition, progress)
+    };
+    of_topic.into_iter().filter(|(_, before)| before.topic_id != topic.topic_id).map(anew).collect()
+}
+
+/// The partitions' progress with the topic's number of partitions; where they have come stays.
+fn other_partitions(
+    topic: &Topic,
+    routes: &Routes,
+    of_topic: Vec<(i32, PartitionProgress)>,
+) -> Result<Vec<(i32, PartitionProgress)>, AcceptError> {
+    if of_topic.iter().any(|(_, before)| before.topic_id != topic.topic_id) {
+        return Err(AcceptError::Refused(format!(
+            "topic {0} was deleted and made anew: `creditstream accept topic {0}`",
+            topic.name
+        )));
+    }
+    let (partitions, at_home) = (topic.partitions, topic.partitions == routes.shards);
+    let changed = of_topic.into_iter().filter(|(_, before)| before.partitions != partitions);
+    Ok(changed.map(|(at, before)| (at, PartitionProgress { partitions, at_home, ..before })).collect())
+}
+
+/// Records in intake came by the old route: those on the new one must not overtake them.
+fn refuse_undrained(
+    reader: &TopicReader,
+    routes: &Routes,
+    known: &BTreeMap<String, PartitionProgress>,
+) -> Result<(), AcceptError> {
+    let intake = &routes.out.intake;
+    let mut waiting = 0;
+    let mut stretches = reader.all(intake)?;
+    for stretch in &mut stretches {
+        let read = known.get(&partition_key(intake, stretch.partition));
+        stretch.from = stretch.from.max(read.map_or(0, |progress| progress.offset + 1));
+    }
+    reader.read(intake, &stretches, |_| waiting += 1)?;
+    if waiting > 0 {
+        return Err(AcceptError::Busy(format!(
+            "{waiting} records wait in {intake}: start an instance, wait until its lag there is 0, stop it, and try again"
+        )));
+    }
+    Ok(())
+}
+
+/// Joins the group; the member must be given everything, or others are in it.
+fn join(clients: &Clients, worker: usize, routes: &Routes) -> Result<KafkaConsumer, AcceptError> {
+    // One beyond the workers, so that it takes nobody's name.
+    let member = clients.ledger_consumer(worker)?;
+    let names: Vec<&str> = routes.topics.iter().map(|topic| topic.name.as_str()).collect();
+    member.subscribe(&names)?;
+    let all: usize = routes.topics.iter().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+    let begun = Instant::now();
+    while begun.elapsed() < JOIN_TIMEOUT {
+        if let Polled::Assigned(partitions) = poll_events(&member, Duration::from_millis(200), |_| ()) {
+            member.assign(&TopicPartitionList::new())?;
+            if partitions.len() == all {
+                return Ok(member);
+            }
+            return Err(AcceptError::Busy(
+                "an instance joined the ledger group: stop all instances".to_owned(),
+            ));
+        }
+    }
+    Err(AcceptError::Busy(format!(
+        "the ledger group was not to be joined within {JOIN_TIMEOUT:?}: try again"
+    )))
+}
+
+/// One transaction: progress, and the group's offsets.
+fn write(
+    clients: &Clients,
+    config: &Config,
+    routes: &Routes,
+    topic: &Topic,
+    changed: &[(i32, PartitionProgress)],
+    member: &KafkaConsumer,
+) -> Result<(), AcceptError> {
+    let group = GroupMetadata::read(member)
+        .filter(|group| group.generation() >= 0)
+        .ok_or_else(|| AcceptError::Busy("the ledger group moved on: try again".to_owned()))?;
+    let producer = clients.transactional_producer(config.ledger.workers)?;
+    producer.init(TIMEOUT)?;
+    producer.begin()?;
+    let mut offsets = TopicPartitionList::new();
+    for (partition, progress) in changed {
+        let key = partition_key(&topic.name, *partition);
+        let value = serde_json::to_vec(progress).map_err(|error| {
+            AcceptError::Refused(format!("the progress of {key} cannot be written: {error}"))
+        })?;
+        let place = partition.rem_euclid(routes.shards.max(1));
+        let record = BaseRecord::to(&routes.out.progress).partition(place).key(&key).payload(&value);
+        producer.send(record).map_err(|(error, _)| error)?;
+        offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(progress.offset + 1))?;
+    }
+    producer.flush_all(TIMEOUT)?;
+    producer.send_offsets(&offsets, &group, TIMEOUT)?;
+    Ok(producer.commit(TIMEOUT)?)
+}
