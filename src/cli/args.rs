@@ -13,6 +13,7 @@ pub use publish::{
 
 use super::output::Format;
 use crate::app::Role;
+use crate::event::{ID_BYTES_MAX, is_id};
 
 /// Turns generation events into credit charges, exactly once.
 #[derive(Debug, Parser)]
@@ -102,7 +103,7 @@ const ESTIMATE_HELP: &str = "\
 Example: creditstream estimate --plan performance
 
 Each number is what all of the credits buy if nothing else is bought, rounded down.
-JSON: credits, plan, amount_usd, at, rate_card, model, image_rate, video_rate, and under buys: images,
+JSON: credits, plan, amount_usd, at, rate_card, model, has_own_rate (the rate card names the model), image_rate, video_rate, and under buys: images,
 shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds (null: it costs nothing).";
 
 const PRICE_HELP: &str = "\
@@ -110,6 +111,8 @@ Example: creditstream price events.jsonl --against new-pricing.toml
 
 Every generation.completed is priced as it stands; repeated events are not recognised, and reversals are counted but not
 taken off. A wallet's plan follows from the contract events that stand before its usage in the file.
+Lines that cannot be priced are counted, named and left out of every sum; exit 0 all the same, as with --against whatever
+the difference (check-events exits 1 where a line would be refused).
 JSON, one document: lines, priced, not_priced (by type), bad (lines, reasons, first), total, models, plans, wallets. Each
 total has charges, images, video_seconds, credits and, with --against, against_credits, difference, difference_percent.";
 
@@ -127,6 +130,16 @@ JSON, one document: wallet_id, summary, explanation (sentences), balance_before,
 the ledger topic), is_complete (false: that could not be read, so what ClickHouse has no columns for is missing),
 ledger_topic, ledger_partition, ledger_offset. Exit 1 where ClickHouse does not have the entry.";
 
+/// What is no id names no wallet: it is not looked for.
+fn id(text: &str) -> Result<String, String> {
+    let fault = || format!("expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII");
+    is_id(text).then(|| text.to_owned()).ok_or_else(fault)
+}
+
+fn credits(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number of credits, 0 or more, like 1388".to_owned())
+}
+
 /// `estimate`
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
@@ -138,7 +151,7 @@ pub struct Estimate {
     #[arg(long, value_name = "USD", group = "what")]
     pub pack: Option<String>,
     /// So many credits.
-    #[arg(long, value_name = "N", group = "what")]
+    #[arg(long, value_name = "N", group = "what", allow_hyphen_values = true, value_parser = credits)]
     pub credits: Option<u64>,
     /// By the rates of this model, where it has rates of its own.
     #[arg(long)]
@@ -162,6 +175,7 @@ pub struct Price {
 #[derive(Debug, Args)]
 pub struct Wallet {
     /// Wallet id.
+    #[arg(value_parser = id)]
     pub wallet: String,
     /// How many of its last entries are shown.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
@@ -172,8 +186,10 @@ pub struct Wallet {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// Wallet id.
+    #[arg(value_parser = id)]
     pub wallet: String,
     /// Number of the entry within its wallet: 1, 2, 3 …
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub seq: u64,
 }
 

@@ -219,8 +219,8 @@ fn a_charge_is_explained_down_to_the_grants_and_the_overdraft() {
         &told,
         "grant",
         &[
-            "6 credits out of month 1 of contract c_7, 0 left; it is valid until 2027-11-01T00:00:00.000Z",
-            "10 credits out of top-up t_1, 0 left; it never expires",
+            "6 credits out of month 1 of contract c_7, 0 left; valid until 2027-11-01T00:00:00.000Z",
+            "10 credits out of top-up t_1, 0 left; never expires",
         ],
     );
     assert_tells(&told, "overdraft", &["10 credits not covered by any grant: 10 in all"]);
@@ -240,8 +240,7 @@ fn a_reversal_says_what_went_into_the_overdraft() {
     }));
     assert_tells(&told, "overdraft", &["less by 20 credits: 10 left"]);
     assert_tells(&told, "balance", &["-30 before, -4 after"]);
-    let back =
-        "6 credits back into month 1 of contract c_7, 6 left; it is valid until 2027-11-01T00:00:00.000Z";
+    let back = "6 credits back into month 1 of contract c_7, 6 left; valid until 2027-11-01T00:00:00.000Z";
     assert_tells(&told, "grant", &[back]);
     assert_tells(&told, "cost", &[]);
 }

@@ -399,6 +399,10 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
                 .iter()
                 .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) })
                 .collect(),
+            asked_plan: terms
+                .asked_plan
+                .as_ref()
+                .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) }),
             ..*terms
         }),
         ..*entry
