@@ -110,7 +110,7 @@ fn started(entry: &Entry<'_>) -> String {
 /// The plan that was asked for; ClickHouse alone does not know which one that was.
 fn changed(entry: &Entry<'_>) -> String {
     let Some(terms) = &entry.contract else {
-        return format!("contract {} changed; in force was plan {}", entry.contract_id, entry.plan);
+        return format!("contract {} changed, plan {} in force then", entry.contract_id, entry.plan);
     };
     let Some(asked) = &terms.asked_plan else {
         return format!("contract {} changed, plan {}{}", entry.contract_id, terms.plan, runs(entry));

@@ -578,7 +578,7 @@ fn one_of_the_limits_must_be_there() {
         (r#"{"limit":5}"#, "missing_field"),
         (r#"{"reference":7}"#, "missing_field"),
         (r#"{"overdraft_limit":null,"low_percent":5}"#, "ok"),
-        (r#"{"overdraft_limit":1,"low_percent":2,"critical_percent":3,"reference":"r"}"#, "ok"),
+        (r#"{"overdraft_limit":1,"low_percent":3,"critical_percent":2,"reference":"r"}"#, "ok"),
         (r#"{"overdraft_limit":1,"low_percent":101}"#, "bad_value"),
         // Two thresholds in one event are in order; one alone, or beside "plan", has nothing to be held against.
         (r#"{"low_percent":5,"critical_percent":6}"#, "bad_value"),

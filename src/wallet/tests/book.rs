@@ -173,6 +173,15 @@ impl Book {
     }
 
     /// Applies a command, posts what is due then, and checks all that must hold after any. The records, as JSON.
+    /// The sentence with which a command would be refused.
+    pub fn refusal(&self, line: &Line) -> String {
+        let data = line.data.as_ref().unwrap();
+        let moment = self.moment(line.at);
+        apply_line(&mut self.wallet.clone(), &self.policy, data, self.job(data), "e", moment)
+            .unwrap_err()
+            .detail
+    }
+
     pub fn apply(&mut self, line: &Line) -> Result<Vec<String>, Reason> {
         self.commands += 1;
         let mut records = Vec::new();
