@@ -136,6 +136,11 @@ fn id(text: &str) -> Result<String, String> {
     is_id(text).then(|| text.to_owned()).ok_or_else(fault)
 }
 
+fn seq(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|seq| *seq > 0);
+    number.ok_or_else(|| "expected the number of an entry: 1, 2, 3 …".to_owned())
+}
+
 fn credits(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number of credits, 0 or more, like 1388".to_owned())
 }
@@ -189,7 +194,7 @@ pub struct Explain {
     #[arg(value_parser = id)]
     pub wallet: String,
     /// Number of the entry within its wallet: 1, 2, 3 …
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = seq)]
     pub seq: u64,
 }
 
