@@ -103,8 +103,9 @@ const ESTIMATE_HELP: &str = "\
 Example: creditstream estimate --plan performance
 
 Each number is what all of the credits buy if nothing else is bought, rounded down.
-JSON: credits, plan, amount_usd, at, rate_card, model, has_own_rate (the rate card names the model), image_rate, video_rate, and under buys: images,
-shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds (null: it costs nothing).";
+JSON: credits, plan, amount_usd, at, rate_card, model, has_own_rate (the rate card names the model), image_rate, video_rate,
+and under buys: images, shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds
+(null: it costs nothing).";
 
 const PRICE_HELP: &str = "\
 Example: creditstream price events.jsonl --against new-pricing.toml
@@ -120,6 +121,8 @@ const WALLET_HELP: &str = "\
 Example: creditstream wallet ws_42
 
 The wallet comes from its latest record in the wallets topic, holds and entries from ClickHouse. Exit 1 where there is none.
+What was asked of contracts and limits, and what refusals went past, is read from the ledger topic for the latest 20 such
+entries; ClickHouse has no columns for it.
 JSON, one document: the fields of that record, next_allocation_credits, thresholds, holds, entries, clickhouse (null, or why
 it did not answer; then holds and entries are null).";
 

@@ -160,6 +160,11 @@ fn a_contract_that_begins_where_another_ends_is_shown_beside_it() {
   term        2027-10-01T00:00:00.000Z to 2028-04-01T00:00:00.000Z, 6 months, in 514 days
 ";
     assert!(page.contains(expected), "{page}");
+    both["contracts"][1]["is_cancelled"] = json!(true);
+    both["contracts"][1]["ends_at"] = json!("2027-10-01T00:00:00Z");
+    let page = shown(&both, "2026-11-03T12:00:00Z", |_| {});
+    assert!(!page.contains("c_2"), "cancelled before it began: {page}");
+    both["contracts"][1]["ends_at"] = json!("2028-04-01T00:00:00Z");
     let page = shown(&both, "2027-10-01T00:00:00Z", |_| {});
     assert!(page.contains("plan        performance") && !page.contains("c_1\n  term"), "{page}");
 }

@@ -119,7 +119,10 @@ impl<'a> Shown<'a> {
             Some((at, contract.allocation_at(at, pricing)))
         });
         let next_allocation_credits = next.min().map(|(_, credits)| credits);
-        let is_shown = |contract: &&Contract| contract.covers(now) || contract.starts_at > now;
+        // One that was cancelled before it began has no instant.
+        let is_to_come =
+            |contract: &Contract| contract.starts_at > now && contract.starts_at < contract.ends_at;
+        let is_shown = |contract: &&Contract| contract.covers(now) || is_to_come(contract);
         let with_credits = |contract: &Contract| {
             let credits = contract.allocation_at(now.max(contract.starts_at), pricing);
             (contract.clone(), credits)
