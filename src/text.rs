@@ -16,6 +16,12 @@ pub fn thousands(number: impl Into<i128>) -> String {
     if number < 0 { format!("-{grouped}") } else { grouped }
 }
 
+/// `1 record`, `1,388 records`.
+pub fn counted(number: impl Into<i128>, what: &str) -> String {
+    let number = number.into();
+    format!("{} {what}{}", thousands(number), if number.abs() == 1 { "" } else { "s" })
+}
+
 /// A decimal with thousands separators before its point: 1,851.5.
 pub fn thousands_decimal(decimal: impl Display) -> String {
     let text = decimal.to_string();
@@ -47,6 +53,12 @@ mod tests {
             assert_eq!(thousands(number), text);
         }
         assert_eq!(thousands(i64::MIN), "-9,223,372,036,854,775,808");
+    }
+
+    #[test]
+    fn one_of_a_thing_is_not_several() {
+        let said = [0, 1, -1, 2, 1_000].map(|number| counted(number, "record"));
+        assert_eq!(said, ["0 records", "1 record", "-1 record", "2 records", "1,000 records"]);
     }
 
     #[test]

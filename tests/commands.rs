@@ -126,6 +126,7 @@ fn check_events_says_what_would_become_of_each_line() {
         r#"{{"specversion":"1.0","id":"2","source":"/e2e","type":"topup.purchased","subject":"ws_1","time":"{}","data":{{"topup_id":"t","amount_usd":250}}}}"#,
         Timestamp::now()
     );
+    let no_time = |line: &str| line.replacen("\"time\":\"2", "\"time\":\"x2", 1);
     let old = good.replace(&good[good.find("\"time\":\"2").unwrap() + 8..][..4], "2001");
     let lines = [
         good.clone(),
@@ -134,6 +135,7 @@ fn check_events_says_what_would_become_of_each_line() {
         "{".to_owned(),
         topup.replace("250", "251"),
         old,
+        no_time(&good),
     ];
     fs::write(&path, lines.join("\n")).unwrap();
     let file = path.display().to_string();
@@ -158,8 +160,11 @@ fn check_events_says_what_would_become_of_each_line() {
             (4, "quarantined", Some("not_json")),
             (5, "quarantined", Some("unknown_topup")),
             (6, "quarantined", Some("too_old")),
+            (7, "quarantined", Some("bad_value")),
         ]
     );
+    let detail = verdicts[6]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("time is \"x2") && detail.contains("RFC 3339"), "{detail}");
     assert!(verdicts[0]["detail"].as_str().unwrap().contains("4 credits"), "{}", verdicts[0]);
     let table = run(&["check-events", &file]).expect(1).stdout;
     assert_eq!(table.lines().count(), lines.len(), "{table}");
@@ -257,6 +262,45 @@ fn what_would_be_refused_is_not_sent() {
         assert!(answer.stderr.contains(why) && answer.stdout.is_empty(), "{arguments:?}: {}", answer.stderr);
     }
     assert!(kafka::read_all(&deployment.config, &deployment.config.topics.wallet).is_empty());
+}
+
+/// The wallet as it was saved last is looked at, and what speaks against an event is a warning: the ledger decides.
+#[test]
+fn what_the_wallet_speaks_against_is_published_with_a_warning() {
+    let deployment = Deployment::new();
+    let unknown = ["contract", "cancel", "ws_1", "--contract-id", "c_1", "--request-id", "r_1"];
+    let answer = deployment.run(&unknown).expect(0);
+    for expected in
+        ["warning: ", "no record in", "quarantined as no_contract: the wallet has no contract c_1"]
+    {
+        assert!(answer.stderr.contains(expected), "{expected:?}: {}", answer.stderr);
+    }
+    assert!(answer.stdout.contains("look with `creditstream wallet ws_1`"), "{}", answer.stdout);
+
+    let mut instance = deployment.start(&["ledger"]);
+    let start = ["contract", "start", "ws_1", "--contract-id", "c_1", "--plan", "lite"];
+    deployment.run(&start).expect(0);
+    decided(&deployment, 2);
+    instance.terminate();
+    let again = deployment.run(&[&start[..], &["--format", "json"]].concat()).expect(0);
+    let warning = again.json_lines()[0]["warning"].as_str().unwrap().to_owned();
+    assert!(warning.contains("saved last (entry 2") && warning.contains("id_conflict"), "{warning}");
+    let on_stderr: Value = serde_json::from_str(again.stderr.trim()).unwrap();
+    assert_eq!(on_stderr["warning"]["message"], warning.as_str());
+
+    let late = Timestamp::now().plus_months(13).unwrap().to_string();
+    let late =
+        ["contract", "change", "ws_1", "--contract-id", "c_1", "--plan", "scale", "--effective-at", &late];
+    let answer = deployment.run(&[&late[..], &["--request-id", "r_2"]].concat()).expect(0);
+    assert!(answer.stderr.contains("must be renewed before that"), "{}", answer.stderr);
+    let good = deployment.run(&unknown).expect(0);
+    assert!(good.stderr.is_empty(), "{}", good.stderr);
+
+    // Without the wallets topic there is nothing to compare with, and the event goes out all the same.
+    let elsewhere = [("topics.wallets", "no.such.topic")];
+    let answer = deployment.run_with(&unknown, &elsewhere).expect(0);
+    assert!(answer.stderr.contains("not compared with wallet ws_1"), "{}", answer.stderr);
+    assert_eq!(kafka::read_all(&deployment.config, &deployment.config.topics.wallet).len(), 6);
 }
 
 /// Quarantined for a limit that was configured too low; mended by raising it; replayed twice; charged once.

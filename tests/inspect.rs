@@ -120,6 +120,12 @@ fn a_wallet_is_shown_and_its_entries_are_explained() {
     assert!(deployment.run(&["explain", "ws_1", "9"]).expect(1).stderr.contains("the last one there is 8"));
     deployment.run(&["explain", "nobody", "1"]).expect(1);
     deployment.run(&["wallet", "nobody"]).expect(1);
+    // What names no wallet and no entry is not looked for.
+    let nowhere = [("kafka.brokers", "127.0.0.1:9"), ("clickhouse.url", "http://127.0.0.1:9")];
+    for arguments in [&["wallet", "wé"][..], &["explain", "wé", "1"], &["explain", "ws_1", "0"]] {
+        let answer = deployment.run_with(arguments, &nowhere).expect(2);
+        assert!(answer.stderr.contains(if arguments[1] == "ws_1" { "1, 2, 3" } else { "printable ASCII" }));
+    }
 
     // ClickHouse away: what Kafka has is shown all the same.
     let away = [("clickhouse.url", "http://127.0.0.1:9")];
@@ -175,6 +181,44 @@ fn a_repeated_request_counts_once_and_another_value_under_its_id_is_a_conflict()
     assert!(page.contains("charges are refused beyond 500"), "{page}");
 }
 
+/// What ClickHouse has no columns for is read from the ledger: which plan was asked for, and when a contract ends.
+#[test]
+fn the_last_entries_name_plans_ends_and_limits() {
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let begun = Timestamp::now().plus_millis(-3_600_000);
+    let at = |months: u32| begun.plus_months(months).unwrap().to_string();
+    let contract = |command: &str, more: &[&str]| {
+        let mut arguments = vec!["contract", command, "ws_1", "--contract-id", "c_1"];
+        arguments.extend(more);
+        deployment.run(&arguments).expect(0)
+    };
+    contract("start", &["--plan", "lite", "--starts-at", &at(0)]);
+    wait_until_shown(&deployment, 2);
+    contract("change", &["--plan", "scale", "--effective-at", &at(2), "--request-id", "r_1"]);
+    contract("renew", &["--term-months", "6", "--request-id", "r_1"]);
+    wait_until_shown(&deployment, 4);
+    deployment.run(&["limits", "ws_1", "--overdraft", "7", "--request-id", "r_1"]).expect(0);
+    contract("cancel", &["--effective-at", &at(3), "--request-id", "r_1"]);
+    wait_until_shown(&deployment, 6);
+    send(&deployment, "1", "completed", 30, &json!({"job_id": "j_1", "asset": "image", "images": 208}));
+    let wallet = wait_until_shown(&deployment, 7);
+    assert_eq!(wallet["entries"][0]["overdraft_limit"], 7);
+    let page = deployment.run(&["wallet", "ws_1"]).expect(0).stdout;
+    for expected in [
+        &format!("contract c_1 changed to plan scale from {} on; now plan lite; it runs from", at(2)),
+        &format!("contract c_1 was renewed, plan scale from {} to {}", at(12), at(18)),
+        &format!("contract c_1 was cancelled, plan lite; it ends at {}", at(3)),
+        "the wallet's limits are now: overdraft up to 7 credits",
+        "208 credits not charged for 208 images, job j_1: that would have gone past the overdraft limit of 7",
+    ] {
+        assert!(page.contains(expected), "{expected:?} is not in\n{page}");
+    }
+    let refused = deployment.run(&["explain", "ws_1", "7"]).expect(0).stdout;
+    assert!(refused.contains("0, as before; charges are refused beyond 7"), "{refused}");
+    instance.terminate();
+}
+
 #[test]
 fn what_would_be_refused_is_said_before_anything_is_sent() {
     for (arguments, why) in [
@@ -184,6 +228,14 @@ fn what_would_be_refused_is_said_before_anything_is_sent() {
         (&["limits", "w", "--low-percent", "101", "--request-id", "r"], "from 0 to 100"),
         (&["limits", "w", "--low-percent", "10", "--request-id", ""], "--request-id"),
         (&["limits", "w", "--low-percent", "10"], "--request-id"),
+        (
+            &["limits", "w", "--low-percent", "10", "--critical-percent", "11", "--request-id", "r"],
+            "data.low_percent is 10, below data.critical_percent (11)",
+        ),
+        (
+            &["limits", "w", "--low-percent", "10", "--reference", " ", "--request-id", "r"],
+            "1 to 1024 bytes, not blank",
+        ),
         (
             &["contract", "change", "w", "--contract-id", "c", "--plan", "nope", "--request-id", "r"],
             "unknown_plan",
@@ -235,16 +287,48 @@ fn an_estimate_is_the_published_one() {
     assert_eq!(buys(&["--credits", "0"]), [0; 7]);
     let page = run(&["estimate", "--pack", "1000"]).expect(0).stdout;
     assert!(page.contains("shoot of 4 images      4  1,388"), "{page}");
+    assert!(!page.contains("general rates"), "{page}");
+    let unnamed = run(&["estimate", "--credits", "1", "--model", "veo-9"]).expect(0).stdout;
+    assert!(unnamed.contains("1 credit buy") && unnamed.contains("does not name model veo-9"), "{unnamed}");
     for wrong in [
         &["--plan", "nope"][..],
         &["--pack", "251"],
         &["--credits", "-1"],
+        &["--credits", "1.5"],
         &[],
         &["--plan", "lite", "--credits", "1"],
     ] {
         run(&[&["estimate"], wrong].concat()).expect(2);
     }
+    for number in ["-5", "1.5", "many"] {
+        let said = run(&["estimate", "--credits", number]).expect(2).stderr;
+        assert!(said.contains("a whole number of credits, 0 or more"), "{said}");
+    }
     run(&["estimate", "--credits", "1", "--at", "2020-01-01T00:00:00Z"]).expect(1);
+    for (what, name) in [("--plan", "lite"), ("--pack", "250")] {
+        let said = run(&["estimate", what, name, "--at", "2020-01-01T00:00:00Z"]).expect(2).stderr;
+        assert!(said.contains("none is for sale then"), "{said}");
+    }
+    let said = run(&["estimate", "--plan", "nope"]).expect(2).stderr;
+    assert!(said.contains("there are lite, performance, scale"), "{said}");
+}
+
+/// Images and seconds are counted at their exact rate, which is what is shown of each.
+#[test]
+fn an_estimate_shows_a_decimal_rate_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pricing.toml");
+    let decimal = "credits = \"3\"\nmodels.\"veo-3\".credits = \"4.25\"";
+    fs::write(&path, include_str!("../config/pricing.toml").replace("credits = \"3\"", decimal)).unwrap();
+    let estimate = |format: &str| {
+        let mut command = binary();
+        command.args(["estimate", "--credits", "100", "--model", "veo-3", "--format", format]);
+        answer(command.env("CREDITSTREAM__PRICING__FILE", &path)).expect(0)
+    };
+    let page = estimate("table").stdout;
+    assert!(page.contains("second of video     4.25    23"), "{page}");
+    assert!(page.contains("clip of 4 seconds     17     5") && page.contains("for model veo-3"), "{page}");
+    assert_eq!(estimate("json").json_lines()[0]["has_own_rate"], true);
 }
 
 #[test]
@@ -272,9 +356,12 @@ fn events_are_priced_by_two_pricing_files() {
     assert_eq!((&report["bad"]["lines"], &report["bad"]["first"][0]["line"]), (&json!(1), &json!(3)));
     assert_eq!(report["wallets"][0]["name"], "ws_2", "the dearest first, however old the events");
     let page = run(&["price", &events, "--against", &dearer]).expect(0).stdout;
-    for expected in
-        ["3,024 credits; by the other prices 4,032 credits, 1,008 (33.3 %) more", "line 3: not_json"]
-    {
+    for expected in [
+        "2 events, 2 of them charges: 3,024 credits; by the other prices 4,032 credits, 1,008 (33.3 %) more",
+        "in no sum: 1 line that cannot be priced",
+        "1 line cannot be priced: 1 not_json",
+        "line 3: not_json",
+    ] {
         assert!(page.contains(expected), "{expected:?} is not in\n{page}");
     }
     assert!(!run(&["price", &events]).expect(0).stdout.contains("difference"));

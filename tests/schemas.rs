@@ -150,9 +150,11 @@ fn full_entry() -> Entry<'static> {
             ends_at: now(),
             terms: vec![12],
             plans: vec![PlanTerms { from: now(), plan: text("lite") }],
+            asked_plan: Some(PlanTerms { from: now(), plan: text("lite") }),
             is_cancelled: true,
         }),
         hold_until: Some(now()),
+        overdraft_limit: Some(0),
         whole_job: true,
         limits: Some(WalletLimits {
             overdraft_limit: Some(1),

@@ -1,5 +1,6 @@
 //! What may be asked.
 
+mod operate;
 mod publish;
 
 use std::path::PathBuf;
@@ -7,12 +8,15 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use operate::{Accept, Verify};
+use operate::{STATUS_HELP, VERIFY_HELP};
 pub use publish::{
     Adjust, Contract, ContractCancel, ContractChange, ContractRenew, ContractStart, Limits, Publish, Topup,
 };
 
 use super::output::Format;
 use crate::app::Role;
+use crate::event::{ID_BYTES_MAX, is_id};
 
 /// Turns generation events into credit charges, exactly once.
 #[derive(Debug, Parser)]
@@ -119,14 +123,17 @@ const ESTIMATE_HELP: &str = "\
 Example: creditstream estimate --plan performance
 
 Each number is what all of the credits buy if nothing else is bought, rounded down.
-JSON: credits, plan, amount_usd, at, rate_card, model, image_rate, video_rate, and under buys: images,
-shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds (null: it costs nothing).";
+JSON: credits, plan, amount_usd, at, rate_card, model, has_own_rate (the rate card names the model), image_rate, video_rate,
+and under buys: images, shoots_of_4_images, video_seconds, clips_of_4_seconds, clips_of_8_seconds, clips_of_12_seconds
+(null: it costs nothing).";
 
 const PRICE_HELP: &str = "\
 Example: creditstream price events.jsonl --against new-pricing.toml
 
 Every generation.completed is priced as it stands; repeated events are not recognised, and reversals are counted but not
 taken off. A wallet's plan follows from the contract events that stand before its usage in the file.
+Lines that cannot be priced are counted, named and left out of every sum; exit 0 all the same, as with --against whatever
+the difference (check-events exits 1 where a line would be refused).
 JSON, one document: lines, priced, not_priced (by type), bad (lines, reasons, first), total, models, plans, wallets. Each
 total has charges, images, video_seconds, credits and, with --against, against_credits, difference, difference_percent.";
 
@@ -134,6 +141,8 @@ const WALLET_HELP: &str = "\
 Example: creditstream wallet ws_42
 
 The wallet comes from its latest record in the wallets topic, holds and entries from ClickHouse. Exit 1 where there is none.
+What was asked of contracts and limits, and what refusals went past, is read from the ledger topic for the latest 20 such
+entries; ClickHouse has no columns for it.
 JSON, one document: the fields of that record, next_allocation_credits, thresholds, holds, entries, clickhouse (null, or why
 it did not answer; then holds and entries are null).";
 
@@ -144,49 +153,19 @@ JSON, one document: wallet_id, summary, explanation (sentences), balance_before,
 the ledger topic), is_complete (false: that could not be read, so what ClickHouse has no columns for is missing),
 ledger_topic, ledger_partition, ledger_offset. Exit 1 where ClickHouse does not have the entry.";
 
-const STATUS_HELP: &str = "\
-Example: creditstream status --config prod.toml
-
-Asks Kafka (who reads what, and how far behind), ClickHouse, and the instance at http.listen for its drift.
-JSON, one document: needs_attention (sentences), status (at, ledger, last_commits, sink, clickhouse, quarantined,
-last_quarantined, instance).";
-
-const VERIFY_HELP: &str = "\
-Example: creditstream verify --config prod.toml
-
-Reads the topics and asks ClickHouse; it may run beside the service, and what is under way is no difference.
-Exit 0: equal. 1: something differs, named down to the wallet and entry. Anything else: it cannot be told.
-A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
-JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
-wallet_id, seq, what, records, credits), entries, notes, repaired.";
-
-/// `accept`
-#[derive(Debug, Subcommand)]
-pub enum Accept {
-    /// A topic that was deleted and made anew: it is read from its beginning. What its old records made stays.
-    Topic {
-        /// Name of the topic.
-        name: String,
-    },
-    /// A topic that has another number of partitions now, once nothing waits in intake.
-    Partitions {
-        /// Name of the topic.
-        name: String,
-    },
+/// What is no id names no wallet: it is not looked for.
+fn id(text: &str) -> Result<String, String> {
+    let fault = || format!("expected text of 1 to {ID_BYTES_MAX} bytes of printable ASCII");
+    is_id(text).then(|| text.to_owned()).ok_or_else(fault)
 }
 
-/// `verify`
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// Only entries posted from then on (RFC 3339).
-    #[arg(long, value_name = "TIME")]
-    pub from: Option<String>,
-    /// Only entries posted before then (RFC 3339).
-    #[arg(long, value_name = "TIME")]
-    pub to: Option<String>,
-    /// Write again what differs there: rows that are missing or other, and delete those that nothing in the topics says.
-    #[arg(long, value_name = "WHAT", value_parser = ["clickhouse"])]
-    pub repair: Option<String>,
+fn seq(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|seq| *seq > 0);
+    number.ok_or_else(|| "expected the number of an entry: 1, 2, 3 …".to_owned())
+}
+
+fn credits(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number of credits, 0 or more, like 1388".to_owned())
 }
 
 /// `estimate`
@@ -200,7 +179,7 @@ pub struct Estimate {
     #[arg(long, value_name = "USD", group = "what")]
     pub pack: Option<String>,
     /// So many credits.
-    #[arg(long, value_name = "N", group = "what")]
+    #[arg(long, value_name = "N", group = "what", allow_hyphen_values = true, value_parser = credits)]
     pub credits: Option<u64>,
     /// By the rates of this model, where it has rates of its own.
     #[arg(long)]
@@ -224,6 +203,7 @@ pub struct Price {
 #[derive(Debug, Args)]
 pub struct Wallet {
     /// Wallet id.
+    #[arg(value_parser = id)]
     pub wallet: String,
     /// How many of its last entries are shown.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
@@ -234,8 +214,10 @@ pub struct Wallet {
 #[derive(Debug, Args)]
 pub struct Explain {
     /// Wallet id.
+    #[arg(value_parser = id)]
     pub wallet: String,
     /// Number of the entry within its wallet: 1, 2, 3 …
+    #[arg(value_parser = seq)]
     pub seq: u64,
 }
 

@@ -9,7 +9,7 @@ use super::publish::instant;
 use crate::app;
 use crate::config::Config;
 use crate::rate::{Pricing, Purchase, RateCard, SHOOT_IMAGES, Unit, UsdCents, estimate, exact_scaled, rates};
-use crate::text::thousands;
+use crate::text::{counted, thousands, thousands_decimal};
 use crate::time::{EventTime, Timestamp};
 
 /// Answers from the prices in force.
@@ -40,11 +40,8 @@ impl Asked {
     fn of(command: &args::Estimate, pricing: &Pricing, at: EventTime) -> Result<Asked, Failure> {
         if let Some(name) = &command.plan {
             let plan = pricing.plan_at(name, at).ok_or_else(|| {
-                let known = pricing.plan_names().join(", ");
-                Failure::usage(format!(
-                    "--plan {name:?} is not for sale at {}: known plans are {known}",
-                    at.0
-                ))
+                let on_sale = on_sale(&pricing.plans_at(at));
+                Failure::usage(format!("--plan {name:?}: no plan has that name at {}: {on_sale}", at.0))
             })?;
             let origin = format!("a month of plan {name}");
             let credits = plan.credits_per_month.unsigned_abs();
@@ -53,13 +50,10 @@ impl Asked {
         if let Some(text) = &command.pack {
             let amount = exact_scaled(text, 2).and_then(|cents| i64::try_from(cents).ok()).map(UsdCents);
             let pack = amount.and_then(|amount| pricing.pack_at(amount, at)).ok_or_else(|| {
-                let on_sale: Vec<String> =
+                let prices: Vec<String> =
                     pricing.packs_at(at).iter().map(|pack| pack.amount_usd.to_string()).collect();
-                Failure::usage(format!(
-                    "--pack {text:?}: no pack has that price at {}: there are {}",
-                    at.0,
-                    on_sale.join(", ")
-                ))
+                let on_sale = on_sale(&prices);
+                Failure::usage(format!("--pack {text:?}: no pack has that price at {}: {on_sale}", at.0))
             })?;
             let origin = format!("the top-up pack of {} US dollars", pack.amount_usd);
             let credits = pack.credits.unsigned_abs();
@@ -67,6 +61,15 @@ impl Asked {
         }
         let credits = command.credits.unwrap_or_default();
         Ok(Asked { credits, origin: String::new(), plan: None, amount_usd: None })
+    }
+}
+
+fn on_sale(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if names.is_empty() {
+        "none is for sale then".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
     }
 }
 
@@ -99,6 +102,7 @@ fn document(asked: &Asked, card: &RateCard, model: &str, at: Timestamp, purchase
         "at": at,
         "rate_card": card.id,
         "model": if model.is_empty() { None } else { Some(model) },
+        "has_own_rate": card.names_model(model),
         "image_rate": image_rate,
         "video_rate": video_rate,
         "buys": buys,
@@ -107,15 +111,26 @@ fn document(asked: &Asked, card: &RateCard, model: &str, at: Timestamp, purchase
 
 fn page(asked: &Asked, card: &RateCard, model: &str, at: Timestamp, purchases: &[Purchase]) -> String {
     let of = if asked.origin.is_empty() { String::new() } else { format!(", {},", asked.origin) };
-    let by = if model.is_empty() { String::new() } else { format!(" for model {model}") };
+    let by = match (model.is_empty(), card.names_model(model)) {
+        (true, _) => String::new(),
+        (false, true) => format!(" for model {model}"),
+        (false, false) => format!(", which does not name model {model}: by its general rates"),
+    };
+    let (image_rate, video_rate) = rates(card, model);
     let mut table = Table::new(&["", ">each", ">buys"]);
     for purchase in purchases {
+        // Many of them may be charged together: what one of them costs by itself, rounded up, is not what is counted.
+        let each = match purchase.what {
+            Unit::Image => thousands_decimal(image_rate),
+            Unit::Second => thousands_decimal(video_rate),
+            Unit::Shoot | Unit::Clip(_) => thousands(purchase.cost),
+        };
         let count = purchase.count.map_or("any number".to_owned(), thousands);
-        table.row(vec![name(purchase.what), thousands(purchase.cost), count]);
+        table.row(vec![name(purchase.what), each, count]);
     }
     format!(
-        "{} credits{of} buy any one of these, rounded down\n(rate card {}{by}, in force at {at})\n\n{}",
-        thousands(asked.credits),
+        "{}{of} buy any one of these, rounded down\n(rate card {}{by}, in force at {at})\n\n{}",
+        counted(asked.credits, "credit"),
         card.id,
         table.render("  ")
     )

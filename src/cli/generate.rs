@@ -14,6 +14,7 @@ use crate::generate::{
     GenerateError, GenerateOptions, Generator, KafkaTarget, Pace, Phase, Progress, Topics, to_json_lines,
     to_kafka,
 };
+use crate::text::counted;
 use crate::time::DAY_MS;
 
 impl From<GenerateError> for Failure {
@@ -63,8 +64,8 @@ pub fn run(config: &Config, command: &args::Generate, output: Output) -> Result<
     });
     output.object(&summary, || {
         format!(
-            "{} records sent in {:.1} s, {:.0} records/s, {} bytes of values",
-            sent.records,
+            "{} sent in {:.1} s, {:.0} records/s, {} bytes of values",
+            counted(sent.records, "record"),
             sent.elapsed.as_secs_f64(),
             sent.records_per_second(),
             sent.value_bytes

@@ -52,6 +52,14 @@ impl Output {
         Ok(exit::DONE)
     }
 
+    /// Something that a person should look at, on stderr; the command went on.
+    pub fn warning(&self, message: &str) {
+        match self.format {
+            Format::Json => eprintln!("{}", serde_json::json!({ "warning": { "message": message } })),
+            Format::Table => eprintln!("warning: {message}"),
+        }
+    }
+
     /// An error, on stderr.
     pub fn failure(&self, failure: &Failure) {
         match self.format {

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::event::Reason;
 use crate::kafka::{Clients, KafkaProducer, RecordView};
 use crate::ledger::headers;
+use crate::text::counted;
 use crate::time::Timestamp;
 
 /// Header of a replayed record: PARTITION/OFFSET in the quarantine topic.
@@ -97,13 +98,13 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
                 "replayed": replayed, "selected": whole.len() + cut.len(), "not_whole": not_whole
             });
             output.object(&said, || {
-                let done = if dry_run { "records would be sent" } else { "records sent again" };
+                let done = if dry_run { "would be sent" } else { "sent again" };
+                let whole = counted(whole.len() as u64, "record");
                 let left_out = not_whole.join(", ");
                 match left_out.is_empty() {
-                    true => format!("{} {done}", whole.len()),
+                    true => format!("{whole} {done}"),
                     false => format!(
-                        "{} {done}; too large for the quarantine and so not whole, their producer must send smaller ones: {left_out}",
-                        whole.len()
+                        "{whole} {done}; too large for the quarantine and so not whole, their producer must send smaller ones: {left_out}"
                     ),
                 }
             })?;

@@ -26,8 +26,6 @@ pub enum Partitions<'k> {
     All,
     /// The one that a key belongs to.
     OfKey(&'k [u8]),
-    /// This one, and of it this record alone.
-    Record(i32, i64),
 }
 
 /// Shows `each` the records of a topic; within a partition in their order.
@@ -35,10 +33,55 @@ pub fn read_topic(
     config: &Config,
     topic: &str,
     partitions: Partitions<'_>,
+    each: impl FnMut(&RecordView<'_>),
+) -> Result<(), Failure> {
+    let reader = reader(config)?;
+    let ranges = ranges(&reader, topic, partitions)?;
+    read_ranges(&reader, topic, ranges, each)
+}
+
+/// The value of the last record of a key; `None`: it has none, or was deleted.
+pub fn latest(config: &Config, topic: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    let mut latest = None;
+    read_topic(config, topic, Partitions::OfKey(key), |record| {
+        if record.key == Some(key) {
+            latest = record.value.map(<[u8]>::to_vec);
+        }
+    })?;
+    Ok(latest)
+}
+
+/// The values of single records, each by its partition and offset; `None` where there is no such record.
+pub fn records(config: &Config, topic: &str, places: &[(i32, i64)]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reader = reader(config)?;
+    let read = |&(partition, offset): &(i32, i64)| {
+        let (first, end) = watermarks(&reader, topic, partition).map_err(unreachable)?;
+        let mut value = None;
+        if (first..end).contains(&offset) {
+            read_ranges(&reader, topic, [(partition, (offset, offset + 1))].into(), |record| {
+                if record.offset == offset {
+                    value = record.value.map(<[u8]>::to_vec);
+                }
+            })?;
+        }
+        Ok(value)
+    };
+    places.iter().map(read).collect()
+}
+
+fn reader(config: &Config) -> Result<KafkaConsumer, Failure> {
+    Clients::new(Arc::new(config.clone())).committed_reader("command").map_err(unreachable)
+}
+
+fn read_ranges(
+    reader: &KafkaConsumer,
+    topic: &str,
+    ranges: BTreeMap<i32, (i64, i64)>,
     mut each: impl FnMut(&RecordView<'_>),
 ) -> Result<(), Failure> {
-    let reader = Clients::new(Arc::new(config.clone())).committed_reader("command").map_err(unreachable)?;
-    let ranges = ranges(&reader, topic, partitions)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, (first, _)) in &ranges {
         assignment.add_partition_offset(topic, *partition, Offset::Offset(*first)).map_err(unreachable)?;
@@ -49,7 +92,7 @@ pub fn read_topic(
         ranges.into_iter().map(|(partition, (_, end))| (partition, end)).collect();
     let mut last_sign = Instant::now();
     while !open.is_empty() {
-        let polled = poll_events(&reader, Duration::from_millis(200), |record| {
+        let polled = poll_events(reader, Duration::from_millis(200), |record| {
             if open.get(&record.partition).is_some_and(|end| record.offset < *end) {
                 each(record);
             }
@@ -90,14 +133,10 @@ fn ranges(
     let wanted = match partitions {
         Partitions::All => (0..count).collect(),
         Partitions::OfKey(key) => vec![partition_for(key, count)],
-        Partitions::Record(partition, _) => vec![partition],
     };
     let mut ranges = BTreeMap::new();
     for partition in wanted {
-        let (mut first, mut end) = watermarks(reader, topic, partition).map_err(unreachable)?;
-        if let Partitions::Record(_, offset) = partitions {
-            (first, end) = (first.max(offset), end.min(offset + 1));
-        }
+        let (first, end) = watermarks(reader, topic, partition).map_err(unreachable)?;
         if first < end {
             ranges.insert(partition, (first, end));
         }

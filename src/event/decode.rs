@@ -10,6 +10,9 @@ use super::{Data, ID_BYTES_MAX, Reason, Rejection, SOURCE_BYTES_MAX, is_id, is_p
 use crate::config::EventsConfig;
 use crate::time::{EventTime, Timestamp};
 
+/// Of a malformed time so many characters are quoted.
+const TIME_SHOWN_CHARS: usize = 40;
+
 /// Which kind of topic a record came from: a producer of usage must not mint credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
@@ -260,10 +263,15 @@ fn context<'a>(
     }
     let wallet_id = std::mem::take(&mut envelope.subject).text().filter(|subject| is_id(subject));
     let wallet_id = wallet_id.ok_or_else(|| no_id("subject is no wallet id"))?;
-    let time = std::mem::take(&mut envelope.time).text();
-    let time = time.as_deref().and_then(Timestamp::parse);
-    let time = time.ok_or_else(|| {
-        bad("time is no RFC 3339 date-time with an offset, like 2026-11-03T10:15:30.123Z".to_owned())
+    let text = std::mem::take(&mut envelope.time).text();
+    let time = text.as_deref().and_then(Timestamp::parse).ok_or_else(|| {
+        let expected = "expected an RFC 3339 date-time with an offset, like 2026-11-03T10:15:30.123Z";
+        // Cut where a time cannot go on: the sentence stays short whatever its producer wrote there.
+        let came = text.as_deref().map(|text| text.chars().take(TIME_SHOWN_CHARS).collect::<String>());
+        bad(match came {
+            Some(came) => format!("time is {came:?}: {expected}"),
+            None => format!("time is no text: {expected}"),
+        })
     })?;
     if kind != EventKind::Free && !raw_data.is_object() {
         return Err(bad("data is no JSON object".to_owned()));

@@ -191,12 +191,22 @@ fn limits_changed<'a>(raw: &Members<'a>, limits: &DataLimits) -> Result<LimitsCh
         let detail = "none of data.overdraft_limit, data.low_percent and data.critical_percent is there";
         return Err(Rejection::new(Reason::MissingField, detail));
     }
-    Ok(LimitsChanged {
+    let changed = LimitsChanged {
         overdraft_limit: overdraft.map(|raw| overdraft_limit(raw, limits)).transpose()?,
         low_percent: low.map(|raw| percent("low_percent", raw)).transpose()?,
         critical_percent: critical.map(|raw| percent("critical_percent", raw)).transpose()?,
         reference: optional_text("reference", raw.reference)?,
-    })
+    };
+    // One alone is not held against what the wallet has: that would depend on the order in which two events arrive.
+    if let (Some(Limit::Own(low)), Some(Limit::Own(critical))) =
+        (changed.low_percent, changed.critical_percent)
+        && low < critical
+    {
+        return Err(bad(format!(
+            "data.low_percent is {low}, below data.critical_percent ({critical}): expected at least as much"
+        )));
+    }
+    Ok(changed)
 }
 
 fn overdraft_limit(raw: Raw<'_>, limits: &DataLimits) -> Result<Limit<OverdraftLimit>, Rejection> {
@@ -324,7 +334,10 @@ fn text<'a>(name: &str, raw: Raw<'a>) -> Result<Cow<'a, str>, Rejection> {
     let fits =
         |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
     raw.text().filter(fits).ok_or_else(|| {
-        bad(format!("data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes", shown(raw.spelt)))
+        bad(format!(
+            "data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes, not blank",
+            shown(raw.spelt)
+        ))
     })
 }
 

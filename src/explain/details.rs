@@ -2,11 +2,9 @@
 
 use serde::Serialize;
 
-use super::names::{
-    because, before, counted, credits, grant_name, in_grants, job_name, length_name, quantity,
-};
+use super::names::{because, before, credits, grant_name, in_grants, job_name, length_name, quantity};
 use crate::rate::{Quantity, Rate, VideoMillis};
-use crate::text::{printable, thousands};
+use crate::text::{counted, printable, thousands};
 use crate::wallet::{Entry, EntryType, GrantEffect};
 
 /// A sentence, and what it is about.
@@ -75,7 +73,7 @@ fn cost(entry: &Entry<'_>) -> Option<String> {
         _ => quantity.cost(rate).ok()?,
     };
     let amount = match quantity {
-        Quantity::Images(images) => counted(i128::from(images), "image"),
+        Quantity::Images(images) => counted(images, "image"),
         Quantity::Video(length) => length_name(length),
     };
     let exact = exact_product(quantity, rate);
@@ -111,9 +109,9 @@ fn grant(entry_type: EntryType, effect: &GrantEffect<'_>) -> String {
         (_, true) => "out of",
         (_, false) => "into",
     };
-    let expiry = effect.expires_at.map_or("never expires".to_owned(), |at| format!("is valid until {at}"));
+    let expiry = effect.expires_at.map_or("never expires".to_owned(), |at| format!("valid until {at}"));
     format!(
-        "{number} {verb} {}, {} left; it {expiry}",
+        "{number} {verb} {}, {} left; {expiry}",
         grant_name(&effect.grant_id, effect.kind),
         thousands(effect.remaining_after)
     )
@@ -122,6 +120,9 @@ fn grant(entry_type: EntryType, effect: &GrantEffect<'_>) -> String {
 fn overdraft(entry: &Entry<'_>) -> Option<String> {
     let change = in_grants(entry) - entry.credits;
     let now = thousands(entry.overdraft_after);
+    if let Some(limit) = entry.overdraft_limit {
+        return Some(format!("{now}, as before; charges are refused beyond {}", thousands(limit)));
+    }
     match change {
         0 if entry.overdraft_after == 0 => None,
         0 => Some(format!("{now}, as before")),

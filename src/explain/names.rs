@@ -1,7 +1,7 @@
 //! What things are called, and what an entry says of the time before it.
 
 use crate::rate::{AssetType, Quantity, VideoMillis};
-use crate::text::{printable, thousands, thousands_decimal};
+use crate::text::{counted, printable, thousands_decimal};
 use crate::wallet::{Entry, GrantKind};
 
 /// A wallet's sums before an entry.
@@ -51,11 +51,7 @@ pub fn grant_name(grant_id: &str, kind: GrantKind) -> String {
 
 /// `1 credit`, `1,388 credits`.
 pub(super) fn credits(number: i64) -> String {
-    counted(i128::from(number), "credit")
-}
-
-pub(super) fn counted(number: i128, what: &str) -> String {
-    format!("{} {what}{}", thousands(number), if number.abs() == 1 { "" } else { "s" })
+    counted(number, "credit")
 }
 
 /// What was made, or asked for; `None` where the entry is not about usage with a quantity.
@@ -70,7 +66,7 @@ pub(super) fn quantity(entry: &Entry<'_>) -> Option<Quantity> {
 /// `4 images`, `8.5 seconds of video`.
 pub(super) fn quantity_name(quantity: Quantity) -> String {
     match quantity {
-        Quantity::Images(images) => counted(i128::from(images), "image"),
+        Quantity::Images(images) => counted(images, "image"),
         Quantity::Video(length) => format!("{} of video", length_name(length)),
     }
 }

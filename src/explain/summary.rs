@@ -1,18 +1,23 @@
 //! One sentence for each entry: what happened.
 
 use super::names::{because, credits, grant_name, job_name, quantity, quantity_name};
-use crate::text::printable;
+use crate::text::{printable, thousands};
+use crate::time::Timestamp;
 use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits};
 
 /// What an entry did, in one sentence without a full stop.
 pub fn summary(entry: &Entry<'_>) -> String {
     match entry.entry_type {
         EntryType::Charged => format!("{} charged{}", credits(-entry.credits), for_usage(entry)),
-        EntryType::Refused => format!(
-            "{} not charged{}: that would have gone past the overdraft limit, so nothing was drawn",
-            credits(entry.amount),
-            for_usage(entry)
-        ),
+        EntryType::Refused => {
+            let limit =
+                entry.overdraft_limit.map_or(String::new(), |limit| format!(" of {}", thousands(limit)));
+            format!(
+                "{} not charged{}: that would have gone past the overdraft limit{limit}, so nothing was drawn",
+                credits(entry.amount),
+                for_usage(entry)
+            )
+        }
         EntryType::Reversed => {
             format!("{} given back for {}{}", credits(entry.credits), job_name(entry), why(entry))
         }
@@ -24,12 +29,10 @@ pub fn summary(entry: &Entry<'_>) -> String {
         EntryType::Adjusted => adjusted(entry),
         EntryType::Held => format!("{} reserved{}", credits(entry.held_credits), for_usage(entry)),
         EntryType::Released => released(entry),
-        EntryType::ContractStarted => format!("contract {} began, {}", entry.contract_id, terms(entry)),
-        EntryType::ContractChanged if entry.event_type == "contract.cancelled" => {
-            format!("contract {} was cancelled{}", entry.contract_id, ends(entry))
-        }
-        EntryType::ContractChanged => format!("contract {} changed, {}", entry.contract_id, terms(entry)),
-        EntryType::ContractRenewed => format!("contract {} was renewed{}", entry.contract_id, ends(entry)),
+        EntryType::ContractStarted => started(entry),
+        EntryType::ContractChanged if entry.event_type == "contract.cancelled" => cancelled(entry),
+        EntryType::ContractChanged => changed(entry),
+        EntryType::ContractRenewed => renewed(entry),
         EntryType::ContractEnded => format!("contract {} ended", entry.contract_id),
         EntryType::LimitsChanged => limits(entry),
         EntryType::Noted => noted(entry),
@@ -94,21 +97,79 @@ fn why(entry: &Entry<'_>) -> String {
     format!(", {why}{own}")
 }
 
-/// `plan performance, up to 2027-11-01T…`; where the terms are not known, the plan alone.
-fn terms(entry: &Entry<'_>) -> String {
-    format!("plan {}{}", entry.plan, ends(entry))
+fn started(entry: &Entry<'_>) -> String {
+    let is_ahead = match &entry.contract {
+        Some(terms) => terms.starts_at > entry.event_time,
+        // Before it begins its month is the first one, which then lies ahead.
+        None => entry.period_start > entry.event_time.date(),
+    };
+    let verb = if is_ahead { "was booked" } else { "began" };
+    format!("contract {} {verb}, plan {}{}", entry.contract_id, entry.plan, runs(entry))
 }
 
-/// `, from … up to …`, as far as it is known.
-fn ends(entry: &Entry<'_>) -> String {
-    let Some(ContractTerms { starts_at, ends_at, plans, is_cancelled, .. }) = &entry.contract else {
+/// The plan that was asked for; ClickHouse alone does not know which one that was.
+fn changed(entry: &Entry<'_>) -> String {
+    let Some(terms) = &entry.contract else {
+        return format!("contract {} changed, plan {} in force then", entry.contract_id, entry.plan);
+    };
+    let Some(asked) = &terms.asked_plan else {
+        return format!("contract {} changed, plan {}{}", entry.contract_id, terms.plan, runs(entry));
+    };
+    let condition = match (asked.from >= terms.ends_at, terms.is_cancelled) {
+        (false, _) => "",
+        (true, false) => ", if it is renewed",
+        (true, true) => ", which never comes, as it was cancelled",
+    };
+    let is_ahead = asked.from > entry.event_time && asked.from > terms.starts_at;
+    let now = if is_ahead { format!("; now plan {}", terms.plan) } else { String::new() };
+    format!(
+        "contract {} changed to plan {} from {} on{condition}{now}{}",
+        entry.contract_id,
+        asked.plan,
+        asked.from,
+        runs(entry)
+    )
+}
+
+fn cancelled(entry: &Entry<'_>) -> String {
+    let plan = if entry.plan.is_empty() { String::new() } else { format!(", plan {}", entry.plan) };
+    let ends =
+        entry.contract.as_ref().map_or(String::new(), |terms| format!("; it ends at {}", terms.ends_at));
+    format!("contract {} was cancelled{plan}{ends}", entry.contract_id)
+}
+
+fn renewed(entry: &Entry<'_>) -> String {
+    let Some(terms) = &entry.contract else { return format!("contract {} was renewed", entry.contract_id) };
+    let earlier = terms.terms.iter().rev().skip(1);
+    let months_before = earlier.fold(0_u32, |sum, months| sum.saturating_add(*months));
+    let seam = terms.starts_at.plus_months(months_before).unwrap_or(terms.ends_at);
+    format!(
+        "contract {} was renewed, plan {} from {seam} to {}",
+        entry.contract_id,
+        plan_at(terms, seam),
+        terms.ends_at
+    )
+}
+
+/// The plan in force at a time; before the start the first one.
+fn plan_at<'t>(terms: &'t ContractTerms<'_>, at: Timestamp) -> &'t str {
+    let span = terms.plans.iter().rev().find(|span| span.from <= at).or(terms.plans.first());
+    span.map_or("", |span| &*span.plan)
+}
+
+/// `, plan scale from … on; it runs from … to …`, as far as it is known.
+fn runs(entry: &Entry<'_>) -> String {
+    let Some(ContractTerms { starts_at, ends_at, plans, asked_plan, is_cancelled, .. }) = &entry.contract
+    else {
         return String::new();
     };
     // A cancelled contract is not renewed any more: what was booked for after its end never comes.
     let comes = |from| !is_cancelled || from < *ends_at;
+    let is_said = |from| asked_plan.as_ref().is_some_and(|asked| asked.from == from);
     let later: Vec<String> = plans
         .iter()
-        .filter(|span| span.from > entry.event_time && span.from > *starts_at && comes(span.from))
+        .filter(|span| span.from > entry.event_time && span.from > *starts_at)
+        .filter(|span| comes(span.from) && !is_said(span.from))
         .map(|span| format!(", plan {} from {} on", span.plan, span.from))
         .collect();
     format!("{}; it runs from {starts_at} to {ends_at}", later.concat())

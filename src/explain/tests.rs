@@ -48,12 +48,13 @@ fn sentences() -> Vec<(Value, &'static str)> {
         "terms": [12],
         "plans": [{"from": "2026-11-01T00:00:00Z", "plan": "lite"}, {"from": "2027-01-01T00:00:00Z", "plan": "scale"}]
     });
-    let of_contract = |entry_type: &str, event: &str| {
+    let of_contract = |entry_type: &str, event: &str, terms: Value| {
         json!({
             "entry_type": entry_type, "event_type": event, "event_id": "e", "contract_id": "c_7", "plan": "lite",
-            "contract": contract
+            "contract": merged(contract.clone(), terms)
         })
     };
+    let asked = |from: &str, plan: &str| json!({"asked_plan": {"from": from, "plan": plan}});
     vec![
         (
             merged(video("charged", "generation.completed"), json!({"credits": -26})),
@@ -116,12 +117,12 @@ fn sentences() -> Vec<(Value, &'static str)> {
             "26 credits no longer reserved for job j1, nothing was heard of it for 24 hours",
         ),
         (
-            of_contract("contract_started", "contract.started"),
+            of_contract("contract_started", "contract.started", json!({})),
             "contract c_7 began, plan lite, plan scale from 2027-01-01T00:00:00.000Z on; it runs from 2026-11-01T00:00:00.000Z to 2027-11-01T00:00:00.000Z",
         ),
         (
             json!({"entry_type": "contract_changed", "event_type": "contract.plan_changed", "contract_id": "c_7", "plan": "lite"}),
-            "contract c_7 changed, plan lite",
+            "contract c_7 changed, plan lite in force then",
         ),
         (
             json!({"entry_type": "contract_changed", "event_type": "contract.cancelled", "contract_id": "c_7"}),
@@ -130,6 +131,65 @@ fn sentences() -> Vec<(Value, &'static str)> {
         (
             json!({"entry_type": "contract_renewed", "event_type": "contract.renewed", "contract_id": "c_7"}),
             "contract c_7 was renewed",
+        ),
+        (
+            of_contract(
+                "contract_started",
+                "contract.started",
+                json!({"starts_at": "2026-11-03T10:15:30.001Z"}),
+            ),
+            "contract c_7 was booked, plan lite, plan scale from 2027-01-01T00:00:00.000Z on; it runs from 2026-11-03T10:15:30.001Z to 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            json!({"entry_type": "contract_started", "contract_id": "c_7", "plan": "lite", "period_start": "2026-11-04"}),
+            "contract c_7 was booked, plan lite",
+        ),
+        (
+            json!({"entry_type": "contract_started", "contract_id": "c_7", "plan": "lite", "period_start": "2026-11-03"}),
+            "contract c_7 began, plan lite",
+        ),
+        (
+            of_contract("contract_changed", "contract.plan_changed", asked("2027-01-01T00:00:00Z", "scale")),
+            "contract c_7 changed to plan scale from 2027-01-01T00:00:00.000Z on; now plan lite; it runs from 2026-11-01T00:00:00.000Z to 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            of_contract("contract_changed", "contract.plan_changed", asked("2026-11-01T00:00:00Z", "lite")),
+            "contract c_7 changed to plan lite from 2026-11-01T00:00:00.000Z on, plan scale from 2027-01-01T00:00:00.000Z on; it runs from 2026-11-01T00:00:00.000Z to 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            of_contract(
+                "contract_changed",
+                "contract.plan_changed",
+                merged(asked("2027-11-01T00:00:00Z", "performance"), json!({"plans": []})),
+            ),
+            "contract c_7 changed to plan performance from 2027-11-01T00:00:00.000Z on, if it is renewed; now plan lite; it runs from 2026-11-01T00:00:00.000Z to 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            of_contract(
+                "contract_changed",
+                "contract.plan_changed",
+                merged(
+                    asked("2027-11-01T00:00:00Z", "performance"),
+                    json!({"is_cancelled": true, "plans": []}),
+                ),
+            ),
+            "contract c_7 changed to plan performance from 2027-11-01T00:00:00.000Z on, which never comes, as it was cancelled; now plan lite; it runs from 2026-11-01T00:00:00.000Z to 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            of_contract("contract_changed", "contract.cancelled", json!({"is_cancelled": true})),
+            "contract c_7 was cancelled, plan lite; it ends at 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            of_contract(
+                "contract_renewed",
+                "contract.renewed",
+                json!({"terms": [12, 6], "ends_at": "2028-05-01T00:00:00Z"}),
+            ),
+            "contract c_7 was renewed, plan scale from 2027-11-01T00:00:00.000Z to 2028-05-01T00:00:00.000Z",
+        ),
+        (
+            merged(video("refused", "generation.completed"), json!({"amount": 26, "overdraft_limit": 1000})),
+            "26 credits not charged for 8.334 seconds of video by veo-3, job j1: that would have gone past the overdraft limit of 1,000, so nothing was drawn",
         ),
         (json!({"entry_type": "contract_ended", "contract_id": "c_7"}), "contract c_7 ended"),
         (
@@ -219,8 +279,8 @@ fn a_charge_is_explained_down_to_the_grants_and_the_overdraft() {
         &told,
         "grant",
         &[
-            "6 credits out of month 1 of contract c_7, 0 left; it is valid until 2027-11-01T00:00:00.000Z",
-            "10 credits out of top-up t_1, 0 left; it never expires",
+            "6 credits out of month 1 of contract c_7, 0 left; valid until 2027-11-01T00:00:00.000Z",
+            "10 credits out of top-up t_1, 0 left; never expires",
         ],
     );
     assert_tells(&told, "overdraft", &["10 credits not covered by any grant: 10 in all"]);
@@ -229,6 +289,18 @@ fn a_charge_is_explained_down_to_the_grants_and_the_overdraft() {
     assert_tells(&told, "level", &["overdrawn once the whole event was posted"]);
     assert_tells(&told, "plan", &["lite, by contract c_7, month from 2026-11-01 on"]);
     assert_tells(&told, "came from", &["topic generation.events, partition 3, offset 1207"]);
+}
+
+#[test]
+fn a_refusal_names_its_limit() {
+    let refused = json!({"amount": 26, "balance_after": -10, "overdraft_after": 10, "overdraft_limit": 30});
+    let told = told(merged(video("refused", "generation.completed"), refused));
+    assert_tells(&told, "overdraft", &["10, as before; charges are refused beyond 30"]);
+    assert_tells(
+        &told,
+        "cost",
+        &["8.334 seconds × 3 = 25.002, rounded up to 26 credits, by rate card 2024-01"],
+    );
 }
 
 /// 26 credits come back: 6 to the month, 20 against the overdraft of 30.
@@ -240,8 +312,7 @@ fn a_reversal_says_what_went_into_the_overdraft() {
     }));
     assert_tells(&told, "overdraft", &["less by 20 credits: 10 left"]);
     assert_tells(&told, "balance", &["-30 before, -4 after"]);
-    let back =
-        "6 credits back into month 1 of contract c_7, 6 left; it is valid until 2027-11-01T00:00:00.000Z";
+    let back = "6 credits back into month 1 of contract c_7, 6 left; valid until 2027-11-01T00:00:00.000Z";
     assert_tells(&told, "grant", &[back]);
     assert_tells(&told, "cost", &[]);
 }

@@ -212,6 +212,12 @@ impl Pricing {
         names.into_iter().cloned().collect()
     }
 
+    /// Plans on sale at a time, by name.
+    pub fn plans_at(&self, at: EventTime) -> Vec<&str> {
+        let in_force = self.plans.iter().rev().find(|set| set.effective_from <= at.0);
+        in_force.into_iter().flat_map(|set| set.plan.keys().map(String::as_str)).collect()
+    }
+
     /// Prices of the packs on sale at a time.
     pub fn packs_at(&self, at: EventTime) -> &[Pack] {
         let in_force = self.topups.iter().rev().find(|set| set.effective_from <= at.0);
@@ -249,6 +255,11 @@ impl Pricing {
 }
 
 impl RateCard {
+    /// Whether it names the model at all; it need not, and then its general rates count.
+    pub fn names_model(&self, model: &str) -> bool {
+        [&self.rates.image, &self.rates.video].into_iter().any(|rates| rates.models.contains_key(model))
+    }
+
     /// The rate for an asset made by `model`.
     pub fn rate(&self, asset: AssetType, model: &str) -> Rate {
         let rates = match asset {

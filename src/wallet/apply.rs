@@ -9,7 +9,7 @@ use super::command::{Cause, Command};
 use super::contracts::{cancelled, changed, check_overlap, renewed};
 use super::entry::{Entry, EntryType};
 use super::fold::Breach;
-use super::job::JobHistory;
+use super::job::{ChargeMemo, JobHistory};
 use super::policy::Policy;
 use super::posting::Posting;
 use super::state::Wallet;
@@ -70,14 +70,12 @@ pub fn apply<'a>(
         (Command::Charge(priced), _) => posting.charge(priced)?,
         (Command::EndJob { ended, job }, _) => posting.end_job(ended, job)?,
         (Command::StartContract(terms), _) => posting.start_contract(terms)?,
-        (Command::ChangePlan(change), Some(contract)) => {
-            posting.contract_entry(EntryType::ContractChanged, contract, change.reference.clone())?
-        }
+        (Command::ChangePlan(change), Some(contract)) => posting.change_plan(contract, change)?,
         (Command::RenewContract(renewal), Some(contract)) => {
-            posting.contract_entry(EntryType::ContractRenewed, contract, renewal.reference.clone())?
+            posting.contract_entry(EntryType::ContractRenewed, contract, None, renewal.reference.clone())?
         }
-        (Command::CancelContract(cancellation), Some(contract)) => {
-            posting.contract_entry(EntryType::ContractChanged, contract, cancellation.reference.clone())?
+        (Command::CancelContract(cancelled), Some(contract)) => {
+            posting.contract_entry(EntryType::ContractChanged, contract, None, cancelled.reference.clone())?
         }
         (Command::ChangePlan(_) | Command::RenewContract(_) | Command::CancelContract(_), None) => {}
         (Command::TopUp { purchase, pack }, _) => posting.top_up(purchase, *pack)?,
@@ -127,17 +125,26 @@ fn check_room(wallet: &Wallet, policy: &Policy) -> Result<(), Rejection> {
 
 /// A job is charged once: as a whole, or asset by asset.
 fn check_job(usage: &Usage<'_>, job: &JobHistory) -> Result<(), Rejection> {
-    let conflict = if job.whole_charge().is_some() {
-        format!("job {} was charged as a whole before", usage.job_id)
-    } else if job.asset_charge().is_some() {
-        format!("asset {} of job {} was charged before", usage.asset_id, usage.job_id)
-    } else if usage.asset_id.is_empty() && job.is_by_asset() {
-        format!("job {} was charged asset by asset before", usage.job_id)
+    let Usage { job_id, asset_id, .. } = usage;
+    let done = |charge: &ChargeMemo<'_>| if charge.is_refused { "refused" } else { "charged" };
+    let retry = |charge: &ChargeMemo<'_>| {
+        let advice = "under another event id: a retry must repeat the event's id";
+        let is_final = if charge.is_refused { ", and a refusal is final" } else { "" };
+        format!("{advice}{is_final}")
+    };
+    let detail = if let Some(charge) = job.whole_charge() {
+        let before = format!("job {job_id} was {} as a whole before", done(charge));
+        if asset_id.is_empty() {
+            format!("{before}, {}", retry(charge))
+        } else {
+            format!("{before}: nothing more is charged for it, what else was made is a job of its own")
+        }
+    } else if let Some(charge) = job.asset_charge() {
+        format!("asset {asset_id} of job {job_id} was {} before, {}", done(charge), retry(charge))
+    } else if asset_id.is_empty() && job.is_by_asset() {
+        format!("job {job_id} was charged or refused asset by asset before: name the asset_id of each")
     } else {
         return Ok(());
     };
-    Err(Rejection::new(
-        Reason::JobConflict,
-        format!("{conflict}, under another event id: a retry must repeat the event's id"),
-    ))
+    Err(Rejection::new(Reason::JobConflict, detail))
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::contract::{Contract, PlanSpan};
-use super::entry::{EntryType, GrantKind};
+use super::entry::{ContractTerms, EntryType, GrantKind, PlanTerms};
 use super::fold::Breach;
 use super::posting::{NewGrant, Posting};
 use super::state::Wallet;
@@ -31,9 +31,7 @@ pub(super) fn changed(
     horizon_days: i32,
 ) -> Result<Contract, Rejection> {
     let mut contract = running(wallet, &change.contract_id, at)?.clone();
-    // It reaches back at most to the start of the month under way.
-    let month_start = contract.month_start(contract.month_at(at.0));
-    let from = change.effective_at.unwrap_or(at.0).max(month_start).max(contract.starts_at);
+    let from = change_from(&contract, change, at);
     contract.change_plan(from, &change.plan);
     if contract.plans.len() > PLAN_CHANGES_MAX {
         let history_ms = (i64::from(horizon_days) + PLAN_HISTORY_DAYS) * DAY_MS;
@@ -47,6 +45,12 @@ pub(super) fn changed(
         return Err(Rejection::new(Reason::BadValue, detail));
     }
     Ok(contract)
+}
+
+/// From when on a change is in force: it reaches back at most to the start of the month under way.
+fn change_from(contract: &Contract, change: &PlanChanged<'_>, at: EventTime) -> Timestamp {
+    let month_start = contract.month_start(contract.month_at(at.0));
+    change.effective_at.unwrap_or(at.0).max(month_start).max(contract.starts_at)
 }
 
 fn forget_plans_before(contract: &mut Contract, first_kept: Timestamp) {
@@ -161,7 +165,14 @@ impl<'a> Posting<'_, 'a, '_> {
             is_cancelled: false,
             is_ended: false,
         };
-        self.contract_entry(EntryType::ContractStarted, &contract, terms.reference.clone())
+        self.contract_entry(EntryType::ContractStarted, &contract, None, terms.reference.clone())
+    }
+
+    /// A contract's plan changes, now or later.
+    pub fn change_plan(&mut self, contract: &Contract, change: &PlanChanged<'a>) -> Result<(), Breach> {
+        let from = change_from(contract, change, EventTime(self.event_time()));
+        let asked = PlanTerms { from, plan: change.plan.clone() };
+        self.contract_entry(EntryType::ContractChanged, contract, Some(asked), change.reference.clone())
     }
 
     /// An entry that says how a contract stands from now on.
@@ -169,10 +180,11 @@ impl<'a> Posting<'_, 'a, '_> {
         &mut self,
         entry_type: EntryType,
         contract: &Contract,
+        asked_plan: Option<PlanTerms<'a>>,
         reference: Cow<'a, str>,
     ) -> Result<(), Breach> {
         let mut entry = self.blank(entry_type);
-        let terms = contract.to_terms(self.event_time());
+        let terms = ContractTerms { asked_plan, ..contract.to_terms(self.event_time()) };
         if entry_type == EntryType::ContractStarted {
             entry.business_id = Cow::Owned(format!("contract:{}", contract.contract_id));
         }

@@ -80,6 +80,9 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
         json.object(member!("contract"), |json| contract_terms(json, terms));
     }
     json.time_if_any(member!("hold_until"), entry.hold_until);
+    if let Some(credits) = entry.overdraft_limit {
+        json.integer(member!("overdraft_limit"), credits);
+    }
     json.flag_if_set(member!("whole_job"), entry.whole_job);
     if let Some(limits) = &entry.limits {
         json.object(member!("limits"), |json| wallet_limits(json, limits));
@@ -115,6 +118,9 @@ fn contract_terms(json: &mut ObjectWriter<'_>, terms: &ContractTerms<'_>) {
     json.time(member!("ends_at"), terms.ends_at);
     json.integers(member!("terms"), &terms.terms);
     json.objects(member!("plans"), terms.plans.iter(), plan_terms);
+    if let Some(asked) = &terms.asked_plan {
+        json.object(member!("asked_plan"), |json| plan_terms(json, asked));
+    }
     json.flag_if_set(member!("is_cancelled"), terms.is_cancelled);
 }
 
@@ -240,7 +246,8 @@ mod tests {
          "event_type":"contract.started","source":"/a","event_id":"e1","fingerprint":"00000000000000ff","level":"ok","plan":"lite",
          "contract_id":"c1","period_start":"2026-11-03","reference":"x\\y","origin_topic":"t","origin_partition":3,"origin_offset":9,
          "business_id":"contract:c1","contract":{"contract_id":"c1","plan":"lite","starts_at":"2026-11-03T00:00:00Z",
-         "ends_at":"2027-11-03T00:00:00Z","terms":[12,3],"plans":[{"from":"2026-11-03T00:00:00Z","plan":"li\"te"}],"is_cancelled":true},
+         "ends_at":"2027-11-03T00:00:00Z","terms":[12,3],"plans":[{"from":"2026-11-03T00:00:00Z","plan":"li\"te"}],
+         "asked_plan":{"from":"2026-12-03T00:00:00Z","plan":"scale"},"is_cancelled":true},
          "limits":{"overdraft_limit":0,"is_unlimited":true,"low_percent":0,"critical_percent":1}},
         {"seq":2,"entry_type":"granted","credits":200,"posted_at":"2026-11-03T10:15:30.123Z","event_time":"2026-11-03T10:15:30.000Z",
          "fingerprint":"00000000000000ff","grant_effects":[{"grant_id":"plan:c1:0","kind":"plan","credits":200,"remaining_after":200,
@@ -251,7 +258,7 @@ mod tests {
          "model":"m","user_id":"u","project_id":"p","images":4,"video_seconds":"7.25","rate_card":"k","rate":"3.5",
          "grant_effects":[{"grant_id":"plan:c1:0","kind":"plan","credits":-24,"repaid_after":3}],"balance_after":176,"held_after":1,
          "overdraft_after":5,"level":"overdrawn","origin_partition":3,"origin_offset":9,"hold_until":"2026-11-04T00:00:00Z",
-         "whole_job":true,"bucket":{"hour":"2026-11-03T10:00:00Z","part":3,"jobs":1,"images":4,"video_seconds":"7.25","credits_charged":24,
+         "overdraft_limit":0,"whole_job":true,"bucket":{"hour":"2026-11-03T10:00:00Z","part":3,"jobs":1,"images":4,"video_seconds":"7.25","credits_charged":24,
          "credits_reversed":1,"credits_refused":2}}]}"#;
 
     #[test]

@@ -272,6 +272,9 @@ pub struct Entry<'a> {
     /// When what it holds is released by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_until: Option<Timestamp>,
+    /// The overdraft that a refused charge would have gone past, credits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdraft_limit: Option<i64>,
     /// Its event spoke for a whole job, also where this entry is about one asset of it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub whole_job: bool,
@@ -351,6 +354,9 @@ pub struct ContractTerms<'a> {
     /// Plans, by the instant from which on they are in force.
     #[serde(borrow)]
     pub plans: Vec<PlanTerms<'a>>,
+    /// The plan that a change asks for, and from when on it is in force.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub asked_plan: Option<PlanTerms<'a>>,
     /// No renewal is possible any more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_cancelled: bool,

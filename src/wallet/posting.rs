@@ -226,6 +226,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
             grant: None,
             contract: None,
             hold_until: None,
+            overdraft_limit: None,
             whole_job: false,
             limits: None,
             bucket: None,
@@ -248,6 +249,7 @@ impl Contract {
                 .iter()
                 .map(|span| PlanTerms { from: span.from, plan: owned(&span.plan) })
                 .collect(),
+            asked_plan: None,
             is_cancelled: self.is_cancelled,
         }
     }

@@ -49,6 +49,7 @@ impl<'a> Posting<'_, 'a, '_> {
             self.wallet.buckets.open(self.event_time().hour(), kind, model_and_plan, entry.seq).totals();
         if is_refused {
             entry.amount = *cost;
+            entry.overdraft_limit = limit;
             let credits_refused = before.credits_refused.saturating_add(*cost);
             entry.bucket = Some(BucketTotals { credits_refused, ..before });
         } else {

@@ -453,6 +453,16 @@ class Edges(Hand):
         result = self.after("failed", "j", "2025-01-02T00:00:02")   # back into a grant that is over: repays nothing
         self.assertEqual(result["entries"], [["reversed", 3, 0, 0, 9, 0, 11]])
 
+    def test_two_percentages_in_one_event_are_in_order(self):
+        def limits(hour, data):
+            result = self.send("wallet.limits_changed", f"2025-01-01T0{hour}:00:00", data)
+            return result.get("reason") or result["outcome"]
+
+        self.assertEqual(limits(1, {"low_percent": 9, "critical_percent": 10}), "bad_value")
+        self.assertEqual(limits(2, {"low_percent": 10, "critical_percent": 10}), "limits")
+        self.assertEqual(limits(3, {"low_percent": 9}), "limits")   # alone: not held against the wallet's 10
+        self.assertEqual(limits(4, {"low_percent": "plan", "critical_percent": 100}), "limits")
+
     def test_level_without_a_plan_follows_the_last_topup(self):
         self.assertEqual(self.topup("t", "2025-01-01")["level"], "ok")
         self.assertEqual(self.images("a", "2025-01-01T01:00:00", 444)["level"], "low")       # 111 of 555

@@ -73,7 +73,8 @@ CASES = (
         {"credits": 1_000_000_001}, {"credits": -5, "expires_at": "@tomorrow"}, {"expires_at": "@long-over"})] +
     [("", "topup.purchased", "topup", edits) for edits in ({}, {}, {}, {"amount_usd": "100"}, {"amount_usd": 0}, {"topup_id": DROP})] +
     [("", "wallet.limits_changed", "limits", edits) for edits in (
-        {}, {"overdraft_limit": -1}, {"overdraft_limit": "lots"}, {"low_percent": "none"}, {"critical_percent": Decimal("2.5")})] +
+        {}, {"overdraft_limit": -1}, {"overdraft_limit": "lots"}, {"low_percent": "none"}, {"critical_percent": Decimal("2.5")},
+        {"low_percent": 4, "critical_percent": 5})] +
     [("", "contract.renewed", "contract", {}), ("", "contract.cancelled", "contract", {}),
      ("", "contract.plan_changed", "contract", {"plan": "lite"}), ("", "contract.plan_changed", "contract", {"plan": "gold"})]
 )

@@ -139,7 +139,10 @@ def data_bad(kind, data, at, settings):
         if expires_at is not None:
             return credits < 0 or times.parse(expires_at) <= at
     if kind == "wallet.limits_changed":
-        return any(limit_bad(name, data[name]) for name in LIMITS if data.get(name) is not None)
+        if any(limit_bad(name, data[name]) for name in LIMITS if data.get(name) is not None):
+            return True
+        percents = [data.get("low_percent"), data.get("critical_percent")]
+        return all(is_number(percent) for percent in percents) and percents[0] < percents[1]
     return False
 
 

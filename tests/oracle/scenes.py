@@ -442,7 +442,7 @@ def limits(maker):
     if maker.chance(0.3) or not data:
         data["low_percent"] = maker.pick(15, 20, 30, 50, "plan")
     if maker.chance(0.3):
-        data["critical_percent"] = maker.pick(1, 2, 8, 10, "plan")
+        data["critical_percent"] = maker.pick(1, 2, 8, 15, 16, "plan")
     maker.send("wallet.limits_changed", data, maker.wall - maker.pick(0, 1000, times.DAY))
 
 

@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
+use super::ledger::LedgerValues;
 use super::stored::{Store, StoredEntry};
 use crate::cli::args;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::{Output, Table};
-use crate::cli::topic::{Partitions, read_topic};
 use crate::config::Config;
 use crate::explain::{Before, Detail, before, details, summary};
 use crate::text::thousands;
-use crate::wallet::{Entry, LedgerRecord};
+use crate::wallet::Entry;
 
 /// Said where the ledger's own record could not be read.
 const INCOMPLETE: &str = "\n\nThe ledger topic could not be read: told from ClickHouse alone, which has neither the terms of \
-a contract nor a wallet's limits.";
+a contract nor limits.";
 
 /// Explains an entry.
 pub async fn run(config: &Config, command: &args::Explain, output: Output) -> Result<u8, Failure> {
@@ -27,10 +27,8 @@ pub async fn run(config: &Config, command: &args::Explain, output: Output) -> Re
         let last = store.last_seq(&command.wallet).await.map_err(away)?;
         return Err(not_there(command, last));
     };
-    // ClickHouse has no columns for the terms of a contract, a wallet's limits and the end of a hold. The record in the
-    // ledger does; where Kafka is away the rest is told without them.
-    let record = ledger_record(config, &stored);
-    let complete = record.as_deref().and_then(|value| in_record(value, &command.wallet, command.seq));
+    let values = LedgerValues::of(config, &[&stored]);
+    let complete = values.entry(&command.wallet, command.seq);
     let entry = complete.as_ref().unwrap_or(&stored.entry);
 
     let told = details(entry);
@@ -67,28 +65,6 @@ fn not_there(command: &args::Explain, last: u64) -> Failure {
             thousands(last)
         ),
     })
-}
-
-/// The value of the ledger record that an entry stands in; `None` where it cannot be read now.
-fn ledger_record(config: &Config, stored: &StoredEntry<'_>) -> Option<Vec<u8>> {
-    let mut value = None;
-    let place = Partitions::Record(stored.ledger_partition, stored.ledger_offset);
-    let read = read_topic(config, &config.topics.ledger, place, |record| {
-        value = record.value.map(<[u8]>::to_vec);
-    });
-    if let Err(failure) = read {
-        tracing::debug!(error = failure.message, "the ledger cannot be read: told from clickhouse alone");
-    }
-    value
-}
-
-/// The entry, if that record is the wallet's and has it: a ledger that was made anew has another one there.
-fn in_record<'r>(value: &'r [u8], wallet_id: &str, seq: u64) -> Option<Entry<'r>> {
-    let record: LedgerRecord<'r> = serde_json::from_slice(value).ok()?;
-    if record.wallet_id != wallet_id {
-        return None;
-    }
-    record.entries.into_iter().find(|entry| entry.seq == seq)
 }
 
 fn page(

@@ -1,6 +1,7 @@
 //! `wallet` and `explain`: looks into one wallet. Reads Kafka and ClickHouse, and changes neither.
 
 mod explain;
+mod ledger;
 mod page;
 mod stored;
 #[cfg(test)]

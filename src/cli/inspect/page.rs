@@ -4,9 +4,9 @@ use super::stored::HOLDS_MAX;
 use super::wallet::{Shown, Thresholds};
 use crate::cli::output::Table;
 use crate::explain::{grant_name, summary};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
-use crate::wallet::{GrantState, Level};
+use crate::wallet::{Contract, GrantState, Level, Term};
 
 /// A hold ends by itself this long after its event.
 const HOLD_MS: i64 = 24 * HOUR_MS;
@@ -33,10 +33,10 @@ fn facts(shown: &Shown<'_>, now: Timestamp) -> Table {
     let mut facts = Table::new(&["", ""]);
     let mut fact = |name: &str, what: String| facts.row(vec![name.to_owned(), what]);
     fact("as of", as_of(shown));
-    fact("available", available(shown));
+    fact("available", available(shown, now));
     fact("level", level(wallet.level, &shown.thresholds));
     fact("overdraft", overdraft(wallet.overdraft, &shown.thresholds));
-    contract(shown, now).into_iter().for_each(|(name, what)| fact(name, what));
+    contracts(shown, now).into_iter().for_each(|(name, what)| fact(name, what));
     if let (Some(at), Some(credits)) = (wallet.next_allocation_at, shown.next_allocation_credits) {
         fact("next", format!("{} credits at {at}{}", thousands(credits), distance(now, at)));
     }
@@ -62,19 +62,34 @@ fn as_of(shown: &Shown<'_>) -> String {
     format!("{} (entry {}){behind}", wallet.updated_at, thousands(wallet.seq))
 }
 
-fn available(shown: &Shown<'_>) -> String {
+fn available(shown: &Shown<'_>, now: Timestamp) -> String {
     let wallet = shown.snapshot;
+    let is_over = |grant: &&GrantState<'_>| grant.expires_at.is_some_and(|at| at <= now);
+    let over: i64 = wallet.grants.iter().filter(is_over).map(|grant| grant.credits_remaining).sum();
+    let over = if over == 0 {
+        String::new()
+    } else {
+        format!("; {} of the balance are over, and pay for late usage only", thousands(over))
+    };
     let held = if wallet.held == 0 {
         String::new()
     } else {
         format!(": balance {} less {} held", thousands(wallet.balance), thousands(wallet.held))
     };
-    format!("{} credits{held}", thousands(wallet.available))
+    format!("{}{held}{over}", counted(wallet.available, "credit"))
 }
 
 fn level(level: Level, thresholds: &Thresholds) -> String {
     let Thresholds { base, low_percent, critical_percent, .. } = thresholds;
     let at = |percent: &u8| thousands(i128::from(*base) * i128::from(*percent) / 100);
+    if low_percent < critical_percent {
+        return format!(
+            "{}; critical at {} or less ({critical_percent} % of {}), so never low ({low_percent} %)",
+            level.as_str(),
+            at(critical_percent),
+            thousands(*base)
+        );
+    }
     format!(
         "{}; low at {} or less ({low_percent} % of {}), critical at {} ({critical_percent} %)",
         level.as_str(),
@@ -92,32 +107,41 @@ fn overdraft(overdraft: i64, thresholds: &Thresholds) -> String {
     format!("{}; {limit}", thousands(overdraft))
 }
 
-fn contract(shown: &Shown<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
-    let Some((contract, allocation)) = &shown.contract else {
-        return vec![("plan", "none: no contract is in force".to_owned())];
-    };
+/// What each contract says of itself: the one in force first, then those to come.
+fn contracts(shown: &Shown<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut said = Vec::new();
+    if !shown.contracts.iter().any(|(contract, _)| contract.covers(now)) {
+        said.push(("plan", "none: no contract is in force".to_owned()));
+    }
+    said.extend(
+        shown.contracts.iter().flat_map(|(contract, allocation)| of_contract(contract, *allocation, now)),
+    );
+    said
+}
+
+fn of_contract(contract: &Contract, allocation: i64, now: Timestamp) -> Vec<(&'static str, String)> {
+    let is_to_come = contract.starts_at > now;
     let at = now.max(contract.starts_at);
     let mut said = vec![(
-        "plan",
+        if is_to_come { "to come" } else { "plan" },
         format!(
             "{}, {} credits a month, by contract {}",
             contract.plan_at(at),
-            thousands(*allocation),
+            thousands(allocation),
             contract.contract_id
         ),
     )];
-    if contract.starts_at > now {
+    if is_to_come {
         said.push(("begins", format!("{}{}", contract.starts_at, distance(now, contract.starts_at))));
     }
     let term = contract.term_at(at);
-    let month = contract.month_at(at) - contract.month_at(term.starts_at) + 1;
     said.push((
         "term",
         format!(
-            "{} to {}, month {month} of {}{}",
+            "{} to {}, {}{}",
             term.starts_at,
             term.ends_at,
-            term.months,
+            month(contract, &term, now),
             distance(now, term.ends_at)
         ),
     ));
@@ -127,7 +151,10 @@ fn contract(shown: &Shown<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
         .plans
         .iter()
         .filter(|span| span.from > now && span.from > contract.starts_at && comes(span.from))
-        .map(|span| format!("plan {} from {} on", span.plan, span.from))
+        .map(|span| {
+            let condition = if span.from >= contract.ends_at { ", if it is renewed" } else { "" };
+            format!("plan {} from {} on{condition}", span.plan, span.from)
+        })
         .collect();
     if !later.is_empty() {
         said.push(("booked", later.join(", ")));
@@ -138,6 +165,17 @@ fn contract(shown: &Shown<'_>, now: Timestamp) -> Vec<(&'static str, String)> {
         said.push(("renewed", format!("up to {}", contract.ends_at)));
     }
     said
+}
+
+/// `month 2 of 12`; grants are called by the month of the contract, which is another one in a later term.
+fn month(contract: &Contract, term: &Term, now: Timestamp) -> String {
+    if contract.starts_at > now {
+        return counted(term.months, "month");
+    }
+    let (month, first) = (contract.month_at(now), contract.month_at(term.starts_at));
+    let of_contract =
+        if first == 0 { String::new() } else { format!(" (month {} of the contract)", month + 1) };
+    format!("month {} of {}{of_contract}", month - first + 1, term.months)
 }
 
 fn limits(shown: &Shown<'_>) -> Option<String> {

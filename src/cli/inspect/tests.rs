@@ -104,7 +104,10 @@ fn clickhouse_away_is_said_and_the_rest_is_shown() {
 fn a_contract_to_come_a_booked_renewal_and_a_cancellation_are_told_apart() {
     let page = shown(&snapshot(), "2026-09-29T12:00:00Z", |_| {});
     assert!(page.contains("begins      2026-10-01T00:00:00.000Z, in 1 day"), "{page}");
-    assert!(page.contains("lite, 200 credits a month, by contract c_1"), "{page}");
+    assert!(page.contains("plan        none: no contract is in force"), "{page}");
+    assert!(page.contains("to come     lite, 200 credits a month, by contract c_1"), "{page}");
+    assert!(page.contains("to 2027-10-01T00:00:00.000Z, 12 months, in"), "no month is under way: {page}");
+    assert!(!page.contains("are over"), "{page}");
 
     let mut renewed = snapshot();
     renewed["contracts"][0]["terms"] = json!([12, 6]);
@@ -112,8 +115,10 @@ fn a_contract_to_come_a_booked_renewal_and_a_cancellation_are_told_apart() {
     let page = shown(&renewed, "2026-11-03T12:00:00Z", |_| {});
     assert!(page.contains("renewed     up to 2028-04-01T00:00:00.000Z"), "{page}");
     let page = shown(&renewed, "2027-12-03T12:00:00Z", |_| {});
-    assert!(page.contains("2028-04-01T00:00:00.000Z, month 3 of 6"), "{page}");
+    assert!(page.contains("2028-04-01T00:00:00.000Z, month 3 of 6 (month 15 of the contract)"), "{page}");
     assert!(page.contains("(over: pays for late usage only)"), "{page}");
+    let over = "held; 112 of the balance are over, and pay for late usage only";
+    assert!(page.contains(over), "{page}");
 
     let mut cancelled = snapshot();
     cancelled["contracts"][0]["is_cancelled"] = json!(true);
@@ -128,4 +133,46 @@ fn a_contract_to_come_a_booked_renewal_and_a_cancellation_are_told_apart() {
     assert!(!page.contains("booked"), "what was booked for the renewal fell away: {page}");
     let page = shown(&cancelled, "2027-11-03T12:00:00Z", |_| {});
     assert!(page.contains("none: no contract is in force"), "{page}");
+
+    let mut after_the_end = snapshot();
+    after_the_end["contracts"][0]["plans"][1]["from"] = json!("2027-10-01T00:00:00Z");
+    let page = shown(&after_the_end, "2026-11-03T12:00:00Z", |_| {});
+    assert!(page.contains("plan scale from 2027-10-01T00:00:00.000Z on, if it is renewed"), "{page}");
+}
+
+#[test]
+fn a_contract_that_begins_where_another_ends_is_shown_beside_it() {
+    let mut both = snapshot();
+    let mut second = both["contracts"][0].clone();
+    second["contract_id"] = json!("c_2");
+    (second["starts_at"], second["ends_at"]) = (json!("2027-10-01T00:00:00Z"), json!("2028-04-01T00:00:00Z"));
+    second["terms"] = json!([6]);
+    second["granted"] = json!([]);
+    second["plans"] = json!([{"from": "2027-10-01T00:00:00Z", "plan": "performance"}]);
+    both["contracts"].as_array_mut().unwrap().push(second);
+    let page = shown(&both, "2026-11-03T12:00:00Z", |_| {});
+    let expected = "
+  plan        lite, 200 credits a month, by contract c_1
+  term        2026-10-01T00:00:00.000Z to 2027-10-01T00:00:00.000Z, month 2 of 12, in 331 days
+  booked      plan scale from 2026-12-01T00:00:00.000Z on
+  to come     performance, 1,100 credits a month, by contract c_2
+  begins      2027-10-01T00:00:00.000Z, in 331 days
+  term        2027-10-01T00:00:00.000Z to 2028-04-01T00:00:00.000Z, 6 months, in 514 days
+";
+    assert!(page.contains(expected), "{page}");
+    both["contracts"][1]["is_cancelled"] = json!(true);
+    both["contracts"][1]["ends_at"] = json!("2027-10-01T00:00:00Z");
+    let page = shown(&both, "2026-11-03T12:00:00Z", |_| {});
+    assert!(!page.contains("c_2"), "cancelled before it began: {page}");
+    both["contracts"][1]["ends_at"] = json!("2028-04-01T00:00:00Z");
+    let page = shown(&both, "2027-10-01T00:00:00Z", |_| {});
+    assert!(page.contains("plan        performance") && !page.contains("c_1\n  term"), "{page}");
+}
+
+#[test]
+fn a_low_threshold_below_the_critical_one_is_never_reached() {
+    let mut turned = snapshot();
+    turned["limits"] = json!({"low_percent": 4});
+    let page = shown(&turned, "2026-11-03T12:00:00Z", |_| {});
+    assert!(page.contains("ok; critical at 10 or less (5 % of 200), so never low (4 %)"), "{page}");
 }

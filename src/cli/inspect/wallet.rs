@@ -3,18 +3,22 @@
 
 use serde::Serialize;
 
+use super::ledger::LedgerValues;
 use super::page;
-use super::stored::{Store, StoredHold};
+use super::stored::{Store, StoredEntry, StoredHold};
 use crate::app;
 use crate::cli::args;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::Output;
-use crate::cli::topic::{Partitions, read_topic};
+use crate::cli::topic::latest;
 use crate::config::Config;
 use crate::rate::Pricing;
 use crate::sink::insert::ClickHouseError;
 use crate::time::{EventTime, Timestamp};
-use crate::wallet::{Contract, Entry, Wallet, WalletSnapshot};
+use crate::wallet::{Contract, Entry, EntryType, Wallet, WalletSnapshot};
+
+/// Of the entries that ClickHouse does not have whole, so many are read from the ledger: each is a look-up of its own.
+const FROM_LEDGER_MAX: usize = 20;
 
 /// Everything that is shown.
 #[derive(Serialize)]
@@ -32,9 +36,9 @@ pub struct Shown<'a> {
     pub entries: Option<Vec<Entry<'a>>>,
     /// Why ClickHouse did not answer.
     pub clickhouse: Option<String>,
-    /// The contract in force, or the one that is to come, and credits of a month of its plan.
+    /// The contract in force, and those that are to come, each with the credits of a month of its plan.
     #[serde(skip)]
-    pub contract: Option<(Contract, i64)>,
+    pub contracts: Vec<(Contract, i64)>,
 }
 
 /// Where the levels begin, and how far charges may overdraw.
@@ -53,7 +57,8 @@ pub struct Thresholds {
 /// Shows a wallet.
 pub async fn run(config: &Config, command: &args::Wallet, output: Output) -> Result<u8, Failure> {
     let pricing = app::pricing(config).map_err(|error| Failure::config(format!("{error:#}")))?;
-    let value = latest(config, &command.wallet)?.ok_or_else(|| {
+    let latest = latest(config, &config.topics.wallets, command.wallet.as_bytes())?;
+    let value = latest.ok_or_else(|| {
         Failure::no(format!(
             "wallet {} has no record in {}: mend the id, or wait until its first event is posted and saved",
             command.wallet, config.topics.wallets
@@ -63,6 +68,7 @@ pub async fn run(config: &Config, command: &args::Wallet, output: Output) -> Res
         Failure::bug(format!("the record of wallet {} cannot be read: {error}", command.wallet))
     })?;
     let now = Timestamp::now();
+    let values;
     let mut shown = Shown::of(config, &pricing, &snapshot, now);
 
     let store = Store::new(&config.clickhouse);
@@ -75,7 +81,14 @@ pub async fn run(config: &Config, command: &args::Wallet, output: Output) -> Res
         Ok((holds, entries)) => {
             let entries = entries.entries().map_err(Failure::bug)?;
             shown.holds = Some(holds.holds().map_err(Failure::bug)?);
-            shown.entries = Some(entries.into_iter().map(|stored| stored.entry).collect());
+            let incomplete: Vec<&StoredEntry<'_>> =
+                entries.iter().filter(|stored| says_more(&stored.entry)).take(FROM_LEDGER_MAX).collect();
+            values = LedgerValues::of(config, &incomplete);
+            let mut told = Vec::with_capacity(entries.len());
+            for StoredEntry { entry, .. } in entries {
+                told.push(values.entry(&command.wallet, entry.seq).unwrap_or(entry));
+            }
+            shown.entries = Some(told);
             output.object(&shown, || page::page(&shown, now))?;
         }
         Err(error) => {
@@ -84,6 +97,12 @@ pub async fn run(config: &Config, command: &args::Wallet, output: Output) -> Res
         }
     }
     Ok(exit::DONE)
+}
+
+/// Whether the ledger says more of an entry than ClickHouse has columns for, and its sentence needs it.
+fn says_more(entry: &Entry<'_>) -> bool {
+    use EntryType::{ContractChanged, ContractRenewed, ContractStarted, LimitsChanged, Refused};
+    matches!(entry.entry_type, ContractStarted | ContractChanged | ContractRenewed | LimitsChanged | Refused)
 }
 
 impl<'a> Shown<'a> {
@@ -100,7 +119,14 @@ impl<'a> Shown<'a> {
             Some((at, contract.allocation_at(at, pricing)))
         });
         let next_allocation_credits = next.min().map(|(_, credits)| credits);
-        let contract = contract_to_show(&wallet, now);
+        // One that was cancelled before it began has no instant.
+        let is_to_come =
+            |contract: &Contract| contract.starts_at > now && contract.starts_at < contract.ends_at;
+        let is_shown = |contract: &&Contract| contract.covers(now) || is_to_come(contract);
+        let with_credits = |contract: &Contract| {
+            let credits = contract.allocation_at(now.max(contract.starts_at), pricing);
+            (contract.clone(), credits)
+        };
         Shown {
             snapshot,
             next_allocation_credits,
@@ -108,29 +134,9 @@ impl<'a> Shown<'a> {
             holds: None,
             entries: None,
             clickhouse: None,
-            contract: contract.map(|contract| {
-                let credits = contract.allocation_at(now.max(contract.starts_at), pricing);
-                (contract.clone(), credits)
-            }),
+            contracts: wallet.contracts.iter().filter(is_shown).map(with_credits).collect(),
         }
     }
-}
-
-/// The value of the wallet's last record; `None`: it has none, or was deleted.
-fn latest(config: &Config, wallet_id: &str) -> Result<Option<Vec<u8>>, Failure> {
-    let mut latest = None;
-    let key = wallet_id.as_bytes();
-    read_topic(config, &config.topics.wallets, Partitions::OfKey(key), |record| {
-        if record.key == Some(key) {
-            latest = record.value.map(<[u8]>::to_vec);
-        }
-    })?;
-    Ok(latest)
-}
-
-fn contract_to_show(wallet: &Wallet, now: Timestamp) -> Option<&Contract> {
-    let to_come = || wallet.contracts.iter().find(|contract| contract.starts_at > now);
-    wallet.contract_at(now).or_else(to_come)
 }
 
 impl Thresholds {

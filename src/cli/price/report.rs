@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::output::Table;
 use crate::rate::{AssetType, VideoMillis};
-use crate::text::{printable, thousands, thousands_decimal};
+use crate::text::{counted, printable, thousands, thousands_decimal};
 
 /// Wallets that the page shows; JSON has all.
 const WALLETS_SHOWN: usize = 20;
@@ -136,15 +136,15 @@ impl Report {
 
     fn head(&self) -> String {
         let mut said = format!(
-            "{} events, {} of them charges: {} credits",
-            thousands(self.lines),
+            "{}, {} of them charges: {}",
+            counted(self.lines - self.bad.lines, "event"),
             thousands(self.priced),
-            thousands(self.total.credits)
+            counted(self.total.credits, "credit")
         );
         if let Some(against) = &self.total.against {
             said.push_str(&format!(
-                "; by the other prices {} credits, {}",
-                thousands(against.against_credits),
+                "; by the other prices {}, {}",
+                counted(against.against_credits, "credit"),
                 against.sentence()
             ));
         }
@@ -152,6 +152,12 @@ impl Report {
             self.not_priced.iter().map(|(kind, count)| format!("{} {kind}", thousands(*count))).collect();
         if !others.is_empty() {
             said.push_str(&format!("\nnot charges: {}", others.join(", ")));
+        }
+        if self.bad.lines > 0 {
+            said.push_str(&format!(
+                "\nin no sum: {} that cannot be priced, see below",
+                counted(self.bad.lines, "line")
+            ));
         }
         said
     }
@@ -189,7 +195,7 @@ impl Report {
     }
 
     fn bad_lines(&self) -> String {
-        let mut said = format!("{} lines cannot be priced", thousands(self.bad.lines));
+        let mut said = format!("{} cannot be priced", counted(self.bad.lines, "line"));
         let reasons: Vec<String> = self
             .bad
             .reasons

@@ -6,6 +6,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::outlook::outlook;
 use crate::app;
 use crate::cli::exit::{self, Failure};
 use crate::cli::lines::{check_time, priced};
@@ -57,12 +58,22 @@ impl Draft<'_> {
             output.object(&event, || serde_json::to_string_pretty(&event).unwrap_or_default())?;
             return Ok(exit::DONE);
         }
-        let place = produce(config, self.wallet, &value)?;
-        let said = json!({ "event_id": id, "source": SOURCE, "time": self.time, "topic": place.0, "partition": place.1 });
+        let target = Target::connect(config, self.wallet)?;
+        // Before it is sent: afterwards the wallet might have it already.
+        let warning = outlook(config, self.wallet, &value);
+        target.send(self.wallet, &value)?;
+        if let Some(warning) = &warning {
+            output.warning(warning);
+        }
+        let said = json!({
+            "event_id": id, "source": SOURCE, "time": self.time, "topic": target.topic,
+            "partition": target.partition, "warning": warning
+        });
         output.object(&said, || {
             format!(
-                "{} published for {} as event {id} at {} (topic {}, partition {})",
-                self.kind, self.wallet, self.time, place.0, place.1
+                "{} published for {} as event {id} at {} (topic {}, partition {})\n\
+                 it counts once the ledger has read it: look with `creditstream wallet {}`",
+                self.kind, self.wallet, self.time, target.topic, target.partition, self.wallet
             )
         })?;
         Ok(exit::DONE)
@@ -85,24 +96,44 @@ fn check(config: &Config, value: &[u8]) -> Result<(), Failure> {
     })
 }
 
-fn produce(config: &Config, wallet: &str, value: &[u8]) -> Result<(String, i32), Failure> {
-    let topic = config.topics.wallet_topics().into_iter().next().unwrap_or_default();
-    let clients = Clients::new(std::sync::Arc::new(config.clone()));
-    let unreachable = |error: rdkafka::error::KafkaError| Failure::unavailable(format!("kafka: {error}"));
-    let producer: KafkaProducer = clients.producer().map_err(unreachable)?;
-    let metadata = producer.client().fetch_metadata(Some(&topic), TIMEOUT).map_err(unreachable)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    if partitions == 0 {
-        return Err(Failure::unavailable(format!("topic {topic} does not exist: run `creditstream init`")));
+/// Where an event goes.
+struct Target {
+    producer: KafkaProducer,
+    topic: String,
+    partition: i32,
+}
+
+impl Target {
+    /// The partition of a wallet, whose broker answers.
+    fn connect(config: &Config, wallet: &str) -> Result<Target, Failure> {
+        let topic = config.topics.wallet_topics().into_iter().next().unwrap_or_default();
+        let clients = Clients::new(std::sync::Arc::new(config.clone()));
+        let producer: KafkaProducer = clients.producer().map_err(unreachable)?;
+        let metadata = producer.client().fetch_metadata(Some(&topic), TIMEOUT).map_err(unreachable)?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        if partitions == 0 {
+            return Err(Failure::unavailable(format!(
+                "topic {topic} does not exist: run `creditstream init`"
+            )));
+        }
+        let partition = partition_for(wallet.as_bytes(), i32::try_from(partitions).unwrap_or(1));
+        Ok(Target { producer, topic, partition })
     }
-    let partition = partition_for(wallet.as_bytes(), i32::try_from(partitions).unwrap_or(1));
-    let record = BaseRecord::to(&topic).partition(partition).key(wallet.as_bytes()).payload(value);
-    producer.send::<[u8], [u8]>(record).map_err(|(error, _)| unreachable(error))?;
-    producer.flush(TIMEOUT).map_err(unreachable)?;
-    if producer.in_flight_count() > 0 {
-        return Err(Failure::unavailable(
-            "the event was not acknowledged in time: repeat the command with the same --time",
-        ));
+
+    fn send(&self, wallet: &str, value: &[u8]) -> Result<(), Failure> {
+        let record =
+            BaseRecord::to(&self.topic).partition(self.partition).key(wallet.as_bytes()).payload(value);
+        self.producer.send::<[u8], [u8]>(record).map_err(|(error, _)| unreachable(error))?;
+        self.producer.flush(TIMEOUT).map_err(unreachable)?;
+        if self.producer.in_flight_count() > 0 {
+            return Err(Failure::unavailable(
+                "the event was not acknowledged in time: repeat the command with the same --time",
+            ));
+        }
+        Ok(())
     }
-    Ok((topic, partition))
+}
+
+fn unreachable(error: rdkafka::error::KafkaError) -> Failure {
+    Failure::unavailable(format!("kafka: {error}"))
 }

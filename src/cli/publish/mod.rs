@@ -3,8 +3,12 @@
 //! The event id is derived from the wallet, the command and an id: the business id where the event has one, else the
 //! request id that is asked for. The same command with the same `--time` is a duplicate, and with another one an id
 //! conflict in the quarantine; never a second posting.
+//!
+//! What the wallet, as it was saved last, speaks against is a warning and is sent all the same: the ledger may be further on,
+//! and it decides.
 
 mod draft;
+mod outlook;
 
 use serde_json::{Map, Value};
 

@@ -578,10 +578,15 @@ fn one_of_the_limits_must_be_there() {
         (r#"{"limit":5}"#, "missing_field"),
         (r#"{"reference":7}"#, "missing_field"),
         (r#"{"overdraft_limit":null,"low_percent":5}"#, "ok"),
-        (r#"{"overdraft_limit":1,"low_percent":2,"critical_percent":3,"reference":"r"}"#, "ok"),
+        (r#"{"overdraft_limit":1,"low_percent":3,"critical_percent":2,"reference":"r"}"#, "ok"),
         (r#"{"overdraft_limit":1,"low_percent":101}"#, "bad_value"),
-        // Which of two thresholds is the greater one is not a matter of one event.
-        (r#"{"low_percent":5,"critical_percent":20}"#, "ok"),
+        // Two thresholds in one event are in order; one alone, or beside "plan", has nothing to be held against.
+        (r#"{"low_percent":5,"critical_percent":6}"#, "bad_value"),
+        (r#"{"low_percent":5,"critical_percent":5}"#, "ok"),
+        (r#"{"low_percent":0,"critical_percent":1}"#, "bad_value"),
+        (r#"{"low_percent":"plan","critical_percent":100}"#, "ok"),
+        (r#"{"low_percent":0,"critical_percent":"plan"}"#, "ok"),
+        (r#"{"low_percent":5,"critical_percent":null}"#, "ok"),
         (r#"{"low_percent":5,"low_percent":5}"#, "bad_value"),
         (r#"{"low_percent":5,"note":1,"note":2,"plan":7,"credits":"x"}"#, "ok"),
     ] {

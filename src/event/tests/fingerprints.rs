@@ -100,7 +100,7 @@ const FULL: [(&str, &[Field]); 14] = [
         &[
             ("overdraft_limit", "20", "21"),
             ("low_percent", "20", "21"),
-            ("critical_percent", "20", "21"),
+            ("critical_percent", "20", "19"),
             ("reference", "\"r1\"", "\"r2\""),
         ],
     ),

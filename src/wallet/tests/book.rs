@@ -173,6 +173,15 @@ impl Book {
     }
 
     /// Applies a command, posts what is due then, and checks all that must hold after any. The records, as JSON.
+    /// The sentence with which a command would be refused.
+    pub fn refusal(&self, line: &Line) -> String {
+        let data = line.data.as_ref().unwrap();
+        let moment = self.moment(line.at);
+        apply_line(&mut self.wallet.clone(), &self.policy, data, self.job(data), "e", moment)
+            .unwrap_err()
+            .detail
+    }
+
     pub fn apply(&mut self, line: &Line) -> Result<Vec<String>, Reason> {
         self.commands += 1;
         let mut records = Vec::new();
@@ -399,6 +408,10 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
                 .iter()
                 .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) })
                 .collect(),
+            asked_plan: terms
+                .asked_plan
+                .as_ref()
+                .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) }),
             ..*terms
         }),
         ..*entry

@@ -101,6 +101,55 @@ fn a_job_is_charged_once_as_a_whole_or_asset_by_asset() {
     );
 }
 
+/// Each conflict says what there was, and advises a retry only where the same was reported again.
+#[test]
+fn a_job_conflict_says_what_was_before_and_what_to_do() {
+    let book = play(
+        "contract c1 strict 2026-11-01 => contract_started strict; granted +100 plan:c1:0(+100=100)
+         charge j1 1 images            => charged -1 plan:c1:0(-1=99)
+         charge j2 101 images          => refused 101
+         charge j3 1 images asset=a    => charged -1 plan:c1:0(-1=98)
+         charge j4 101 images asset=a  => refused 101",
+    );
+    let retry = "under another event id: a retry must repeat the event's id";
+    let own = "nothing more is charged for it, what else was made is a job of its own";
+    let by_asset = "asset by asset before: name the asset_id of each";
+    for (line, expected) in [
+        ("charge j1 1 images", format!("job j1 was charged as a whole before, {retry}")),
+        ("charge j1 1 images asset=a", format!("job j1 was charged as a whole before: {own}")),
+        (
+            "charge j2 1 images",
+            format!("job j2 was refused as a whole before, {retry}, and a refusal is final"),
+        ),
+        ("charge j2 1 images asset=a", format!("job j2 was refused as a whole before: {own}")),
+        ("charge j3 1 images asset=a", format!("asset a of job j3 was charged before, {retry}")),
+        ("charge j3 1 images", format!("job j3 was charged or refused {by_asset}")),
+        (
+            "charge j4 1 images asset=a",
+            format!("asset a of job j4 was refused before, {retry}, and a refusal is final"),
+        ),
+        ("charge j4 1 images", format!("job j4 was charged or refused {by_asset}")),
+    ] {
+        assert_eq!(book.refusal(&book::parse(line)), expected, "{line}");
+    }
+}
+
+/// The plan's at the event's time, and the wallet's own.
+#[test]
+fn a_refusal_records_the_limit_that_it_would_have_gone_past() {
+    let mut book =
+        play("contract c1 capped 2026-11-01 => contract_started capped; granted +100 plan:c1:0(+100=100)");
+    let mut limit = |line: &str| {
+        let records = book.apply(&book::parse(line)).unwrap();
+        let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
+        (record.entries[0].entry_type, record.entries[0].overdraft_limit)
+    };
+    assert_eq!(limit("charge j1 111 images"), (EntryType::Refused, Some(10)));
+    assert_eq!(limit("limits overdraft=7"), (EntryType::LimitsChanged, None));
+    assert_eq!(limit("charge j2 108 images"), (EntryType::Refused, Some(7)));
+    assert_eq!(limit("charge j3 107 images"), (EntryType::Charged, None));
+}
+
 #[test]
 fn a_refusal_uses_up_the_one_charge() {
     play(

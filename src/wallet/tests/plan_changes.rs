@@ -17,6 +17,27 @@ fn a_better_plan_grants_the_difference_at_once() {
     assert_eq!((difference.granted_at, difference.expires_at), (when("09-20"), Some(when("2027-09-15"))));
 }
 
+/// As asked; without a time from the event's on; no further back than the month under way.
+#[test]
+fn a_change_records_which_plan_was_asked_for_and_from_when_on() {
+    let mut book = play(
+        "contract c1 lite 2026-09-15 at=09-15 => contract_started lite; granted +200 plan:c1:0(+200=200)",
+    );
+    for (line, asked) in [
+        ("change c1 scale from=12-20 at=09-20", Some(("scale", "12-20"))),
+        ("change c1 capped at=09-21", Some(("capped", "09-21"))),
+        ("change c1 strict from=09-01 at=09-22", Some(("strict", "09-15"))),
+        ("renew c1 plan=scale at=09-23", None),
+        ("cancel c1 at=09-24", None),
+    ] {
+        let records = book.apply(&book::parse(line)).unwrap();
+        let record: LedgerRecord<'_> = serde_json::from_str(&records[0]).unwrap();
+        let terms = record.entries[0].contract.as_ref().unwrap();
+        let recorded = terms.asked_plan.as_ref().map(|span| (&*span.plan, span.from));
+        assert_eq!(recorded, asked.map(|(plan, from)| (plan, when(from))), "{line}");
+    }
+}
+
 #[test]
 fn the_difference_repays_overdraft() {
     play(

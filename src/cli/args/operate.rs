@@ -1,0 +1,50 @@
+//! Commands of an operator.
+
+use clap::{Args, Subcommand};
+
+/// After the help of `status`.
+pub const STATUS_HELP: &str = "\
+Example: creditstream status --config prod.toml
+
+Asks Kafka (who reads what, and how far behind), ClickHouse, and the instance at http.listen for its drift.
+JSON, one document: needs_attention (sentences), status (at, ledger, last_commits, sink, clickhouse, quarantined,
+last_quarantined, instance).";
+
+/// After the help of `verify`.
+pub const VERIFY_HELP: &str = "\
+Example: creditstream verify --config prod.toml
+
+Reads the topics and asks ClickHouse; it may run beside the service, and what is under way is no difference.
+Exit 0: equal. 1: something differs, named down to the wallet and entry. Anything else: it cannot be told.
+A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
+JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
+wallet_id, seq, what, records, credits), entries, notes, repaired.";
+
+/// What `accept` takes up.
+#[derive(Debug, Subcommand)]
+pub enum Accept {
+    /// A topic that was deleted and made anew: it is read from its beginning. What its old records made stays.
+    Topic {
+        /// Name of the topic.
+        name: String,
+    },
+    /// A topic that has another number of partitions now, once nothing waits in intake.
+    Partitions {
+        /// Name of the topic.
+        name: String,
+    },
+}
+
+/// What `verify` looks at.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Only entries posted from then on (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Only entries posted before then (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Write again what differs there: rows that are missing or other, and delete those that nothing in the topics says.
+    #[arg(long, value_name = "WHAT", value_parser = ["clickhouse"])]
+    pub repair: Option<String>,
+}
