@@ -245,17 +245,25 @@ def prometheus_command(stack: Stack) -> list[str]:
     ]
 
 
-def prepare_alertmanager(stack: Stack) -> None:
-    stack.write_configuration("alertmanager.yml", """\
-# Written by stack/components.py at every `up`. Alerts are kept, to be asked for at /api/v2/alerts; nobody is called.
-route:
-  receiver: nobody
-  group_by: [alertname]
-  group_wait: 0s
-  group_interval: 1s
+def alertmanager_yml() -> str:
+    """The shipped configuration with its routes, inhibition and templates, but nobody is called, and at once."""
+    folder = CHECKOUT / "config" / "alertmanager"
+    shipped, _, receivers = (folder / "alertmanager.yml").read_text(encoding="utf-8").partition("\nreceivers:\n")
+    shipped = re.sub(r"group_wait: \S+", "group_wait: 0s", shipped)
+    shipped = re.sub(r"group_interval: \S+", "group_interval: 1s", shipped)
+    shipped = shipped.replace('"templates/', f'"{folder}/templates/')
+    names = "\n".join(re.findall(r"^  - name: .+$", receivers, re.MULTILINE))
+    return f"""\
+# Written by stack/components.py at every `up`, from config/alertmanager/alertmanager.yml. Alerts are kept, to be asked
+# for at /api/v2/alerts; nobody is called.
+{shipped}
 receivers:
-  - name: nobody
-""")
+{names}
+"""
+
+
+def prepare_alertmanager(stack: Stack) -> None:
+    stack.write_configuration("alertmanager.yml", alertmanager_yml())
     stack.data("alertmanager").mkdir(parents=True, exist_ok=True)
 
 
