@@ -6,6 +6,7 @@ signalled, and the shared local stack is not touched. Must not: decide what brea
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -28,7 +29,8 @@ from deployment import Metrics
 from proxy import Link, Proxies
 
 INSTANCES = 3
-SHARDS = 12
+# Enough for two each; every partition is one more log to recover after a kill of the broker.
+SHARDS = 6
 # Short, so that a frozen instance is given up within a run of minutes.
 SESSION_TIMEOUT_MS = 6_000
 STORE_MIB = 64
@@ -149,7 +151,8 @@ class Cluster:
         processes.stop(self.stack.folder, [name], STOP_WAIT_S)
 
     def _add_listeners(self) -> None:
-        """A listener for each instance, whose advertised address is the instance's proxy. The last of two lines counts."""
+        """A listener for each instance, whose advertised address is the instance's proxy; and a broker that may come
+        back soon after it was killed. Of two lines with the same name the last counts."""
         kafka, controller = self.stack.port_of("kafka"), self.stack.port("CREDITSTREAM_STACK_KAFKA_CONTROLLER_PORT", 0)
         names = [f"P{number}" for number in range(len(self.instances))]
         links = [instance.kafka_link for instance in self.instances]
@@ -161,7 +164,10 @@ class Cluster:
             file.write(f"listeners={','.join([own, f'CONTROLLER://127.0.0.1:{controller}', *listen])}\n"
                        f"advertised.listeners={','.join([own, *advertise])}\n"
                        f"listener.security.protocol.map={','.join(protocols)}\n"
-                       "inter.broker.listener.name=PLAINTEXT\n")
+                       "inter.broker.listener.name=PLAINTEXT\n"
+                       "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=1000\n"
+                       "num.recovery.threads.per.data.dir=4\n"
+                       "offsets.topic.num.partitions=3\ntransaction.state.log.num.partitions=3\n")
 
     # --- instances ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +289,13 @@ def build(binary: Path) -> Cluster:
         raise ChaosError(f"{binary} is not there: `make build` builds it (CREDITSTREAM_BIN names another one)")
     shared = Stack.from_environment().folder
     folder = shared / "chaos"
+    shared.mkdir(parents=True, exist_ok=True)
+    # Held until this process ends, however it does.
+    lock = os.open(shared / "chaos.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ChaosError("another run is under way") from error
     if (folder / "pids").exists():
         processes.stop(folder, ["kafka", "clickhouse"], STOP_WAIT_S)
     for store in folder.glob("i*/store"):
@@ -290,6 +303,8 @@ def build(binary: Path) -> Cluster:
             subprocess.run(["umount", str(store)], check=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    # The broker is started often, and never runs long enough to pay for a second compiler.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     # What was downloaded once is used as it is.
     for name in ("downloads", "venv"):
         (folder / name).symlink_to(shared / name)

@@ -45,7 +45,7 @@ def markdown(facts: dict[str, Any]) -> str:
         f"- began {facts['began']}, {facts['minutes']} minutes of faults, seed {facts['seed']}, binary "
         f"{facts['version']}",
         f"- {figures.get('source records', 0):,} source records ({facts['copies']:,} of them whole hours sent again), "
-        f"{figures.get('ledger entries', 0):,} ledger entries, {facts['events_per_s']} events/s, 3 instances, 12 shards",
+        f"{figures.get('ledger entries', 0):,} ledger entries, {facts['events_per_s']} events/s, 3 instances, {facts['shards']} shards",
         f"- doubles {facts['doubles']}, lost {facts['lost']}, differences {len(facts['faults'])}",
         f"- quiet to proven: {facts['proof_s']:.0f} s; instances that ended by themselves or badly: "
         f"{len(facts['findings'])}", "",
