@@ -92,10 +92,10 @@ class Run:
         return self.report(result, proof_s)
 
     def fire(self) -> None:
-        """Rounds of all kinds until the time is over and every kind came often enough, with a fifth more time."""
+        """Rounds of all kinds until the time is over and every kind came often enough, with a twentieth more time."""
         needed = 3 if self.minutes >= LONG_MINUTES else 1
         end = time.monotonic() + self.minutes * 60
-        last = end + self.minutes * 12
+        last = end + self.minutes * 6
         number = 0
         while True:
             kind = self._kind(number)

@@ -113,7 +113,9 @@ def group_reset(cluster: Cluster, _: Load, chance: random.Random) -> str:
 
 
 def _delete(cluster: Cluster, group: str) -> None:
-    cluster.admin().delete_consumer_groups([group], request_timeout=ANSWER_WAIT_S)[group].result()
+    # The client must live until it has answered.
+    client = cluster.admin()
+    client.delete_consumer_groups([group], request_timeout=ANSWER_WAIT_S)[group].result(GROUP_WAIT_S)
 
 
 def _rewind(cluster: Cluster, group: str) -> None:
@@ -121,8 +123,9 @@ def _rewind(cluster: Cluster, group: str) -> None:
     partitions = [TopicPartition(topic, number, 0)
                   for topic, number in ends(cluster.brokers, [TOPICS[key] for key in keys])]
     request = ConsumerGroupTopicPartitions(group, partitions)
-    futures = cluster.admin().alter_consumer_group_offsets([request], request_timeout=ANSWER_WAIT_S)
-    result = futures[group].result()
+    client = cluster.admin()
+    futures = client.alter_consumer_group_offsets([request], request_timeout=ANSWER_WAIT_S)
+    result = futures[group].result(GROUP_WAIT_S)
     for partition in result.topic_partitions or []:
         if partition.error is not None:
             raise KafkaException(partition.error)
