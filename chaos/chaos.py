@@ -92,7 +92,7 @@ class Run:
         return self.report(result, proof_s)
 
     def fire(self) -> None:
-        """Rounds of all kinds until the time is over and every kind came often enough, with a twentieth more time."""
+        """Rounds of all kinds until the time is over and every kind came often enough, with a tenth more time."""
         needed = 3 if self.minutes >= LONG_MINUTES else 1
         end = time.monotonic() + self.minutes * 60
         last = end + self.minutes * 6
@@ -140,7 +140,8 @@ class Run:
             try:
                 if not targets:
                     targets = {
-                        LEDGER_GROUP: ends(self.cluster.brokers, [TOPICS[key] for key in ("generation", "wallet", "intake")]),
+                        # Not the wallet events: they are quiet, and what is quiet after a reset commits nothing.
+                        LEDGER_GROUP: ends(self.cluster.brokers, [TOPICS["generation"], TOPICS["intake"]]),
                         SINK_GROUP: ends(self.cluster.brokers, [TOPICS["ledger"]])}
                 if self._serves() and all(self._passed(group, wanted) for group, wanted in targets.items()):
                     return time.monotonic() - began

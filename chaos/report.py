@@ -12,7 +12,7 @@ from faults import FAULTS
 RECOVERY = (
     "Time to recover runs from the end of the fault (what was taken away is back: process started, broker answering, "
     "connection open, disk free) until all three instances are ready, all shards are owned, and the ledger's and the "
-    "sink's committed offsets have passed the ends that sources, intake and ledger had at the fault's end. "
+    "sink's committed offsets have passed the ends that usage, intake and ledger had at the fault's end. "
     "It includes the start of a process or the rest of a session, and load goes on meanwhile.")
 
 
