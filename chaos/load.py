@@ -42,6 +42,7 @@ class Load:
         self.error: str | None = None
         self._pieces = 0
         self._stopping = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._send_steadily, name="load", daemon=True)
         self._process: subprocess.Popen[str] | None = None
 
@@ -64,7 +65,9 @@ class Load:
             raise ChaosError(self.error)
 
     def close(self) -> None:
+        """No piece begins any more, and the one under way ends with the run."""
         self._stopping.set()
+        self._closing = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
@@ -110,6 +113,8 @@ class Load:
                      "--start", rfc3339(begin), "--end", rfc3339(end), "--events", str(events), "--rate", str(rate),
                      "--books", str(books), *FAULT_OPTIONS]
         for _ in range(TRIES_MAX):
+            if self._closing:
+                raise ChaosError("the run was ended")
             error = self._run(arguments)
             if not error:
                 _add(self.books, json.loads(books.read_text()))
