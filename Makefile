@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo test test-one bench-ledger bench-month lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo chaos chaos-short test test-one bench-ledger bench-month lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -19,12 +19,23 @@ build: ## Build the binary, target/release/creditstream
 demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
 	@.stack/venv/bin/python demo/demo.py
 
+# Minutes of faults, and what decides them.
+MINUTES ?= 10
+SEED ?= 1
+
+chaos: build ## Faults on Kafka, ClickHouse and three instances, and a proof: make chaos MINUTES=10 SEED=1 (root)
+	@.stack/venv/bin/python chaos/chaos.py --minutes $(MINUTES) --seed $(SEED)
+
+chaos-short: ## The same for three minutes: every kind of fault at least once
+	@$(MAKE) chaos MINUTES=3
+
 # Lives of wallets that are compared with the oracle.
 ORACLE_LIVES ?= 10000
 
 test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
+	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
 	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) $(CARGO) test --release --locked --lib --bins --tests
 	$(CARGO) test --release --locked --features fault-points --test crashes
