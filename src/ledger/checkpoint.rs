@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
@@ -16,14 +15,17 @@ use super::identity_store::Manifest;
 use super::shard::{ShardSlot, ShardState};
 use super::store;
 use super::watch::Board;
+use super::world::World;
 use crate::config::StoreConfig;
+
+/// How often is looked whether the thread that writes has room again.
+const DISK_POLL: Duration = Duration::from_millis(1);
 
 /// The thread that writes checkpoints.
 struct Writer {
     to_write: SyncSender<(i32, Manifest, Vec<u8>)>,
     /// What is on disk since.
     durable: Receiver<(i32, Manifest)>,
-    thread: JoinHandle<()>,
 }
 
 /// Writes checkpoints of a worker's shards.
@@ -40,9 +42,9 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Of shards of that ledger topic, as configured.
-    pub fn new(config: &StoreConfig, ledger_id: &str) -> Checkpoints {
+    pub fn new(world: &impl World, config: &StoreConfig, ledger_id: &str) -> Checkpoints {
         let folder = config.folder().map(PathBuf::from);
-        let writer = folder.clone().and_then(spawn_writer);
+        let writer = folder.clone().and_then(|folder| spawn_writer(world, folder));
         Checkpoints {
             folder,
             ledger_id: ledger_id.to_owned(),
@@ -65,10 +67,9 @@ impl Checkpoints {
     }
 
     /// Takes samples over that count by now, and writes the checkpoint that is due longest.
-    pub fn step(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
+    pub fn step(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board, now: Instant) {
         self.take_samples(shards, board);
         self.take_durable(shards);
-        let now = Instant::now();
         let due = shards.keys().copied().find(|shard| {
             let last = *self.written.entry(*shard).or_insert(now);
             now.duration_since(last) >= self.every
@@ -135,31 +136,45 @@ impl Checkpoints {
     }
 
     /// Writes all shards once more and waits for the disk. Nothing may be in flight.
-    pub fn finish(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
+    pub fn finish(
+        &mut self,
+        world: &impl World,
+        shards: &mut BTreeMap<i32, ShardSlot>,
+        board: &Board,
+    ) {
         self.take_samples(shards, board);
         self.take_samples(shards, board);
-        let Some(Writer { to_write, thread, .. }) = self.writer.take() else { return };
+        let Some(Writer { to_write, durable }) = self.writer.take() else { return };
         for slot in shards.values() {
             match store::encode(&slot.state, &self.ledger_id) {
-                Ok(bytes) => drop(to_write.send((slot.state.shard, slot.state.identities.manifest(), bytes))),
+                Ok(bytes) => {
+                    let mut job = (slot.state.shard, slot.state.identities.manifest(), bytes);
+                    while let Err(TrySendError::Full(again)) = to_write.try_send(job) {
+                        job = again;
+                        world.sleep(DISK_POLL);
+                    }
+                }
                 Err(error) => warn!(%error, "the checkpoint cannot be encoded"),
             }
         }
         drop(to_write);
-        let _ = thread.join();
+        // It ends once everything is written.
+        while world.receive(&durable, None).is_ok() {}
     }
 }
 
-fn spawn_writer(folder: PathBuf) -> Option<Writer> {
+fn spawn_writer<W: World>(world: &W, folder: PathBuf) -> Option<Writer> {
     let (to_write, jobs) = sync_channel::<(i32, Manifest, Vec<u8>)>(1);
     let (done, durable) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-        for (shard, manifest, bytes) in jobs {
+    let inside = world.clone();
+    let spawned = world.spawn("checkpoints", move || {
+        while let Ok((shard, manifest, bytes)) = inside.receive(&jobs, None) {
             match store::write(&folder, shard, &bytes) {
                 Ok(()) => drop(done.send((shard, manifest))),
                 Err(error) => warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger"),
             }
         }
     });
-    Some(Writer { to_write, durable, thread: thread.ok()? })
+    spawned.ok()?;
+    Some(Writer { to_write, durable })
 }

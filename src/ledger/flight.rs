@@ -11,6 +11,7 @@ use super::report;
 use super::shard::ShardSlot;
 use super::stage::LedgerError;
 use super::worker::Worker;
+use super::world::World;
 use crate::fault::fault_point;
 
 /// A batch that aborts this often in a row is halved.
@@ -44,7 +45,7 @@ pub(super) enum Flight {
     Lost,
 }
 
-impl Worker {
+impl<W: World> Worker<W> {
     /// Takes the committer's answer if it is there.
     pub(super) fn try_settle(&mut self) -> Result<Flight, LedgerError> {
         if self.in_flight.is_none() {
@@ -67,8 +68,8 @@ impl Worker {
         if self.in_flight.is_none() {
             return Ok(Flight::Landed);
         }
-        let done =
-            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let answer = self.setup.world.receive(&self.done, None);
+        let done = answer.map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
         let settled = self.note_result(done);
         self.react(settled)
     }

@@ -26,6 +26,8 @@ mod report;
 mod restore;
 mod routes;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod stage;
 mod store;
 #[cfg(test)]
@@ -33,9 +35,12 @@ mod tests;
 pub mod wallets;
 mod watch;
 mod worker;
+mod world;
 
 pub use books::{Books, Outcome};
 pub use progress::{PROGRESS_FORMAT, PartitionProgress, ShardProgress};
+#[cfg(test)]
+pub(crate) use simulation::{Bug, is_planted, reached as simulation_reached};
 pub use stage::{LedgerError, run};
 
 /// The bounds of time, milliseconds.
