@@ -122,6 +122,7 @@ impl World for ModelWorld {
 
     fn receive<T>(&self, from: &Receiver<T>, timeout: Option<Duration>) -> Result<T, RecvTimeoutError> {
         let mut left = timeout.map_or(Micros::MAX, micros);
+        let mut begins = true;
         loop {
             match from.try_recv() {
                 Ok(received) => return Ok(received),
@@ -130,7 +131,8 @@ impl World for ModelWorld {
                 Err(TryRecvError::Empty) => {}
             }
             let before = self.simulation.lock().now;
-            self.simulation.wait_for_others(left.min(SECOND));
+            self.simulation.wait_for_others(left.min(SECOND), begins);
+            begins = false;
             let waited = self.simulation.lock().now - before;
             left = if left == Micros::MAX { left } else { left.saturating_sub(waited) };
         }

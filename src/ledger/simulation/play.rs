@@ -63,6 +63,8 @@ struct Play {
     folder: tempfile::TempDir,
     /// The newest process of each instance, and how to stop it.
     instances: Vec<(usize, Arc<AtomicBool>)>,
+    /// Processes that have a successor and are alive all the same.
+    replaced: Vec<usize>,
     happened: Happened,
 }
 
@@ -140,6 +142,7 @@ impl Play {
             workload,
             folder,
             instances: Vec::new(),
+            replaced: Vec::new(),
             happened: Happened::default(),
         };
         for instance in 0..instances {
@@ -241,6 +244,9 @@ impl Play {
     }
 
     fn something_happens(&mut self) {
+        if !self.replaced.is_empty() && self.random.per_mille(50) {
+            self.simulation.kill(self.replaced.remove(0));
+        }
         let faults = self.faults();
         let instance = self.random.below(self.instances.len() as u64) as usize;
         let process = self.instances[instance].0;
@@ -269,6 +275,7 @@ impl Play {
                 state.processes[process].paused_until = state.now + time;
                 drop(state);
                 self.instances[instance] = self.start(instance);
+                self.replaced.push(process);
                 self.happened.replacements += 1;
             }
             8..=9 if faults.restarts => {
@@ -300,6 +307,9 @@ impl Play {
 
     /// No more faults: everything comes to rest, and is compared with the books.
     fn end(&mut self) -> Result<(), String> {
+        for process in std::mem::take(&mut self.replaced) {
+            self.simulation.kill(process);
+        }
         let mut state = self.simulation.lock();
         state.faults = Faults { local_store: state.faults.local_store, ..Faults::default() };
         for process in &mut state.processes {

@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 
 use super::broker::Broker;
 use super::random::Random;
@@ -29,6 +31,8 @@ struct Killed;
 /// A model world with the threads that live in it.
 pub struct Simulation {
     state: Mutex<State>,
+    /// The thread whose turn it is.
+    running: AtomicUsize,
     pub bug: Option<Bug>,
 }
 
@@ -44,7 +48,6 @@ pub struct State {
     /// Days that have passed for everybody, milliseconds.
     pub passed_ms: i64,
     tasks: Vec<Task>,
-    running: usize,
 }
 
 /// An instance from its start to its end.
@@ -65,13 +68,13 @@ struct Task {
     /// Another thread of its process may have sent it something.
     waits_for_others: bool,
     is_done: bool,
-    turn: Arc<Condvar>,
+    thread: Option<Thread>,
 }
 
 impl Simulation {
     /// The calling thread becomes its first task, the driver.
     pub fn new(state: State, bug: Option<Bug>) -> Arc<Simulation> {
-        let simulation = Arc::new(Simulation { state: Mutex::new(state), bug });
+        let simulation = Arc::new(Simulation { state: Mutex::new(state), running: AtomicUsize::new(0), bug });
         enter(&simulation, 0);
         simulation
     }
@@ -85,11 +88,14 @@ impl Simulation {
         self.give_way(self.lock(), time, false);
     }
 
-    /// Gives the turn away until another thread of the process may have sent something, or for so long.
-    pub fn wait_for_others(&self, time: Micros) {
+    /// Gives the turn away until another thread of the process may have sent something, or for so long. Others may wait
+    /// for what this thread has sent before it `begins` to wait.
+    pub fn wait_for_others(&self, time: Micros, begins: bool) {
         let mut state = self.lock();
-        let process = state.tasks[TASK.get()].process;
-        state.wake_others(process);
+        if begins {
+            let process = state.tasks[TASK.get()].process;
+            state.wake_others(process);
+        }
         self.give_way(state, time, true);
     }
 
@@ -101,14 +107,9 @@ impl Simulation {
         let wakes_at = state.now + time;
         let task = &mut state.tasks[me];
         (task.wakes_at, task.waits_for_others) = (wakes_at, waits_for_others);
-        state.next_turn();
-        if state.running != me {
-            state.tasks[state.running].turn.notify_one();
-            let turn = Arc::clone(&state.tasks[me].turn);
-            while state.running != me {
-                state = turn.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
+        self.pass_turn(state);
+        self.wait_for_turn(me);
+        let mut state = self.lock();
         state.tasks[me].waits_for_others = false;
         let is_killed = state.tasks[me].process.is_some_and(|process| state.processes[process].killed);
         drop(state);
@@ -117,29 +118,43 @@ impl Simulation {
         }
     }
 
+    /// Lets the next thread run: only once nobody holds the state, for it would have to wait for that.
+    fn pass_turn(&self, mut state: MutexGuard<'_, State>) {
+        let next = state.next_turn();
+        let thread = state.tasks[next].thread.clone();
+        drop(state);
+        self.running.store(next, Ordering::Release);
+        if next != TASK.get()
+            && let Some(thread) = thread
+        {
+            thread.unpark();
+        }
+    }
+
+    fn wait_for_turn(&self, me: usize) {
+        while self.running.load(Ordering::Acquire) != me {
+            std::thread::park();
+        }
+    }
+
     /// Starts a thread of a process; it gets its first turn soon.
     pub fn spawn(self: &Arc<Self>, process: usize, body: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
         let wakes_at = state.now + state.random.below(MILLI);
         let task = state.tasks.len();
-        let turn = Arc::new(Condvar::new());
         state.tasks.push(Task {
             process: Some(process),
             wakes_at,
             waits_for_others: false,
             is_done: false,
-            turn: Arc::clone(&turn),
+            thread: None,
         });
         drop(state);
         let simulation = Arc::clone(self);
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             enter(&simulation, task);
-            let mut state = simulation.lock();
-            while state.running != task {
-                state = turn.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            let is_killed = state.processes[process].killed;
-            drop(state);
+            simulation.wait_for_turn(task);
+            let is_killed = simulation.lock().processes[process].killed;
             let outcome = if is_killed { Ok(()) } else { catch_unwind(AssertUnwindSafe(body)) };
             leave();
             let mut state = simulation.lock();
@@ -152,9 +167,9 @@ impl Simulation {
             }
             state.tasks[task].is_done = true;
             state.wake_others(Some(process));
-            state.next_turn();
-            state.tasks[state.running].turn.notify_one();
+            simulation.pass_turn(state);
         });
+        self.lock().tasks[task].thread = Some(thread.thread().clone());
     }
 
     /// Kills a process and waits until nothing of it moves any more.
@@ -190,7 +205,7 @@ impl State {
             wakes_at: 0,
             waits_for_others: false,
             is_done: false,
-            turn: Arc::new(Condvar::new()),
+            thread: Some(std::thread::current()),
         };
         State {
             now: 0,
@@ -201,7 +216,6 @@ impl State {
             violations: Vec::new(),
             passed_ms: 0,
             tasks: vec![driver],
-            running: 0,
         }
     }
 
@@ -225,7 +239,7 @@ impl State {
     }
 
     /// Moves the clock to the next thread's time, and does what the brokers do until then.
-    fn next_turn(&mut self) {
+    fn next_turn(&mut self) -> usize {
         let due = |state: &State, task: &Task| {
             let paused = task.process.map_or(0, |process| state.processes[process].paused_until);
             task.wakes_at.max(paused)
@@ -245,7 +259,7 @@ impl State {
         }
         self.run_brokers(next.0);
         self.now = next.0;
-        self.running = next.1;
+        next.1
     }
 }
 
