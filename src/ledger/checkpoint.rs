@@ -1,8 +1,10 @@
 //! When checkpoints are written: one shard at a time, encoded between two batches, written by a thread of its own.
 //!
-//! A checkpoint must hold every entry below the position that it names. The position is a last stable offset of
-//! the shard's ledger partition, sampled a while ago; what was in flight then may be below it and is state only
-//! once it is applied, so a sample counts from the commit after it.
+//! A checkpoint must hold every entry below the position that it names, and so must a shard that is parked. The position
+//! is a last stable offset of the shard's ledger partition, sampled a while ago. Below it may lie what was in flight
+//! then, and, where the group has given the shard away and this instance does not know it yet, what its new owner
+//! wrote. So a sample counts only once a batch that was sent after it is committed: what was in flight before is
+//! applied by then, and the group has said that the shard was still ours.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,10 +83,9 @@ impl Checkpoints {
 
     fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
         for (shard, slot) in shards.iter_mut() {
-            let idle = slot.pending.is_none();
             match self.samples.get(shard) {
-                // Whatever was in flight when it was sampled has been applied since.
-                Some((position, commits)) if *commits < self.commits || idle => {
+                // The first of these commits may have been in flight when it was sampled, the second was sent after it.
+                Some((position, commits)) if self.commits >= *commits + 2 => {
                     slot.state.ledger_position = slot.state.ledger_position.max(*position);
                     self.samples.remove(shard);
                 }
@@ -142,7 +143,6 @@ impl Checkpoints {
         shards: &mut BTreeMap<i32, ShardSlot>,
         board: &Board,
     ) {
-        self.take_samples(shards, board);
         self.take_samples(shards, board);
         let Some(Writer { to_write, durable }) = self.writer.take() else { return };
         for slot in shards.values() {

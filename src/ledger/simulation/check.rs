@@ -211,3 +211,16 @@ pub fn fingerprint(state: &State) -> u64 {
     hash.update(&state.now.to_le_bytes());
     hash.digest()
 }
+
+/// Prints what the topics hold of a wallet: for whoever looks into a seed that failed.
+pub fn show(state: &State, wallet: &str) {
+    for ((topic, partition), log) in &state.broker.logs {
+        for (offset, stored) in log.committed() {
+            let value = String::from_utf8_lossy(stored.value.as_deref().unwrap_or_default()).into_owned();
+            let is_of_wallet = value.contains(&format!("\"{wallet}\"")) || *topic == "credits.progress";
+            if is_of_wallet {
+                println!("{topic}/{partition} {offset} at {}: {value}", stored.timestamp);
+            }
+        }
+    }
+}

@@ -84,6 +84,9 @@ pub fn play(seed: u64, bug: Option<Bug>) -> Run {
     };
     play.happened.generations = state.broker.group.generation as u64;
     play.happened.epochs = state.broker.transactional.values().map(|known| known.epoch as u64).sum();
+    if let Ok(wallet) = std::env::var("SIMULATION_WALLET") {
+        check::show(&state, &wallet);
+    }
     let virtual_time = Duration::from_micros(state.now);
     let fingerprint = check::fingerprint(&state);
     drop(state);
