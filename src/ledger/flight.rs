@@ -86,10 +86,15 @@ impl<W: World> Worker<W> {
                 Settled::Applied
             }
             CommitResult::Aborted(failure) => {
-                self.aborts += 1;
+                // What the group refuses is refused whatever the batch holds: a smaller one would be as well.
+                self.aborts += u32::from(!is_of_group(failure.code));
                 warn!(%failure, aborts = self.aborts, "batch aborted");
                 self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
-                let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
+                let limits = if is_of_group(failure.code) {
+                    Ok(())
+                } else {
+                    self.after_aborts(batch.map_or(0, |batch| batch.events))
+                };
                 self.drop_overlays();
                 Settled::Aborted(limits)
             }
@@ -178,4 +183,15 @@ impl<W: World> Worker<W> {
             source.reached_end = false;
         }
     }
+}
+
+/// The group has moved on, and the client will hear of it.
+fn is_of_group(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::RebalanceInProgress
+            | RDKafkaErrorCode::FencedInstanceId
+    )
 }
