@@ -137,12 +137,7 @@ impl Checkpoints {
     }
 
     /// Writes all shards once more and waits for the disk. Nothing may be in flight.
-    pub fn finish(
-        &mut self,
-        world: &impl World,
-        shards: &mut BTreeMap<i32, ShardSlot>,
-        board: &Board,
-    ) {
+    pub fn finish(&mut self, world: &impl World, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
         self.take_samples(shards, board);
         let Some(Writer { to_write, durable }) = self.writer.take() else { return };
         for slot in shards.values() {

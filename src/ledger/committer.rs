@@ -102,7 +102,9 @@ impl<W: World> Committer<W> {
     fn count(&self, result: &CommitResult, started: Instant) {
         let outcome = match result {
             CommitResult::Committed => {
-                self.metrics.transaction_duration_seconds.observe(self.world.now().duration_since(started).as_secs_f64());
+                self.metrics
+                    .transaction_duration_seconds
+                    .observe(self.world.now().duration_since(started).as_secs_f64());
                 "committed"
             }
             CommitResult::Unknown(failure) if is_fenced(failure) => "fenced",

@@ -15,10 +15,10 @@ use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
 use super::wallets::Handle;
-use crate::fault::planted;
 use crate::event::{
     Data, Event, EventKind, EventRules, Fingerprint, JobEnding, Reason, Rejection, event_key, fingerprint,
 };
+use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
     Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,

@@ -184,10 +184,7 @@ impl World for RealWorld {
     }
 
     fn reader(&self) -> KafkaResult<RealReader> {
-        Ok(RealReader {
-            reader: self.0.committed_reader("restore")?,
-            ends: self.0.watermark_reader("ends")?,
-        })
+        Ok(RealReader { reader: self.0.committed_reader("restore")?, ends: self.0.watermark_reader("ends")? })
     }
 
     fn producer(&self, worker: usize, topics: &TopicsConfig) -> KafkaResult<RealProducer> {

@@ -134,8 +134,7 @@ impl Log {
                 }
             }
         }
-        let marker =
-            Stored { is_marker: true, timestamp, key: None, value: None, headers: Vec::new() };
+        let marker = Stored { is_marker: true, timestamp, key: None, value: None, headers: Vec::new() };
         self.append(marker, Some(producer));
     }
 }
@@ -198,7 +197,8 @@ impl State {
             Event::Marker { id, serial, place, commit, epoch } => {
                 let timestamp = self.wall_ms(None);
                 let broker = &mut self.broker;
-                let Some(known) = broker.transactional.get_mut(&id).filter(|known| known.serial == serial) else {
+                let Some(known) = broker.transactional.get_mut(&id).filter(|known| known.serial == serial)
+                else {
                     return;
                 };
                 match place {

@@ -183,14 +183,17 @@ fn check_snapshots(state: &State, ledger: &Ledger) -> Result<(), String> {
     let logs = state.broker.logs.iter().filter(|((topic, _), _)| *topic == "credits.wallets");
     for (_, stored) in logs.flat_map(|(_, log)| log.committed()) {
         let snapshot: WalletSnapshot<'_> =
-            serde_json::from_slice(stored.value.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+            serde_json::from_slice(stored.value.as_deref().unwrap_or_default())
+                .map_err(|error| error.to_string())?;
         latest.insert(snapshot.wallet_id.to_string(), (snapshot.seq, snapshot.balance, snapshot.held));
     }
     for (id, folded) in &ledger.wallets {
         let wanted = (folded.wallet.seq, folded.wallet.balance(), folded.wallet.held);
         let came = latest.get(id).copied().unwrap_or_default();
         if came != wanted {
-            return Err(format!("wallet {id}: seq, balance, held are saved as {came:?}, the ledger has {wanted:?}"));
+            return Err(format!(
+                "wallet {id}: seq, balance, held are saved as {came:?}, the ledger has {wanted:?}"
+            ));
         }
     }
     Ok(())

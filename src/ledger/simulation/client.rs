@@ -67,7 +67,8 @@ impl ModelWorld {
     fn request(&self) {
         let mut state = self.simulation.lock();
         let is_slow = state.faults.slow_network && state.random.per_mille(20);
-        let time = if is_slow { state.random.below(2 * SECOND) } else { state.random.between(200, 4 * MILLI) };
+        let time =
+            if is_slow { state.random.below(2 * SECOND) } else { state.random.between(200, 4 * MILLI) };
         drop(state);
         self.simulation.sleep(time);
     }
@@ -155,7 +156,8 @@ impl ModelMember {
         }
         let mut fetched = Vec::new();
         for place in places {
-            let Some(position) = client.positions.get_mut(&place).filter(|position| !position.is_paused) else {
+            let Some(position) = client.positions.get_mut(&place).filter(|position| !position.is_paused)
+            else {
                 continue;
             };
             let log = &broker.logs[&place];
@@ -238,9 +240,9 @@ impl Member for ModelMember {
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
         let mut state = self.world.simulation.lock();
         let positions = places.elements();
-        let positions = positions.iter().map(|element| {
-            ((topic(element.topic()), element.partition()), position_at(element.offset()))
-        });
+        let positions = positions
+            .iter()
+            .map(|element| ((topic(element.topic()), element.partition()), position_at(element.offset())));
         state.broker.group.clients[self.client()].positions = positions.collect();
         Ok(())
     }
@@ -289,7 +291,8 @@ impl Member for ModelMember {
                 .iter()
                 .map(|element| (topic(element.topic()), element.partition()))
                 .collect();
-            let is_pending = group.pending.values().any(|pending| places.iter().any(|place| pending.contains(place)));
+            let is_pending =
+                group.pending.values().any(|pending| places.iter().any(|place| pending.contains(place)));
             if !is_pending {
                 for (topic, partition) in places {
                     if let Some(offset) = group.committed.get(&(topic, partition)) {
@@ -351,9 +354,9 @@ impl Reader for ModelReader {
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
         let elements = places.elements();
-        let positions = elements.iter().map(|element| {
-            ((topic(element.topic()), element.partition()), position_at(element.offset()))
-        });
+        let positions = elements
+            .iter()
+            .map(|element| ((topic(element.topic()), element.partition()), position_at(element.offset())));
         *self.positions.borrow_mut() = positions.collect();
         Ok(())
     }
@@ -620,7 +623,9 @@ impl TransactionalProducer for ModelProducer {
             let now = state.now;
             drop(state);
             match added {
-                Ok(()) if self.world.chance(10) => return Err(self.timed_out("send_offsets_to_transaction", false)),
+                Ok(()) if self.world.chance(10) => {
+                    return Err(self.timed_out("send_offsets_to_transaction", false));
+                }
                 Ok(()) => {
                     self.has_begun.set(true);
                     return Ok(());

@@ -154,7 +154,8 @@ impl State {
             if process.killed || process.paused_until > now {
                 continue;
             }
-            if let Some(known) = self.broker.group.members.get_mut(&self.broker.group.clients[client].member) {
+            if let Some(known) = self.broker.group.members.get_mut(&self.broker.group.clients[client].member)
+            {
                 known.seen_at = now;
             }
             if self.random.per_mille(400) {

@@ -356,7 +356,8 @@ impl Play {
                 let state = &state;
                 (0..*partitions).filter_map(move |partition| {
                     let place = (*topic, partition);
-                    let end = state.broker.logs[&place].committed().last().map_or(0, |(offset, _)| offset + 1);
+                    let end =
+                        state.broker.logs[&place].committed().last().map_or(0, |(offset, _)| offset + 1);
                     let committed = state.broker.group.committed.get(&place).copied().unwrap_or(0);
                     (committed < end).then(|| format!("{topic}/{partition} is read to {committed} of {end}"))
                 })
@@ -375,7 +376,8 @@ impl Play {
     fn wait_until_still(&self) {
         let mut last = 0;
         for _ in 0..60 {
-            let written: usize = self.simulation.lock().broker.logs.values().map(|log| log.records.len()).sum();
+            let written: usize =
+                self.simulation.lock().broker.logs.values().map(|log| log.records.len()).sum();
             if written == last {
                 return;
             }

@@ -60,7 +60,12 @@ fn every_run_comes_out_as_the_books_say() {
     let started = Instant::now();
     let (failure, happened) = first_failure(first..first + seeds, None);
     let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!("{} seeds, {:.0} a minute; {}", happened.len(), happened.len() as f64 / minutes, sums(&happened));
+    println!(
+        "{} seeds, {:.0} a minute; {}",
+        happened.len(),
+        happened.len() as f64 / minutes,
+        sums(&happened)
+    );
     if let Some((seed, why)) = failure {
         panic!(
             "seed {seed}: {why}\nplay it again: SIMULATION_SEED={seed} cargo test --release --lib simulation::tests::every -- --nocapture"
@@ -107,7 +112,8 @@ fn every_planted_bug_is_found() {
         Bug::OneDaysIdentities,
     ] {
         let (failure, _) = first_failure(1..1 + SEEDS_FOR_A_BUG, Some(bug));
-        let (seed, why) = failure.unwrap_or_else(|| panic!("{bug:?} was not found in {SEEDS_FOR_A_BUG} seeds"));
+        let (seed, why) =
+            failure.unwrap_or_else(|| panic!("{bug:?} was not found in {SEEDS_FOR_A_BUG} seeds"));
         println!("{bug:?}: seed {seed}: {why}");
     }
 }

@@ -117,16 +117,14 @@ impl Workload {
                 let starts_at = (at.millis() / DAY_MS - days) * DAY_MS + 3 * HOUR_MS;
                 let starts_at = Timestamp::from_millis(starts_at);
                 self.book(wallet).contract = Some(starts_at);
-                let data =
-                    format!(r#"{{"contract_id":"c{id}","plan":"lite","starts_at":"{starts_at}"}}"#);
+                let data = format!(r#"{{"contract_id":"c{id}","plan":"lite","starts_at":"{starts_at}"}}"#);
                 ("wallet.events", wallet.to_owned(), "contract.started", data)
             }
             25..=31 => {
                 let credits = if self.random.per_mille(500) { images } else { -images };
                 self.book(wallet).balance += credits;
-                let data = format!(
-                    r#"{{"adjustment_id":"a{id}","credits":{credits},"reason":"r","actor":"p"}}"#
-                );
+                let data =
+                    format!(r#"{{"adjustment_id":"a{id}","credits":{credits},"reason":"r","actor":"p"}}"#);
                 ("wallet.events", wallet.to_owned(), "wallet.adjusted", data)
             }
             32..=47 => {
@@ -185,7 +183,13 @@ impl Workload {
     }
 
     /// Mostly onto the partition of its wallet's shard; some go astray, some through a topic that is split otherwise.
-    fn append(&mut self, state: &mut State, topic: &'static str, wallet: &str, value: Vec<u8>) -> (Place, i64) {
+    fn append(
+        &mut self,
+        state: &mut State,
+        topic: &'static str,
+        wallet: &str,
+        value: Vec<u8>,
+    ) -> (Place, i64) {
         let home = partition_for(wallet.as_bytes(), self.shards);
         let place = match self.random.below(10) {
             0 => (topic, self.random.below(self.shards as u64) as i32),
@@ -199,7 +203,10 @@ impl Workload {
         let log = state.broker.logs.entry(place).or_default();
         let offset = log.end();
         let key = Some(wallet.as_bytes().to_vec());
-        log.append(Stored { is_marker: false, timestamp, key, value: Some(value), headers: Vec::new() }, None);
+        log.append(
+            Stored { is_marker: false, timestamp, key, value: Some(value), headers: Vec::new() },
+            None,
+        );
         (place, offset)
     }
 }
