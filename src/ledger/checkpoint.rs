@@ -36,7 +36,7 @@ pub struct Checkpoints {
     ledger_id: String,
     every: Duration,
     written: BTreeMap<i32, Instant>,
-    /// Sampled ledger positions, and the number of commits at the time.
+    /// Sampled ledger positions, and the number of commits from which on they count.
     samples: BTreeMap<i32, (i64, u64)>,
     commits: u64,
     writer: Option<Writer>,
@@ -69,8 +69,14 @@ impl Checkpoints {
     }
 
     /// Takes samples over that count by now, and writes the checkpoint that is due longest.
-    pub fn step(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board, now: Instant) {
-        self.take_samples(shards, board);
+    pub fn step(
+        &mut self,
+        shards: &mut BTreeMap<i32, ShardSlot>,
+        board: &Board,
+        now: Instant,
+        is_in_flight: bool,
+    ) {
+        self.take_samples(shards, board, is_in_flight);
         self.take_durable(shards);
         let due = shards.keys().copied().find(|shard| {
             let last = *self.written.entry(*shard).or_insert(now);
@@ -81,11 +87,10 @@ impl Checkpoints {
         self.write(&slot.state);
     }
 
-    fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
+    fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board, is_in_flight: bool) {
         for (shard, slot) in shards.iter_mut() {
             match self.samples.get(shard) {
-                // The first of these commits may have been in flight when it was sampled, the second was sent after it.
-                Some((position, commits)) if self.commits >= *commits + 2 => {
+                Some((position, counts_from)) if self.commits >= *counts_from => {
                     slot.state.ledger_position = slot.state.ledger_position.max(*position);
                     self.samples.remove(shard);
                 }
@@ -94,7 +99,8 @@ impl Checkpoints {
                     if let Some(end) =
                         board.ledger_end(*shard).filter(|end| *end > slot.state.ledger_position)
                     {
-                        self.samples.insert(*shard, (end, self.commits));
+                        let counts_from = self.commits + 1 + u64::from(is_in_flight);
+                        self.samples.insert(*shard, (end, counts_from));
                     }
                 }
             }
@@ -136,9 +142,15 @@ impl Checkpoints {
         self.samples.clear();
     }
 
+    /// Whether another commit would let checkpoints cover more. Nothing may be in flight.
+    pub fn waits_for_commit(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) -> bool {
+        self.take_samples(shards, board, false);
+        self.writer.is_some() && !self.samples.is_empty()
+    }
+
     /// Writes all shards once more and waits for the disk. Nothing may be in flight.
     pub fn finish(&mut self, world: &impl World, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
-        self.take_samples(shards, board);
+        self.take_samples(shards, board, false);
         let Some(Writer { to_write, durable }) = self.writer.take() else { return };
         for slot in shards.values() {
             match store::encode(&slot.state, &self.ledger_id) {

@@ -188,7 +188,8 @@ impl<W: World> Worker<W> {
                 }
                 Turn::Batch(_) => self.idle()?,
             }
-            self.checkpoints.step(&mut self.shards, &self.board, self.setup.world.now());
+            let now = self.setup.world.now();
+            self.checkpoints.step(&mut self.shards, &self.board, now, self.in_flight.is_some());
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
             while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) {
@@ -414,9 +415,12 @@ impl<W: World> Worker<W> {
         let is_landed = self.settle()? == Flight::Landed;
         if let Some(group) = self.member.group()
             && is_landed
-            && self.shards.values().any(ShardSlot::has_unsaved)
+            && (self.shards.values().any(ShardSlot::has_unsaved)
+                || self.checkpoints.waits_for_commit(&mut self.shards, &self.board))
         {
             self.is_last_batch = true;
+            // Every shard takes part: the commit says that all of them are still ours.
+            self.shards.values_mut().for_each(|slot| drop(slot.view()));
             self.work(&Batch::default(), group)?;
             self.settle()?;
         }

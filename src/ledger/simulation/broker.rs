@@ -76,6 +76,8 @@ pub struct Broker {
     pub transactional: BTreeMap<String, Transactional>,
     pub group: Group,
     pub transaction_timeout: Micros,
+    /// Nobody answers until then.
+    pub away_until: Micros,
     events: BTreeMap<(Micros, u64), Event>,
     event_count: u64,
     next_tick: Micros,
@@ -146,6 +148,7 @@ impl Broker {
             transactional: BTreeMap::new(),
             group,
             transaction_timeout,
+            away_until: 0,
             events: BTreeMap::new(),
             event_count: 0,
             next_tick: 0,

@@ -69,8 +69,9 @@ impl ModelWorld {
         let is_slow = state.faults.slow_network && state.random.per_mille(20);
         let time =
             if is_slow { state.random.below(2 * SECOND) } else { state.random.between(200, 4 * MILLI) };
+        let away = state.broker.away_until.saturating_sub(state.now);
         drop(state);
-        self.simulation.sleep(time);
+        self.simulation.sleep(away + time);
     }
 
     fn chance(&self, per_mille: u64) -> bool {
@@ -148,6 +149,9 @@ impl ModelMember {
     /// What the next fetch brings: records, and ends of partitions.
     fn fetch(&self, max: usize) -> Vec<(Place, i64, Option<Arc<Stored>>)> {
         let mut state = self.world.simulation.lock();
+        if state.broker.away_until > state.now {
+            return Vec::new();
+        }
         let State { broker, random, .. } = &mut *state;
         let client = &mut broker.group.clients[self.client()];
         let mut places: Vec<Place> = client.positions.keys().copied().collect();
@@ -185,7 +189,9 @@ impl ModelMember {
 
 impl Member for ModelMember {
     fn subscribe(&self, _topics: &[&str]) -> KafkaResult<()> {
-        let client = self.world.simulation.lock().broker.group.subscribe(self.world.process);
+        let mut state = self.world.simulation.lock();
+        let instance = state.processes[self.world.process].instance;
+        let client = state.broker.group.subscribe(self.world.process, instance);
         self.client.set(Some(client));
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! A model of the consumer group: its coordinator, and what each client knows of it.
 //!
 //! The eager protocol: a change of members takes all partitions back from everybody, and a new generation gives them out.
-//! A client learns of it with its heartbeats, and its application answers before it joins again.
+//! A client learns of it with its heartbeats, and its application answers before it joins again. A static member leaves
+//! without a word; whoever comes with its name takes its place and its partitions, and the one before is fenced.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,12 +25,16 @@ pub struct Group {
     /// Topics that are read, with their numbers of partitions.
     pub topics: Vec<(&'static str, i32)>,
     pub session_timeout: Micros,
+    /// Whether members have names that outlive them.
+    pub is_static: bool,
+    /// What each member was given in this generation.
+    assignments: BTreeMap<String, Vec<Place>>,
     member_count: u64,
 }
 
 /// What the coordinator knows of a member.
 pub struct Known {
-    client: usize,
+    instance: usize,
     seen_at: Micros,
     has_joined: bool,
 }
@@ -37,6 +42,7 @@ pub struct Known {
 /// What a client knows.
 pub struct Client {
     process: usize,
+    instance: usize,
     pub member: String,
     pub generation: i32,
     phase: Phase,
@@ -78,13 +84,16 @@ impl Group {
             clients: Vec::new(),
             topics,
             session_timeout,
+            is_static: false,
+            assignments: BTreeMap::new(),
             member_count: 0,
         }
     }
 
-    pub fn subscribe(&mut self, process: usize) -> usize {
+    pub fn subscribe(&mut self, process: usize, instance: usize) -> usize {
         self.clients.push(Client {
             process,
+            instance,
             member: String::new(),
             generation: -1,
             phase: Phase::Out,
@@ -114,6 +123,9 @@ impl Group {
     pub fn leave(&mut self, client: usize, now: Micros) {
         let known = &mut self.clients[client];
         known.phase = Phase::Closed;
+        if self.is_static {
+            return;
+        }
         let member = std::mem::take(&mut known.member);
         if self.members.remove(&member).is_some() {
             self.rebalance(now);
@@ -128,12 +140,8 @@ impl Group {
     }
 
     /// `range`: each topic's partitions in stretches, by the order of the members.
-    fn assignment_of(&self, client: usize) -> Vec<Place> {
+    fn assignment_of(&self, at: i32) -> Vec<Place> {
         let count = self.members.len() as i32;
-        let Some(at) = self.members.values().position(|member| member.client == client) else {
-            return Vec::new();
-        };
-        let at = at as i32;
         let mut places = Vec::new();
         for (topic, partitions) in &self.topics {
             let (share, more) = (partitions / count, partitions % count);
@@ -149,6 +157,11 @@ impl State {
     /// Heartbeats, and what they bring.
     pub fn tick_group(&mut self) {
         let now = self.now;
+        if self.broker.away_until > now {
+            // A coordinator that comes back gives everybody a new session.
+            self.broker.group.members.values_mut().for_each(|member| member.seen_at = now);
+            return;
+        }
         for client in 0..self.broker.group.clients.len() {
             let process = &self.processes[self.broker.group.clients[client].process];
             if process.killed || process.paused_until > now {
@@ -178,6 +191,9 @@ impl State {
             let group = &mut self.broker.group;
             group.generation += 1;
             group.joining_since = None;
+            let members = group.members.keys().zip(0..);
+            group.assignments =
+                members.map(|(member, at)| (member.clone(), group.assignment_of(at))).collect();
         }
     }
 }
@@ -191,8 +207,18 @@ impl Group {
             Phase::Out => {
                 self.member_count += 1;
                 let member = format!("member-{:03}", self.member_count);
-                self.rebalance(now);
-                self.members.insert(member.clone(), Known { client, seen_at: now, has_joined: true });
+                let instance = self.clients[client].instance;
+                match self.static_member(instance) {
+                    Some(before) => {
+                        self.members.remove(&before);
+                        if let Some(places) = self.assignments.remove(&before) {
+                            self.assignments.insert(member.clone(), places);
+                        }
+                    }
+                    None => self.rebalance(now),
+                }
+                let joined = Known { instance, seen_at: now, has_joined: true };
+                self.members.insert(member.clone(), joined);
                 let known = &mut self.clients[client];
                 known.member = member;
                 known.phase = Phase::Joining;
@@ -204,7 +230,7 @@ impl Group {
                 }
             }
             Phase::Joining => {
-                let places = self.assignment_of(client);
+                let places = self.assignments.get(&self.clients[client].member).cloned().unwrap_or_default();
                 let generation = self.generation;
                 let known = &mut self.clients[client];
                 known.generation = generation;
@@ -224,7 +250,16 @@ impl Group {
         }
     }
 
+    /// The member that has this instance's name.
+    fn static_member(&self, instance: usize) -> Option<String> {
+        let mut members = self.members.iter().filter(|_| self.is_static);
+        members.find(|(_, member)| member.instance == instance).map(|(id, _)| id.clone())
+    }
+
+    /// The client is no member any more. One whose name another has by now is done for: a fatal error.
     fn forget(&mut self, client: usize, phase: Phase) {
+        let is_fenced = self.static_member(self.clients[client].instance).is_some();
+        let phase = if is_fenced { Phase::Closed } else { phase };
         let known = &mut self.clients[client];
         known.member = String::new();
         known.generation = -1;

@@ -67,6 +67,8 @@ pub struct Faults {
     pub restarts: bool,
     pub clock_jumps: bool,
     pub passing_days: bool,
+    pub outages: bool,
+    pub group_resets: bool,
     pub local_store: bool,
     pub torn_files: bool,
 }

@@ -50,6 +50,8 @@ pub struct Happened {
     pub clock_jumps: u64,
     pub days: u64,
     pub torn_files: u64,
+    pub outages: u64,
+    pub group_resets: u64,
     pub generations: u64,
     pub epochs: u64,
 }
@@ -110,6 +112,8 @@ impl Play {
             restarts: on(500),
             clock_jumps: on(400),
             passing_days: on(600),
+            outages: on(400),
+            group_resets: on(300),
             local_store: on(500),
             torn_files: on(500),
         };
@@ -132,7 +136,9 @@ impl Play {
             .collect();
         let session_timeout = u64::from(config.ledger.session_timeout_ms) * MILLI;
         let transaction_timeout = u64::from(config.ledger.transaction_timeout_ms) * MILLI;
-        let broker = Broker::new(places, Group::new(sources, session_timeout), transaction_timeout);
+        let mut group = Group::new(sources, session_timeout);
+        group.is_static = random.per_mille(400);
+        let broker = Broker::new(places, group, transaction_timeout);
         let state = State::new(Random::new(random.next()), faults, broker);
         let simulation = Simulation::new(state, bug);
         let wallets = random.between(4, 14);
@@ -296,6 +302,16 @@ impl Play {
                 self.simulation.lock().passed_ms += days as i64 * DAY_MS;
                 self.happened.days += days;
             }
+            16..=17 if faults.outages => {
+                let time = self.random.between(SECOND / 2, 8 * SECOND);
+                let mut state = self.simulation.lock();
+                state.broker.away_until = state.now + time;
+                self.happened.outages += 1;
+            }
+            18 if faults.group_resets => {
+                self.workload.reset_group(&mut self.simulation.lock());
+                self.happened.group_resets += 1;
+            }
             _ => {}
         }
     }
@@ -315,6 +331,7 @@ impl Play {
         }
         let mut state = self.simulation.lock();
         state.faults = Faults { local_store: state.faults.local_store, ..Faults::default() };
+        self.workload.end_resets(&mut state);
         for process in &mut state.processes {
             (process.clock_error_ms, process.dies_one_in) = (0, 0);
         }

@@ -16,7 +16,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap())
 }
 
-/// Plays seeds on all cores until one fails; the first of those that failed, and how many were played.
+/// Plays seeds on all cores until one fails; the first that failed, and what happened in all.
 fn first_failure(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Option<(u64, String)>, Vec<Happened>) {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new((None::<(u64, String)>, Vec::new()));
@@ -76,7 +76,7 @@ fn every_run_comes_out_as_the_books_say() {
 fn sums(happened: &[Happened]) -> String {
     let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
     format!(
-        "{} records, {} entries, {} deaths, {} pauses, {} replacements, {} restarts, {} clock jumps, {} days, {} torn files, {} generations, {} epochs",
+        "{} records, {} entries, {} deaths, {} pauses, {} replacements, {} restarts, {} clock jumps, {} days, {} torn files, {} outages, {} group resets, {} generations, {} epochs",
         sum(|run| run.records),
         sum(|run| run.entries),
         sum(|run| run.deaths),
@@ -86,6 +86,8 @@ fn sums(happened: &[Happened]) -> String {
         sum(|run| run.clock_jumps),
         sum(|run| run.days),
         sum(|run| run.torn_files),
+        sum(|run| run.outages),
+        sum(|run| run.group_resets),
         sum(|run| run.generations),
         sum(|run| run.epochs),
     )
@@ -115,5 +117,9 @@ fn every_planted_bug_is_found() {
         let (seed, why) =
             failure.unwrap_or_else(|| panic!("{bug:?} was not found in {SEEDS_FOR_A_BUG} seeds"));
         println!("{bug:?}: seed {seed}: {why}");
+        if let Some(more) = number("SIMULATION_BUG_SEEDS") {
+            let found = (1..=more).filter(|seed| play(*seed, Some(bug)).outcome.is_err()).count();
+            println!("{bug:?}: found by {found} of {more} seeds");
+        }
     }
 }

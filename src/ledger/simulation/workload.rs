@@ -24,6 +24,8 @@ pub struct Workload {
     pub to_be_posted: BTreeSet<String>,
     /// Records that must be quarantined, each exactly once.
     pub to_be_quarantined: BTreeSet<(Place, i64)>,
+    /// Partitions whose committed offset somebody has put back.
+    reset: BTreeSet<Place>,
     ids: u32,
     /// Sent events that may be sent once more: topic, wallet, value.
     sent: Vec<(&'static str, String, Vec<u8>)>,
@@ -68,6 +70,7 @@ impl Workload {
             counts: Counts::default(),
             to_be_posted: BTreeSet::new(),
             to_be_quarantined: BTreeSet::new(),
+            reset: BTreeSet::new(),
             ids: 0,
             sent: Vec::new(),
             requested: Vec::new(),
@@ -98,6 +101,28 @@ impl Workload {
                 self.append(state, "generation.events", &wallet, value);
             }
             _ => self.send_posted(state, &wallet, at),
+        }
+    }
+
+    /// Somebody puts the group's offsets of some source partitions back to the beginning, or deletes them.
+    pub fn reset_group(&mut self, state: &mut State) {
+        let places: Vec<Place> = state.broker.group.committed.keys().copied().collect();
+        for place in places.into_iter().filter(|(topic, _)| *topic != "credits.intake") {
+            match self.random.below(3) {
+                0 => drop(state.broker.group.committed.remove(&place)),
+                1 => drop(state.broker.group.committed.insert(place, 0)),
+                _ => continue,
+            }
+            self.reset.insert(place);
+        }
+    }
+
+    /// One more record for each of those partitions: once it is read, the offset is committed again.
+    pub fn end_resets(&mut self, state: &mut State) {
+        for place in std::mem::take(&mut self.reset) {
+            self.counts.quarantined += 1;
+            let offset = self.append_at(state, place, "", b"no json".to_vec());
+            self.to_be_quarantined.insert((place, offset));
         }
     }
 
@@ -198,16 +223,21 @@ impl Workload {
             }
             _ => (topic, home),
         };
+        let offset = self.append_at(state, place, wallet, value);
+        (place, offset)
+    }
+
+    fn append_at(&mut self, state: &mut State, place: Place, key: &str, value: Vec<u8>) -> i64 {
         self.counts.records += 1;
         let timestamp = state.wall_ms(None);
         let log = state.broker.logs.entry(place).or_default();
         let offset = log.end();
-        let key = Some(wallet.as_bytes().to_vec());
+        let key = Some(key.as_bytes().to_vec());
         log.append(
             Stored { is_marker: false, timestamp, key, value: Some(value), headers: Vec::new() },
             None,
         );
-        (place, offset)
+        offset
     }
 }
 
