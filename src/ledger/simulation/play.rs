@@ -52,6 +52,7 @@ pub struct Happened {
     pub torn_files: u64,
     pub outages: u64,
     pub group_resets: u64,
+    pub stalls: u64,
     pub generations: u64,
     pub epochs: u64,
 }
@@ -84,6 +85,7 @@ pub fn play(seed: u64, bug: Option<Bug>) -> Run {
         Some(violation) => Err(violation.clone()),
         None => outcome,
     };
+    play.happened.stalls = state.stalls;
     play.happened.generations = state.broker.group.generation as u64;
     play.happened.epochs = state.broker.transactional.values().map(|known| known.epoch as u64).sum();
     if let Ok(wallet) = std::env::var("SIMULATION_WALLET") {
@@ -176,6 +178,11 @@ impl Play {
         } else {
             0
         };
+        let stalls_one_in = if self.faults().pauses && self.random.per_mille(500) {
+            self.random.between(10, 300)
+        } else {
+            0
+        };
         let mut state = self.simulation.lock();
         let process = state.processes.len();
         state.processes.push(Process {
@@ -184,6 +191,7 @@ impl Play {
             paused_until: 0,
             clock_error_ms: 0,
             dies_one_in,
+            stalls_one_in,
         });
         drop(state);
         let world = ModelWorld { simulation: Arc::clone(&self.simulation), process };
@@ -333,7 +341,7 @@ impl Play {
         state.faults = Faults { local_store: state.faults.local_store, ..Faults::default() };
         self.workload.end_resets(&mut state);
         for process in &mut state.processes {
-            (process.clock_error_ms, process.dies_one_in) = (0, 0);
+            (process.clock_error_ms, process.dies_one_in, process.stalls_one_in) = (0, 0, 0);
         }
         drop(state);
         self.wait_until_read()?;

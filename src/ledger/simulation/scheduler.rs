@@ -47,6 +47,7 @@ pub struct State {
     pub violations: Vec<String>,
     /// Days that have passed for everybody, milliseconds.
     pub passed_ms: i64,
+    pub stalls: u64,
     tasks: Vec<Task>,
 }
 
@@ -60,6 +61,8 @@ pub struct Process {
     pub clock_error_ms: i64,
     /// It may die at the next fault points, one in so many.
     pub dies_one_in: u64,
+    /// It may stand still there for longer than its session, likewise.
+    pub stalls_one_in: u64,
 }
 
 struct Task {
@@ -215,6 +218,7 @@ impl State {
             processes: Vec::new(),
             violations: Vec::new(),
             passed_ms: 0,
+            stalls: 0,
             tasks: vec![driver],
         }
     }
@@ -288,8 +292,14 @@ pub fn reached(point: &str) {
     if point == "batch.sent" {
         state.wake_others(Some(process));
     }
-    let one_in = state.processes[process].dies_one_in;
-    if one_in > 0 && state.random.below(one_in) == 0 {
+    let Process { dies_one_in, stalls_one_in, .. } = state.processes[process];
+    if stalls_one_in > 0 && state.random.below(stalls_one_in) == 0 {
+        let time = state.random.between(SECOND, 12 * SECOND);
+        state.processes[process].paused_until = state.now + time;
+        state.stalls += 1;
+        drop(state);
+        simulation.sleep(0);
+    } else if dies_one_in > 0 && state.random.below(dies_one_in) == 0 {
         state.processes[process].killed = true;
         state.wake_all(process);
         drop(state);

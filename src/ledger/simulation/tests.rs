@@ -76,11 +76,12 @@ fn every_run_comes_out_as_the_books_say() {
 fn sums(happened: &[Happened]) -> String {
     let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
     format!(
-        "{} records, {} entries, {} deaths, {} pauses, {} replacements, {} restarts, {} clock jumps, {} days, {} torn files, {} outages, {} group resets, {} generations, {} epochs",
+        "{} records, {} entries, {} deaths, {} pauses, {} stalls, {} replacements, {} restarts, {} clock jumps, {} days, {} torn files, {} outages, {} group resets, {} generations, {} epochs",
         sum(|run| run.records),
         sum(|run| run.entries),
         sum(|run| run.deaths),
         sum(|run| run.pauses),
+        sum(|run| run.stalls),
         sum(|run| run.replacements),
         sum(|run| run.restarts),
         sum(|run| run.clock_jumps),
