@@ -32,12 +32,15 @@ chaos-short: ## The same for three minutes: every kind of fault at least once
 # Lives of wallets that are compared with the oracle.
 ORACLE_LIVES ?= 10000
 
+# Runs of the ledger stage against model brokers: a minute or less on two cores.
+SIMULATION_SEEDS ?= 1000
+
 test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
-	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) $(CARGO) test --release --locked --lib --bins --tests
+	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins --tests
 	$(CARGO) test --release --locked --features fault-points --test crashes
 
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage

@@ -7,9 +7,24 @@ macro_rules! fault_point {
     ($name:literal) => {
         #[cfg(feature = "fault-points")]
         $crate::fault::reached($name);
+        #[cfg(test)]
+        $crate::ledger::simulation_reached($name);
     };
 }
 pub(crate) use fault_point;
+
+/// Whether the simulation has planted this bug: `false` in everything but the unit tests, where it is known when the code
+/// is compiled.
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(test)]
+        let is_planted = $crate::ledger::is_planted($crate::ledger::Bug::$bug);
+        #[cfg(not(test))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+pub(crate) use planted;
 
 /// The process has reached a point.
 #[cfg(feature = "fault-points")]

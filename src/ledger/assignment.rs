@@ -1,9 +1,8 @@
 //! Partitions come and go: restoring what was assigned, deciding where to read from, keeping what was revoked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
@@ -15,10 +14,9 @@ use super::shard::ShardSlot;
 use super::stage::LedgerError;
 use super::store::LocalStore;
 use super::worker::Worker;
+use super::world::{Member, World};
 use crate::http::Heartbeat;
-use crate::kafka::GroupMetadata;
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Reason of `shard_stopped` where a source is not what it was; the label `shard` is its partition.
@@ -43,7 +41,7 @@ fn changed(topic: &Topic, known: &HashMap<String, PartitionProgress>) -> Option<
     ))
 }
 
-impl Worker {
+impl<W: World> Worker<W> {
     /// Takes over what the group assigned: restore, then read on.
     ///
     /// # Errors
@@ -53,9 +51,9 @@ impl Worker {
         partitions: &[(String, i32)],
         heartbeat: &Heartbeat,
     ) -> Result<(), LedgerError> {
-        let started = Instant::now();
+        let started = self.setup.world.now();
         // Read now: if the group moves on while state is restored, what is computed then must not be committed.
-        self.generation = GroupMetadata::read(&self.consumer).map_or(-1, |group| group.generation());
+        self.generation = self.member.group().map_or(-1, |group| group.generation());
         let ids: Vec<SourceId> = partitions
             .iter()
             .filter_map(|(topic, partition)| Some((self.setup.routes.index_of(topic)?, *partition)))
@@ -70,13 +68,13 @@ impl Worker {
                 Err(error) => {
                     warn!(%error, "state could not be read yet");
                     heartbeat.beat();
-                    std::thread::sleep(RETRY_AFTER);
+                    self.setup.world.sleep(RETRY_AFTER);
                 }
             }
         };
         self.parked.clear();
         self.install(&ids, &committed, restored)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.setup.world.now().duration_since(started).as_secs_f64();
         self.setup.metrics.restore_duration_seconds.observe(seconds);
         info!(
             worker = self.number,
@@ -102,7 +100,7 @@ impl Worker {
             }
         }
         let mut committed = BTreeMap::new();
-        for element in self.consumer.committed_offsets(asked, REQUEST_TIMEOUT)?.elements() {
+        for element in self.member.committed(asked)?.elements() {
             if let (Some(topic), Offset::Offset(offset)) =
                 (routes.index_of(element.topic()), element.offset())
             {
@@ -110,7 +108,7 @@ impl Worker {
             }
         }
         let restorer = Restorer::new(
-            &setup.clients,
+            &setup.world,
             routes,
             setup.time,
             &setup.config.ledger.group,
@@ -234,9 +232,9 @@ impl Worker {
                 }
             }
         }
-        self.consumer.assign(&assignment)?;
+        self.member.assign(&assignment)?;
         if paused.count() > 0 {
-            self.consumer.pause(&paused)?;
+            self.member.pause(&paused)?;
         }
         Ok(())
     }
@@ -254,7 +252,7 @@ impl Worker {
         if places.count() == 0 {
             return Ok(());
         }
-        let sought = self.consumer.seek_partitions(places, REQUEST_TIMEOUT)?;
+        let sought = self.member.seek(places)?;
         let failed: Vec<String> = sought
             .elements()
             .iter()
@@ -342,7 +340,7 @@ impl Worker {
                 paused.add_partition(&topic.name, *partition);
             }
         }
-        Ok(self.consumer.pause(&paused)?)
+        Ok(self.member.pause(&paused)?)
     }
 
     fn mark_stopped(&mut self, shard: i32, why: &str) {

@@ -1,13 +1,14 @@
 //! When checkpoints are written: one shard at a time, encoded between two batches, written by a thread of its own.
 //!
-//! A checkpoint must hold every entry below the position that it names. The position is a last stable offset of
-//! the shard's ledger partition, sampled a while ago; what was in flight then may be below it and is state only
-//! once it is applied, so a sample counts from the commit after it.
+//! A checkpoint must hold every entry below the position that it names, and so must a shard that is parked. The position
+//! is a last stable offset of the shard's ledger partition, sampled a while ago. Below it may lie what was in flight
+//! then, and, where the group has given the shard away and this instance does not know it yet, what its new owner
+//! wrote. So a sample counts only once a batch that was sent after it is committed: what was in flight before is
+//! applied by then, and the group has said that the shard was still ours.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
@@ -16,14 +17,17 @@ use super::identity_store::Manifest;
 use super::shard::{ShardSlot, ShardState};
 use super::store;
 use super::watch::Board;
+use super::world::World;
 use crate::config::StoreConfig;
+
+/// How often is looked whether the thread that writes has room again.
+const DISK_POLL: Duration = Duration::from_millis(1);
 
 /// The thread that writes checkpoints.
 struct Writer {
     to_write: SyncSender<(i32, Manifest, Vec<u8>)>,
     /// What is on disk since.
     durable: Receiver<(i32, Manifest)>,
-    thread: JoinHandle<()>,
 }
 
 /// Writes checkpoints of a worker's shards.
@@ -32,7 +36,7 @@ pub struct Checkpoints {
     ledger_id: String,
     every: Duration,
     written: BTreeMap<i32, Instant>,
-    /// Sampled ledger positions, and the number of commits at the time.
+    /// Sampled ledger positions, and the number of commits from which on they count.
     samples: BTreeMap<i32, (i64, u64)>,
     commits: u64,
     writer: Option<Writer>,
@@ -40,9 +44,9 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Of shards of that ledger topic, as configured.
-    pub fn new(config: &StoreConfig, ledger_id: &str) -> Checkpoints {
+    pub fn new(world: &impl World, config: &StoreConfig, ledger_id: &str) -> Checkpoints {
         let folder = config.folder().map(PathBuf::from);
-        let writer = folder.clone().and_then(spawn_writer);
+        let writer = folder.clone().and_then(|folder| spawn_writer(world, folder));
         Checkpoints {
             folder,
             ledger_id: ledger_id.to_owned(),
@@ -65,10 +69,15 @@ impl Checkpoints {
     }
 
     /// Takes samples over that count by now, and writes the checkpoint that is due longest.
-    pub fn step(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
-        self.take_samples(shards, board);
+    pub fn step(
+        &mut self,
+        shards: &mut BTreeMap<i32, ShardSlot>,
+        board: &Board,
+        now: Instant,
+        is_in_flight: bool,
+    ) {
+        self.take_samples(shards, board, is_in_flight);
         self.take_durable(shards);
-        let now = Instant::now();
         let due = shards.keys().copied().find(|shard| {
             let last = *self.written.entry(*shard).or_insert(now);
             now.duration_since(last) >= self.every
@@ -78,12 +87,10 @@ impl Checkpoints {
         self.write(&slot.state);
     }
 
-    fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
+    fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board, is_in_flight: bool) {
         for (shard, slot) in shards.iter_mut() {
-            let idle = slot.pending.is_none();
             match self.samples.get(shard) {
-                // Whatever was in flight when it was sampled has been applied since.
-                Some((position, commits)) if *commits < self.commits || idle => {
+                Some((position, counts_from)) if self.commits >= *counts_from => {
                     slot.state.ledger_position = slot.state.ledger_position.max(*position);
                     self.samples.remove(shard);
                 }
@@ -92,7 +99,8 @@ impl Checkpoints {
                     if let Some(end) =
                         board.ledger_end(*shard).filter(|end| *end > slot.state.ledger_position)
                     {
-                        self.samples.insert(*shard, (end, self.commits));
+                        let counts_from = self.commits + 1 + u64::from(is_in_flight);
+                        self.samples.insert(*shard, (end, counts_from));
                     }
                 }
             }
@@ -134,32 +142,46 @@ impl Checkpoints {
         self.samples.clear();
     }
 
+    /// Whether another commit would let checkpoints cover more. Nothing may be in flight.
+    pub fn waits_for_commit(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) -> bool {
+        self.take_samples(shards, board, false);
+        self.writer.is_some() && !self.samples.is_empty()
+    }
+
     /// Writes all shards once more and waits for the disk. Nothing may be in flight.
-    pub fn finish(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
-        self.take_samples(shards, board);
-        self.take_samples(shards, board);
-        let Some(Writer { to_write, thread, .. }) = self.writer.take() else { return };
+    pub fn finish(&mut self, world: &impl World, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
+        self.take_samples(shards, board, false);
+        let Some(Writer { to_write, durable }) = self.writer.take() else { return };
         for slot in shards.values() {
             match store::encode(&slot.state, &self.ledger_id) {
-                Ok(bytes) => drop(to_write.send((slot.state.shard, slot.state.identities.manifest(), bytes))),
+                Ok(bytes) => {
+                    let mut job = (slot.state.shard, slot.state.identities.manifest(), bytes);
+                    while let Err(TrySendError::Full(again)) = to_write.try_send(job) {
+                        job = again;
+                        world.sleep(DISK_POLL);
+                    }
+                }
                 Err(error) => warn!(%error, "the checkpoint cannot be encoded"),
             }
         }
         drop(to_write);
-        let _ = thread.join();
+        // It ends once everything is written.
+        while world.receive(&durable, None).is_ok() {}
     }
 }
 
-fn spawn_writer(folder: PathBuf) -> Option<Writer> {
+fn spawn_writer<W: World>(world: &W, folder: PathBuf) -> Option<Writer> {
     let (to_write, jobs) = sync_channel::<(i32, Manifest, Vec<u8>)>(1);
     let (done, durable) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-        for (shard, manifest, bytes) in jobs {
+    let inside = world.clone();
+    let spawned = world.spawn("checkpoints", move || {
+        while let Ok((shard, manifest, bytes)) = inside.receive(&jobs, None) {
             match store::write(&folder, shard, &bytes) {
                 Ok(()) => drop(done.send((shard, manifest))),
                 Err(error) => warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger"),
             }
         }
     });
-    Some(Writer { to_write, durable, thread: thread.ok()? })
+    spawned.ok()?;
+    Some(Writer { to_write, durable })
 }

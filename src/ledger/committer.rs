@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::BaseRecord;
 use tracing::{error, info, warn};
 
 use super::outbox::{OutTopic, Outbox};
+use super::world::{Producer, World};
 use crate::config::TopicsConfig;
-use crate::fault::fault_point;
-use crate::kafka::{
-    BatchTopic, Clients, GroupMetadata, KafkaLog, KafkaProducer, TransactionError, TransactionalProducer,
-};
+use crate::fault::{fault_point, planted};
+use crate::kafka::{GroupMetadata, TransactionError, TransactionalProducer};
 use crate::metrics::Metrics;
 
 /// How long a commit whose outcome is not known is asked again, before the topics are.
@@ -55,9 +53,9 @@ pub struct Done {
 }
 
 /// What the thread needs.
-pub struct Committer {
-    /// Makes producers.
-    pub clients: Clients,
+pub struct Committer<W> {
+    /// Makes producers, tells the time.
+    pub world: W,
     /// Number of the worker.
     pub worker: usize,
     /// Topics that are written.
@@ -70,15 +68,7 @@ pub struct Committer {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// A producer with its topics. The topics go first.
-struct Ready {
-    ledger: BatchTopic<KafkaLog>,
-    wallets: BatchTopic<KafkaLog>,
-    progress: BatchTopic<KafkaLog>,
-    producer: Arc<KafkaProducer>,
-}
-
-impl Committer {
+impl<W: World> Committer<W> {
     /// Makes the producer, fencing what an earlier run of this worker left, and serves jobs until their sender
     /// is dropped.
     ///
@@ -93,8 +83,8 @@ impl Committer {
             }
         };
         let _ = ready.send(Ok(()));
-        while let Ok(job) = jobs.recv() {
-            let started = Instant::now();
+        while let Ok(job) = self.world.receive(jobs, None) {
+            let started = self.world.now();
             let result = match self.commit(&producer, &job) {
                 Ok(()) => CommitResult::Committed,
                 Err(failure) => self.settle(&mut producer, failure),
@@ -112,7 +102,9 @@ impl Committer {
     fn count(&self, result: &CommitResult, started: Instant) {
         let outcome = match result {
             CommitResult::Committed => {
-                self.metrics.transaction_duration_seconds.observe(started.elapsed().as_secs_f64());
+                self.metrics
+                    .transaction_duration_seconds
+                    .observe(self.world.now().duration_since(started).as_secs_f64());
                 "committed"
             }
             CommitResult::Unknown(failure) if is_fenced(failure) => "fenced",
@@ -121,30 +113,32 @@ impl Committer {
         self.metrics.transactions.with_label_values(&[outcome]).inc();
     }
 
-    fn commit(&self, ready: &Ready, job: &Job) -> Result<(), TransactionError> {
-        let producer = &ready.producer;
+    fn commit(&self, producer: &W::Producer, job: &Job) -> Result<(), TransactionError> {
+        let transactions = producer.transactions();
         fault_point!("commit.before_begin");
-        producer.begin()?;
+        transactions.begin()?;
         fault_point!("commit.begun");
-        ready.ledger.produce(job.outbox.records(OutTopic::Ledger))?;
+        producer.produce(OutTopic::Ledger, job.outbox.records(OutTopic::Ledger))?;
         fault_point!("commit.entries_queued");
-        ready.wallets.produce(job.outbox.records(OutTopic::Wallets))?;
-        ready.progress.produce(job.outbox.records(OutTopic::Progress))?;
+        producer.produce(OutTopic::Wallets, job.outbox.records(OutTopic::Wallets))?;
+        producer.produce(OutTopic::Progress, job.outbox.records(OutTopic::Progress))?;
         fault_point!("commit.progress_queued");
-        self.produce_with_headers(producer, &job.outbox)?;
+        job.outbox.with_headers.iter().try_for_each(|record| producer.produce_one(record))?;
         fault_point!("commit.handed_over");
-        producer.flush_all(self.timeout)?;
+        if !planted!(CommitWithoutFlush) {
+            transactions.flush_all(self.timeout)?;
+        }
         fault_point!("commit.flushed");
-        producer.send_offsets(&job.offsets, &job.group, self.timeout)?;
+        transactions.send_offsets(&job.offsets, &job.group, self.timeout)?;
         fault_point!("commit.offsets_sent");
-        let deadline = Instant::now() + COMMIT_PATIENCE;
+        let deadline = self.world.now() + COMMIT_PATIENCE;
         loop {
-            match producer.commit(self.timeout) {
+            match transactions.commit(self.timeout) {
                 Err(failure)
                     if failure.is_retriable
                         && !failure.is_fatal
                         && !failure.requires_abort
-                        && Instant::now() < deadline =>
+                        && self.world.now() < deadline =>
                 {
                     warn!(%failure, "the commit is not settled yet: asking again");
                 }
@@ -153,40 +147,13 @@ impl Committer {
         }
     }
 
-    fn produce_with_headers(
-        &self,
-        producer: &KafkaProducer,
-        outbox: &Outbox,
-    ) -> Result<(), TransactionError> {
-        for record in &outbox.with_headers {
-            let topic = if record.is_quarantine { &self.topics.quarantine } else { &self.topics.intake };
-            let mut out: BaseRecord<'_, [u8], [u8]> =
-                BaseRecord::to(topic).partition(record.partition).headers(record.headers.clone());
-            if let Some(key) = &record.key {
-                out = out.key(key);
-            }
-            if let Some(value) = &record.value {
-                out = out.payload(value);
-            }
-            producer.send(out).map_err(|(cause, _)| TransactionError {
-                step: "produce",
-                code: cause.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                message: format!("a record for topic {topic} could not be queued: {cause}"),
-                is_fatal: false,
-                requires_abort: true,
-                is_retriable: false,
-            })?;
-        }
-        Ok(())
-    }
-
     /// Brings the producer into a state from which the next transaction can begin.
-    fn settle(&self, producer: &mut Ready, failure: TransactionError) -> CommitResult {
+    fn settle(&self, producer: &mut W::Producer, failure: TransactionError) -> CommitResult {
         // A commit that is still not settled may have happened: only the topics know.
         let is_ambiguous = failure.step == "commit_transaction" && !failure.requires_abort;
         if !failure.is_fatal && !is_ambiguous {
             warn!(%failure, "transaction aborted");
-            match self.abort(&producer.producer) {
+            match self.abort(producer.transactions()) {
                 Ok(()) => return CommitResult::Aborted(failure),
                 Err(second) => warn!(failure = %second, "the abort failed too"),
             }
@@ -201,27 +168,27 @@ impl Committer {
                 }
                 Err(error) => {
                     warn!(%error, "no new producer yet");
-                    std::thread::sleep(Duration::from_secs(1));
+                    self.world.sleep(Duration::from_secs(1));
                 }
             }
         }
         CommitResult::Unknown(failure)
     }
 
-    fn abort(&self, producer: &KafkaProducer) -> Result<(), TransactionError> {
-        let deadline = Instant::now() + COMMIT_PATIENCE;
+    fn abort(&self, producer: &impl TransactionalProducer) -> Result<(), TransactionError> {
+        let deadline = self.world.now() + COMMIT_PATIENCE;
         loop {
             match producer.abort(self.timeout) {
-                Err(failure) if failure.is_retriable && !failure.is_fatal && Instant::now() < deadline => {}
+                Err(failure) if failure.is_retriable && !failure.is_fatal && self.world.now() < deadline => {}
                 result => return result,
             }
         }
     }
 
-    fn new_producer(&self) -> KafkaResult<Ready> {
-        let producer = Arc::new(self.clients.transactional_producer(self.worker)?);
+    fn new_producer(&self) -> KafkaResult<W::Producer> {
+        let mut producer = self.world.producer(self.worker, &self.topics)?;
         loop {
-            match producer.init(INIT_TIMEOUT) {
+            match producer.transactions().init(INIT_TIMEOUT) {
                 Ok(()) => break,
                 Err(failure) if failure.is_retriable && !self.stopping.load(Ordering::Relaxed) => {
                     warn!(%failure, "the broker is not ready for transactions yet");
@@ -232,13 +199,8 @@ impl Committer {
                 }
             }
         }
-        let open = |name: &str| BatchTopic::open(&producer, name, INIT_TIMEOUT);
-        Ok(Ready {
-            ledger: open(&self.topics.ledger)?,
-            wallets: open(&self.topics.wallets)?,
-            progress: open(&self.topics.progress)?,
-            producer,
-        })
+        producer.open(INIT_TIMEOUT)?;
+        Ok(producer)
     }
 }
 

@@ -11,6 +11,7 @@ use super::report;
 use super::shard::ShardSlot;
 use super::stage::LedgerError;
 use super::worker::Worker;
+use super::world::World;
 use crate::fault::fault_point;
 
 /// A batch that aborts this often in a row is halved.
@@ -44,7 +45,7 @@ pub(super) enum Flight {
     Lost,
 }
 
-impl Worker {
+impl<W: World> Worker<W> {
     /// Takes the committer's answer if it is there.
     pub(super) fn try_settle(&mut self) -> Result<Flight, LedgerError> {
         if self.in_flight.is_none() {
@@ -67,8 +68,8 @@ impl Worker {
         if self.in_flight.is_none() {
             return Ok(Flight::Landed);
         }
-        let done =
-            self.done.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
+        let answer = self.setup.world.receive(&self.done, None);
+        let done = answer.map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))?;
         let settled = self.note_result(done);
         self.react(settled)
     }
@@ -85,10 +86,15 @@ impl Worker {
                 Settled::Applied
             }
             CommitResult::Aborted(failure) => {
-                self.aborts += 1;
+                // What the group refuses is refused whatever the batch holds: a smaller one would be as well.
+                self.aborts += u32::from(!is_of_group(failure.code));
                 warn!(%failure, aborts = self.aborts, "batch aborted");
                 self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
-                let limits = self.after_aborts(batch.map_or(0, |batch| batch.events));
+                let limits = if is_of_group(failure.code) {
+                    Ok(())
+                } else {
+                    self.after_aborts(batch.map_or(0, |batch| batch.events))
+                };
                 self.drop_overlays();
                 Settled::Aborted(limits)
             }
@@ -177,4 +183,15 @@ impl Worker {
             source.reached_end = false;
         }
     }
+}
+
+/// The group has moved on, and the client will hear of it.
+fn is_of_group(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::RebalanceInProgress
+            | RDKafkaErrorCode::FencedInstanceId
+    )
 }

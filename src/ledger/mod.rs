@@ -27,6 +27,8 @@ mod report;
 mod restore;
 mod routes;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod stage;
 mod store;
 #[cfg(test)]
@@ -34,12 +36,15 @@ mod tests;
 pub mod wallets;
 mod watch;
 mod worker;
+mod world;
 
 pub use accept::{Accept, AcceptError, accept};
 pub use books::{Books, Outcome};
 pub use progress::{
     OriginProgress, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
 };
+#[cfg(test)]
+pub(crate) use simulation::{Bug, is_planted, reached as simulation_reached};
 pub use stage::{LedgerError, run};
 
 /// The bounds of time, milliseconds.

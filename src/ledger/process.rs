@@ -18,6 +18,7 @@ use super::wallets::Handle;
 use crate::event::{
     Data, Event, EventKind, EventRules, Fingerprint, JobEnding, Reason, Rejection, event_key, fingerprint,
 };
+use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
     Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,
@@ -466,7 +467,7 @@ fn origin_headers(incoming: &Incoming<'_>, bytes_max: usize) -> OwnedHeaders {
 /// Whether this origin's record was processed before; remembers it if not.
 pub fn passes_origin_guard(origins: &mut Vec<OriginProgress>, origin: &Source<'_>) -> bool {
     let is_it = |known: &&mut OriginProgress| {
-        known.partition == origin.partition
+        (known.partition == origin.partition || planted!(MaxOfOffsets))
             && known.topic == origin.topic
             && known.topic_id == origin.topic_id
     };

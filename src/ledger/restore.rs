@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -20,7 +19,9 @@ use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
 use super::shard::ShardState;
 use super::store::LocalStore;
-use crate::kafka::{Clients, KafkaConsumer, KafkaLog, Polled, RecordView, poll_events, watermarks};
+use super::world::{Reader, World};
+use crate::fault::planted;
+use crate::kafka::{Polled, RecordView};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
 use crate::wallet::{Breach, FoldError, LedgerRecord, Policy, WalletSnapshot};
 
@@ -56,7 +57,7 @@ pub struct Restored {
 }
 
 /// What restoring needs.
-pub struct Restorer<'r> {
+pub struct Restorer<'r, W: World> {
     /// Topics.
     pub routes: &'r Routes,
     /// Bounds of time.
@@ -67,8 +68,8 @@ pub struct Restorer<'r> {
     pub policy: &'r Policy,
     /// Checkpoints and sealed identities.
     pub store: LocalStore<'r>,
-    reader: KafkaConsumer,
-    ends: BaseConsumer<KafkaLog>,
+    world: &'r W,
+    reader: W::Reader,
 }
 
 /// A partition to be read from an offset up to an offset.
@@ -79,22 +80,21 @@ struct Stretch {
     to: i64,
 }
 
-impl<'r> Restorer<'r> {
+impl<'r, W: World> Restorer<'r, W> {
     /// Makes its clients.
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
     pub fn new(
-        clients: &Clients,
+        world: &'r W,
         routes: &'r Routes,
         time: TimeRules,
         group: &'r str,
         policy: &'r Policy,
         store: LocalStore<'r>,
-    ) -> Result<Restorer<'r>, RestoreError> {
-        let reader = clients.committed_reader("restore")?;
-        let ends = clients.watermark_reader("ends")?;
-        Ok(Restorer { routes, time, group, policy, store, reader, ends })
+    ) -> Result<Restorer<'r, W>, RestoreError> {
+        let reader = world.reader()?;
+        Ok(Restorer { routes, time, group, policy, store, world, reader })
     }
 
     /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number).
@@ -154,19 +154,22 @@ impl<'r> Restorer<'r> {
     fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
         let mut stretches = Vec::with_capacity(partitions.len());
         for &partition in partitions {
-            let (from, to) = watermarks(&self.ends, topic, partition)?;
+            let (from, mut to) = self.reader.ends(topic, partition)?;
+            if planted!(RestoreToLastStable) {
+                to = self.reader.stable_end(topic, partition)?;
+            }
             stretches.push(Stretch { partition, from, to });
         }
-        let deadline = Instant::now() + STABLE_PATIENCE;
+        let deadline = self.world.now() + STABLE_PATIENCE;
         for stretch in &stretches {
-            while watermarks(&self.reader, topic, stretch.partition)?.1 < stretch.to {
-                if Instant::now() > deadline {
+            while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
+                if self.world.now() > deadline {
                     return Err(RestoreError::TryAgain(format!(
                         "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}",
                         stretch.partition
                     )));
                 }
-                std::thread::sleep(Duration::from_millis(20));
+                self.world.sleep(Duration::from_millis(20));
             }
         }
         Ok(stretches)
@@ -281,7 +284,7 @@ impl<'r> Restorer<'r> {
             };
             stretches.push(Stretch { from, ..*end });
         }
-        let (mut entries, mut doubles, started) = (0_u64, 0_u64, Instant::now());
+        let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
         let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
             let Some(begun) = states.get_mut(&record.partition).filter(|begun| begun.contradiction.is_none())
@@ -305,7 +308,7 @@ impl<'r> Restorer<'r> {
             shards = states.len(),
             entries,
             known_before = doubles,
-            seconds = started.elapsed().as_secs_f64(),
+            seconds = self.since(started).as_secs_f64(),
             "ledger read"
         );
         Ok(())
@@ -317,15 +320,16 @@ impl<'r> Restorer<'r> {
             return Ok(end.from);
         }
         let horizon_day = clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS;
-        let from_time = horizon_day.saturating_sub(self.time.max_clock_skew_ms);
-        let mut wanted = TopicPartitionList::new();
-        wanted.add_partition_offset(&self.routes.out.ledger, end.partition, Offset::Offset(from_time))?;
-        let found = self.ends.offsets_for_times(wanted, Duration::from_secs(10))?;
-        let offset = found.elements().first().map(|element| element.offset());
-        Ok(match offset {
-            Some(Offset::Offset(offset)) => offset.max(end.from),
-            _ => end.to,
-        })
+        let mut from_time = horizon_day.saturating_sub(self.time.max_clock_skew_ms);
+        if planted!(OneDaysIdentities) {
+            from_time = clock.0.plus_millis(-DAY_MS).millis();
+        }
+        let found = self.reader.offset_at(&self.routes.out.ledger, end.partition, from_time)?;
+        Ok(found.map_or(end.to, |offset| offset.max(end.from)))
+    }
+
+    fn since(&self, instant: Instant) -> Duration {
+        self.world.now().duration_since(instant)
     }
 
     /// Reads stretches of one topic to their ends.
@@ -348,9 +352,9 @@ impl<'r> Restorer<'r> {
             assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
         }
         self.reader.assign(&assignment)?;
-        let (mut records, mut last_word, mut last_progress) = (0_u64, Instant::now(), Instant::now());
+        let (mut records, mut last_word, mut last_progress) = (0_u64, self.world.now(), self.world.now());
         while !open.is_empty() {
-            let polled = poll_events(&self.reader, Duration::from_millis(200), |record| {
+            let polled = self.reader.poll(Duration::from_millis(200), |record| {
                 each(record);
                 (record.partition, record.offset + 1)
             });
@@ -368,20 +372,20 @@ impl<'r> Restorer<'r> {
                 Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
             };
             if let Some((partition, next)) = reached {
-                last_progress = Instant::now();
+                last_progress = self.world.now();
                 if open.get(&partition).is_some_and(|to| next >= *to) {
                     open.remove(&partition);
                 }
             }
-            if last_progress.elapsed() > STABLE_PATIENCE {
+            if self.since(last_progress) > STABLE_PATIENCE {
                 return Err(RestoreError::TryAgain(format!(
                     "{topic}: nothing came for {STABLE_PATIENCE:?}, {} partitions are not read to their end",
                     open.len()
                 )));
             }
-            if last_word.elapsed() > PROGRESS_LINE_EVERY {
+            if self.since(last_word) > PROGRESS_LINE_EVERY {
                 info!(topic, records, open_partitions = open.len(), "restoring");
-                last_word = Instant::now();
+                last_word = self.world.now();
             }
         }
         self.reader.unassign()?;

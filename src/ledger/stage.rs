@@ -12,6 +12,7 @@ use super::TimeRules;
 use super::routes::Routes;
 use super::watch::{Board, watch};
 use super::worker::{Setup, Worker};
+use super::world::RealWorld;
 use crate::config::Config;
 use crate::event::EventRules;
 use crate::http::{Health, Readiness};
@@ -110,7 +111,7 @@ fn prepare(
     pricing: Arc<Pricing>,
     clients: &Clients,
     metrics: &Metrics,
-) -> Result<Setup, LedgerError> {
+) -> Result<Setup<RealWorld>, LedgerError> {
     let time = TimeRules::new(&config.clock);
     let horizon_start = Timestamp::now().plus_millis(-time.horizon_ms);
     pricing.check_covers(horizon_start).map_err(|error| LedgerError::Setup(error.to_string()))?;
@@ -123,7 +124,7 @@ fn prepare(
     Ok(Setup {
         rules: EventRules::new(&config.events),
         config: Arc::clone(config),
-        clients: clients.clone(),
+        world: RealWorld(clients.clone()),
         metrics: metrics.clone(),
         routes,
         policy,

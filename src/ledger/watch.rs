@@ -63,6 +63,18 @@ impl Board {
         self.marks().positions.extend(positions);
     }
 
+    /// Shards of this instance.
+    pub fn shards(&self) -> Vec<i32> {
+        self.marks().ledger_ends.keys().copied().collect()
+    }
+
+    /// Where the last stable offset of a shard's ledger partition was just now, if it is a shard of this instance.
+    pub fn set_ledger_end(&self, shard: i32, end: i64) {
+        if let Some(place) = self.marks().ledger_ends.get_mut(&shard) {
+            *place = Some(end);
+        }
+    }
+
     /// The last stable offset of a shard's ledger partition, as it was sampled last.
     pub fn ledger_end(&self, shard: i32) -> Option<i64> {
         self.marks().ledger_ends.get(&shard).copied().flatten()
@@ -91,14 +103,10 @@ pub fn watch(
 }
 
 fn look(reader: &KafkaConsumer, routes: &Routes, board: &Board, metrics: &Metrics) {
-    let shards: Vec<i32> = board.marks().ledger_ends.keys().copied().collect();
+    let shards = board.shards();
     for shard in shards {
         match watermarks(reader, &routes.out.ledger, shard) {
-            Ok((_, end)) => {
-                if let Some(place) = board.marks().ledger_ends.get_mut(&shard) {
-                    *place = Some(end);
-                }
-            }
+            Ok((_, end)) => board.set_ledger_end(shard, end),
             Err(error) => debug!(%error, shard, "the ledger's end is not known"),
         }
     }

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
@@ -26,13 +25,13 @@ use super::routes::Routes;
 use super::shard::{ShardSlot, ShardState};
 use super::stage::LedgerError;
 use super::watch::{Board, Position};
+use super::world::{Member, World};
 use crate::config::Config;
 use crate::event::EventRules;
-use crate::fault::fault_point;
+use crate::fault::{fault_point, planted};
 use crate::http::{Heartbeat, Readiness};
-use crate::kafka::{Clients, GroupMetadata, KafkaConsumer, Polled, RecordView, poll_events, take_records};
+use crate::kafka::{GroupMetadata, Polled, RecordView};
 use crate::metrics::Metrics;
-use crate::time::Timestamp;
 use crate::wallet::Policy;
 
 const IDLE_POLL: Duration = Duration::from_millis(50);
@@ -43,11 +42,11 @@ const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What all workers share, and none changes.
-pub struct Setup {
+pub struct Setup<W> {
     /// Settings.
     pub config: Arc<Config>,
-    /// Makes clients.
-    pub clients: Clients,
+    /// Kafka and the clocks.
+    pub world: W,
     /// To be updated.
     pub metrics: Metrics,
     /// Topics.
@@ -61,10 +60,10 @@ pub struct Setup {
 }
 
 /// A worker's state.
-pub struct Worker {
-    pub(super) setup: Arc<Setup>,
+pub struct Worker<W: World> {
+    pub(super) setup: Arc<Setup<W>>,
     pub(super) number: usize,
-    pub(super) consumer: KafkaConsumer,
+    pub(super) member: W::Member,
     pub(super) board: Arc<Board>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) shards: BTreeMap<i32, ShardSlot>,
@@ -103,40 +102,43 @@ enum Turn {
     Revoked,
 }
 
-impl Worker {
+impl<W: World> Worker<W> {
     /// Makes the clients. Waits until the producer has fenced what an earlier run left.
     ///
     /// # Errors
     /// A client cannot be made, or the brokers refuse.
     pub fn start(
-        setup: &Arc<Setup>,
+        setup: &Arc<Setup<W>>,
         number: usize,
         board: &Arc<Board>,
         stopping: &Arc<AtomicBool>,
-    ) -> Result<Worker, LedgerError> {
-        let consumer = setup.clients.ledger_consumer(number)?;
+    ) -> Result<Worker<W>, LedgerError> {
+        let member = setup.world.member(number)?;
         let (jobs, job_receiver) = sync_channel(1);
         let (done_sender, done) = sync_channel(1);
         let (ready_sender, ready) = sync_channel(1);
         let committer = Committer {
-            clients: setup.clients.clone(),
+            world: setup.world.clone(),
             worker: number,
             topics: setup.routes.out.clone(),
             timeout: setup.config.ledger.transaction_timeout(),
             metrics: setup.metrics.clone(),
             stopping: Arc::clone(stopping),
         };
-        std::thread::Builder::new()
-            .name(format!("commit-{number}"))
-            .spawn(move || committer.run(&job_receiver, &done_sender, &ready_sender))
+        setup
+            .world
+            .spawn(&format!("commit-{number}"), move || {
+                committer.run(&job_receiver, &done_sender, &ready_sender);
+            })
             .map_err(|error| LedgerError::Stopped(format!("the commit thread cannot be started: {error}")))?;
-        ready.recv().map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))??;
+        let answer = setup.world.receive(&ready, None);
+        answer.map_err(|_| LedgerError::Stopped("the commit thread ended".to_owned()))??;
 
         let names: Vec<&str> = setup.routes.topics.iter().map(|topic| topic.name.as_str()).collect();
-        consumer.subscribe(&names)?;
+        member.subscribe(&names)?;
         Ok(Worker {
             number,
-            consumer,
+            member,
             board: Arc::clone(board),
             stopping: Arc::clone(stopping),
             shards: BTreeMap::new(),
@@ -145,7 +147,7 @@ impl Worker {
             stopped: BTreeMap::new(),
             refused: BTreeSet::new(),
             generation: -1,
-            checkpoints: Checkpoints::new(&setup.config.store, &setup.routes.ledger_id),
+            checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
             })?,
@@ -155,7 +157,7 @@ impl Worker {
             spare: vec![Outbox::default(), Outbox::default()],
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
-            saved_at: Instant::now(),
+            saved_at: setup.world.now(),
             is_last_batch: false,
             cuts_large: false,
             setup: Arc::clone(setup),
@@ -189,12 +191,13 @@ impl Worker {
                 }
                 Turn::Batch(_) => self.idle()?,
             }
-            self.checkpoints.step(&mut self.shards, &self.board);
+            let now = self.setup.world.now();
+            self.checkpoints.step(&mut self.shards, &self.board, now, self.in_flight.is_some());
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
             while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) {
                 heartbeat.beat();
-                std::thread::sleep(BUSY_POLL);
+                self.setup.world.sleep(BUSY_POLL);
                 self.maintain()?;
             }
         }
@@ -203,12 +206,12 @@ impl Worker {
 
     /// Polls until there is a batch: full, or all that there is once the committer is free.
     fn gather(&mut self, batch: &mut Batch) -> Result<Turn, LedgerError> {
-        let group = GroupMetadata::read(&self.consumer);
+        let group = self.member.group();
         let bytes_max = self.setup.config.ledger.batch_bytes_max;
         // What is due fills the batch that is computed beside the one in flight: no reason to wait for more events.
         let is_work_left = self.shards.values().any(ShardSlot::has_due);
         let wait = if is_work_left { Duration::ZERO } else { self.setup.config.ledger.batch_wait_max() };
-        let deadline = Instant::now() + wait;
+        let deadline = self.setup.world.now() + wait;
         let mut is_full = false;
         while !is_full {
             let flight = self.try_settle()?;
@@ -229,7 +232,7 @@ impl Worker {
                     batch.push(topic, record);
                 }
             };
-            match poll_events(&self.consumer, Duration::ZERO, &mut push) {
+            match self.member.poll(&mut push) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
@@ -238,15 +241,15 @@ impl Worker {
             let sources = &mut self.sources;
             let end =
                 |topic: &str, partition, offset| end_of_partition(routes, sources, topic, partition, offset);
-            let taken = take_records(&self.consumer, room, timeout, push, end);
-            let is_due = taken == 0 && (is_committer_free || Instant::now() >= deadline);
+            let taken = self.member.take(room, timeout, push, end);
+            let is_due = taken == 0 && (is_committer_free || self.setup.world.now() >= deadline);
             is_full = is_due || batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
         }
         Ok(Turn::Batch(group))
     }
 
     /// Computes a batch, waits for the one before, and sends it to be committed.
-    fn work(&mut self, batch: &Batch, group: GroupMetadata) -> Result<(), LedgerError> {
+    fn work(&mut self, batch: &Batch, mut group: GroupMetadata) -> Result<(), LedgerError> {
         if self.shards.is_empty() && self.sources.is_empty() {
             return Ok(());
         }
@@ -260,7 +263,7 @@ impl Worker {
                 rules: &setup.rules,
                 policy: &setup.policy,
                 time: setup.time,
-                wall: Timestamp::now(),
+                wall: setup.world.wall(),
                 shards: setup.routes.shards,
                 group: &setup.config.ledger.group,
                 cuts_large: self.cuts_large,
@@ -274,7 +277,7 @@ impl Worker {
         .run(batch);
         fault_point!("batch.computed");
         let flight = self.settle()?;
-        let offsets = match result {
+        let mut offsets = match result {
             Ok(offsets) => offsets,
             Err(breach) => return self.stop_shard(breach.shard, &breach.breach.to_string()),
         };
@@ -282,7 +285,11 @@ impl Worker {
             // The batch before did not become state, so this one was computed upon nothing.
             return Ok(());
         }
-        if group.generation() < 0 || group.generation() != self.generation {
+        if planted!(FreshGroupMetadata)
+            && let Some(fresh) = self.member.group()
+        {
+            group = fresh;
+        } else if group.generation() < 0 || group.generation() != self.generation {
             debug!(
                 found = group.generation(),
                 expected = self.generation,
@@ -295,9 +302,16 @@ impl Worker {
             source.pending = source.current.take();
         }
         if with_snapshots {
-            self.saved_at = Instant::now();
+            self.saved_at = self.setup.world.now();
         }
         self.in_flight = Some(InFlight { tally, events: batch.len() });
+        if planted!(TimersWithoutOffsets) && batch.is_empty() {
+            offsets = rdkafka::TopicPartitionList::new();
+        }
+        if planted!(ApplyBeforeCommit) {
+            let time = self.setup.time;
+            self.shards.values_mut().for_each(|slot| drop(slot.apply(&time)));
+        }
         let job = Job { outbox, offsets, group };
         let is_sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         fault_point!("batch.sent");
@@ -305,7 +319,7 @@ impl Worker {
     }
 
     fn snapshots_due(&self) -> bool {
-        self.is_last_batch || self.saved_at.elapsed() >= SNAPSHOTS_EVERY
+        self.is_last_batch || self.setup.world.now().duration_since(self.saved_at) >= SNAPSHOTS_EVERY
     }
 
     /// Without any record, what is due and wallets that are not saved yet are a batch of their own.
@@ -348,7 +362,7 @@ impl Worker {
         if self.in_flight.is_some() {
             return Ok(());
         }
-        let wall = Timestamp::now();
+        let wall = self.setup.world.wall();
         for ((topic, partition), source) in &mut self.sources {
             let Some(slot) = self.shards.get_mut(partition).filter(|_| source.at_home) else { continue };
             if source.take_end() {
@@ -374,14 +388,14 @@ impl Worker {
     fn let_go(&mut self) {
         let mut done = None;
         if self.in_flight.is_some() {
-            done = self.done.recv_timeout(REVOKE_PATIENCE).ok();
+            done = self.setup.world.receive(&self.done, Some(REVOKE_PATIENCE)).ok();
         }
-        if let Err(error) = self.consumer.unassign() {
+        if let Err(error) = self.member.unassign() {
             warn!(%error, "partitions could not be given back");
         }
         // The outcome must be known before the state is used again. Positions are not ours any more.
         if self.in_flight.is_some()
-            && let Some(done) = done.or_else(|| self.done.recv().ok())
+            && let Some(done) = done.or_else(|| self.setup.world.receive(&self.done, None).ok())
         {
             self.note_result(done);
         }
@@ -393,7 +407,7 @@ impl Worker {
     fn finish(&mut self) -> Result<(), LedgerError> {
         let saved = self.save_wallets();
         self.drop_overlays();
-        self.checkpoints.finish(&mut self.shards, &self.board);
+        self.checkpoints.finish(&self.setup.world, &mut self.shards, &self.board);
         self.jobs = None;
         info!(worker = self.number, "worker ended");
         saved
@@ -402,11 +416,14 @@ impl Worker {
     /// What readers of `credits.wallets` see while nobody serves these shards is the latest.
     fn save_wallets(&mut self) -> Result<(), LedgerError> {
         let is_landed = self.settle()? == Flight::Landed;
-        if let Some(group) = GroupMetadata::read(&self.consumer)
+        if let Some(group) = self.member.group()
             && is_landed
-            && self.shards.values().any(ShardSlot::has_unsaved)
+            && (self.shards.values().any(ShardSlot::has_unsaved)
+                || self.checkpoints.waits_for_commit(&mut self.shards, &self.board))
         {
             self.is_last_batch = true;
+            // Every shard takes part: the commit says that all of them are still ours.
+            self.shards.values_mut().for_each(|slot| drop(slot.view()));
             self.work(&Batch::default(), group)?;
             self.settle()?;
         }

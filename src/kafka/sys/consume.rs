@@ -24,6 +24,9 @@ pub struct RecordView<'a> {
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     message: *const rd::rd_kafka_message_t,
+    /// Headers of a record that no broker delivered.
+    #[cfg(test)]
+    made: &'a [(String, Vec<u8>)],
 }
 
 /// What a poll brought.
@@ -191,6 +194,8 @@ unsafe fn view<'a>(message: *const rd::rd_kafka_message_t) -> RecordView<'a> {
             key: bytes(fields.key, fields.key_len),
             value: bytes(fields.payload, fields.len),
             message,
+            #[cfg(test)]
+            made: &[],
         }
     }
 }
@@ -274,9 +279,28 @@ unsafe fn rebalance<C: ConsumerContext, R>(consumer: &PolledConsumer<C>, event: 
     }
 }
 
+#[cfg(test)]
+impl<'a> RecordView<'a> {
+    /// A record that no broker delivered.
+    pub fn made(
+        topic: &'a str,
+        place: (i32, i64),
+        timestamp: i64,
+        (key, value): (Option<&'a [u8]>, Option<&'a [u8]>),
+        made: &'a [(String, Vec<u8>)],
+    ) -> RecordView<'a> {
+        let (partition, offset) = place;
+        RecordView { topic, partition, offset, timestamp, key, value, message: std::ptr::null(), made }
+    }
+}
+
 impl RecordView<'_> {
     /// Calls `each` with every header, in order. A name that is not UTF-8 is passed over.
     pub fn for_each_header(&self, mut each: impl FnMut(&str, &[u8])) {
+        #[cfg(test)]
+        if self.message.is_null() {
+            return self.made.iter().for_each(|(name, value)| each(name, value));
+        }
         let mut headers = std::ptr::null_mut();
         // SAFETY: headers belong to the message, which outlives this view.
         unsafe {

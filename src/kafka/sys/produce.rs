@@ -34,6 +34,29 @@ impl GroupMetadata {
     }
 }
 
+#[cfg(test)]
+impl GroupMetadata {
+    /// As a model of a group has it.
+    pub fn made(generation: i32, member: &str) -> GroupMetadata {
+        let member = CString::new(member).unwrap_or_default();
+        // SAFETY: the strings are copied; a new object, owned by the result.
+        GroupMetadata(unsafe {
+            rd::rd_kafka_consumer_group_metadata_new_with_genid(
+                c"group".as_ptr(),
+                generation,
+                member.as_ptr(),
+                std::ptr::null(),
+            )
+        })
+    }
+
+    /// The member's id; empty: none (any more).
+    pub fn member(&self) -> String {
+        // SAFETY: the string belongs to the object.
+        unsafe { text(rd::rd_kafka_consumer_group_metadata_member_id(self.0)) }.to_owned()
+    }
+}
+
 impl Drop for GroupMetadata {
     fn drop(&mut self) {
         // SAFETY: owned.
