@@ -332,7 +332,14 @@ impl Bench {
         (source.reached_end, source.end) = (true, offset);
     }
 
+    /// A batch after an assignment: a group that was reset is read again from any offset.
     pub fn try_compute(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
+        self.sources.values_mut().for_each(|source| source.may_skip = true);
+        self.try_compute_next(batch)
+    }
+
+    /// The next batch of the same assignment.
+    pub fn try_compute_next(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
         let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
         let mut computation = Computation {
             routes: &self.routes,
