@@ -24,6 +24,7 @@ ORACLE_LIVES ?= 10000
 
 test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
+	@.stack/venv/bin/python -m unittest discover --start-directory tests/clickhouse --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
 	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) $(CARGO) test --release --locked --lib --bins --tests
 	$(CARGO) test --release --locked --features fault-points --test crashes

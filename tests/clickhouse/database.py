@@ -21,6 +21,13 @@ URL = os.environ.get("CREDITSTREAM__CLICKHOUSE__URL") or "http://127.0.0.1:38123
 # What the fixed ledger's days span.
 FIRST_DAY, LAST_DAY = "2026-09-01", "2026-12-01"
 
+# What rows with a smaller seq said.
+OLDER = {
+    "usage_hourly": "credits_charged + 1 AS credits_charged, 0 AS jobs",
+    "wallets": "'older' AS plan, 'c_older' AS contract_id, 'low' AS level, 7 AS available, updated_at - 3600 AS updated_at",
+    "grants": "credits_granted + 1 AS credits_granted, credits_remaining + 1 AS credits_remaining",
+}
+
 
 class EngineError(Exception):
     """What ClickHouse answers instead of a result."""
@@ -77,12 +84,15 @@ class Database:
                 self.execute(statement)
 
     def load(self) -> None:
-        """Inserts the fixed ledger twice, in parts that are not merged: a view that forgets FINAL counts double."""
+        """Inserts the fixed ledger twice, and before it an older state of what has states, in parts that are not merged:
+        a view that forgets FINAL counts double, or shows what is no more."""
         for path in sorted(DATA.glob("*.jsonl")):
             self.execute(f"SYSTEM STOP MERGES {self.name}.{path.stem}")
             for _ in range(2):
                 self.execute(f"INSERT INTO {path.stem} SETTINGS input_format_skip_unknown_fields = 0 FORMAT JSONEachRow",
                              path.read_bytes())
+        for table, state in OLDER.items():
+            self.execute(f"INSERT INTO {table} SELECT * REPLACE (seq - 1 AS seq, {state}) FROM {table}")
         self.refresh_days()
         self.refresh_days()
 
