@@ -131,7 +131,7 @@ SELECT
     g.credits AS allocation,
     s.credits AS used,
     allocation - used AS left,
-    if(allocation = 0, 0, toInt64(floor(100 * used / allocation))) AS used_percent,
+    intDivOrZero(100 * used, allocation) AS used_percent,
     least(100, intDiv(100 * dateDiff('second', month_starts_at, {at:DateTime64(3, 'UTC')}), greatest(1, dateDiff('second', month_starts_at, month_ends_at)))) AS month_percent,
     intDiv(used * dateDiff('second', month_starts_at, month_ends_at), greatest(1, dateDiff('second', month_starts_at, {at:DateTime64(3, 'UTC')}))) AS projected
 FROM wallets AS w FINAL
