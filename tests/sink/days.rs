@@ -15,7 +15,13 @@ const DRIFT: &str = "SELECT count() FROM (\
 fn on(day: &str, records: Vec<Record>) -> Vec<Record> {
     let moved = |mut record: Record| {
         let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-        record.value = Some(value.replace("event_time\":\"2026-11-03T10", &format!("event_time\":\"{day}T10")).replace("hour\":\"2026-11-03T10", &format!("hour\":\"{day}T10")).as_bytes().into());
+        record.value = Some(
+            value
+                .replace("event_time\":\"2026-11-03T10", &format!("event_time\":\"{day}T10"))
+                .replace("hour\":\"2026-11-03T10", &format!("hour\":\"{day}T10"))
+                .as_bytes()
+                .into(),
+        );
         record
     };
     records.into_iter().map(moved).collect()
