@@ -188,9 +188,9 @@ CROSS JOIN
 (
     SELECT
         sumIf(h.credits_charged, h.hour >= toStartOfDay({at:DateTime64(3, 'UTC')}) - INTERVAL 7 DAY) AS credits,
-        greatest(1, least(7, dateDiff('day', toDate(min(h.hour)), toDate({at:DateTime64(3, 'UTC')})))) AS days_counted
+        greatest(1, least(7, dateDiff('day', toDate(minIf(h.hour, h.jobs > 0)), toDate({at:DateTime64(3, 'UTC')})))) AS days_counted
     FROM usage_hourly AS h FINAL
-    WHERE h.wallet_id = {wallet:String} AND h.jobs > 0 AND h.hour < toStartOfDay({at:DateTime64(3, 'UTC')})
+    WHERE h.wallet_id = {wallet:String} AND h.hour < toStartOfDay({at:DateTime64(3, 'UTC')})
 ) AS u
 WHERE w.wallet_id = {wallet:String}
 COMMENT 'How long the credits of one wallet last. Parameters: wallet; at, normally now(); what is available is always the latest. By event_time: may change until the horizon. SELECT * FROM runway(wallet = ''ws_42'', at = now())';

@@ -51,7 +51,8 @@ def migrations() -> list[Path]:
 class Database:
     """Made empty; dropped by `drop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: int = 120) -> None:
+        self.timeout_s = timeout_s
         self.name = "views_test_" + uuid.uuid4().hex[:12]
         self.execute(f"CREATE DATABASE {self.name}", database="default")
 
@@ -67,7 +68,7 @@ class Database:
         request.add_header("X-ClickHouse-User", os.environ.get("CREDITSTREAM__CLICKHOUSE__USER") or "default")
         request.add_header("X-ClickHouse-Key", os.environ.get("CREDITSTREAM__CLICKHOUSE__PASSWORD") or "")
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             raise EngineError(error.read().decode()) from None

@@ -30,7 +30,7 @@ class ViewsTest(unittest.TestCase):
 
     def test_the_fixed_ledger_closes(self) -> None:
         """Balances, holds, hourly usage, wallets and grants say the same as the entries."""
-        self.expect("SELECT count(), uniqExact(wallet_id, seq) FROM ledger_entries", "74 37")
+        self.expect("SELECT count(), uniqExact(wallet_id, seq) FROM ledger_entries", "76 38")
         self.expect("""SELECT countIf(balance_after != balance OR held_after != held OR seq != number) FROM (
             SELECT seq, balance_after, held_after, sum(credits) OVER w AS balance, sum(held_credits) OVER w AS held,
                 row_number() OVER w AS number
@@ -68,7 +68,7 @@ class ViewsTest(unittest.TestCase):
                     "2026-09-15 1 4 0 0", "2026-10-15 1 36 36 0", "2026-11-15 1 24 0 0")
         self.expect(f"SELECT {columns} {of.format('ws_dee', 'contract')}", "2026-10-01 1 400 0 12", "2026-11-01 1 200 200 0")
         # Without a contract there are no months of one.
-        self.expect(f"SELECT {columns} {of.format('ws_cal', 'calendar')}", "2026-10-01 1 36 0 0", "2026-12-01 1 3 0 0")
+        self.expect(f"SELECT {columns} {of.format('ws_cal', 'calendar')}", "2026-10-01 1 36 0 0", "2026-12-01 1 5 0 0")
         self.expect(f"SELECT {columns} {of.format('ws_cal', 'contract')}")
         self.expect("SELECT * FROM usage_monthly(wallet = 'ws_bob') WHERE month_kind = 'contract' ORDER BY ALL",
                     "ws_bob contract 2026-11-01 image imagen-4 performance 1 8 0 8 0 0",
@@ -86,7 +86,7 @@ class ViewsTest(unittest.TestCase):
 
     def test_burn_rate(self) -> None:
         self.expect(f"SELECT * FROM burn_rate(wallet = 'ws_bob', {AT})", "ws_bob 0 1140 1148 162.85 38.26")
-        self.expect(f"SELECT * FROM burn_rate(wallet = 'ws_cal', {AT})", "ws_cal 3 3 3 0.42 0.1")
+        self.expect(f"SELECT * FROM burn_rate(wallet = 'ws_cal', {AT})", "ws_cal 5 5 5 0.71 0.16")
         # The day under way does not count, nor what is older than 30 days.
         self.expect("SELECT * FROM burn_rate(wallet = 'ws_cal', at = '2026-12-01 23:59:59')")
         # What was given back is not taken off: it was spent.
@@ -99,12 +99,14 @@ class ViewsTest(unittest.TestCase):
         self.expect("SELECT credits_7_days, days, runway_days FROM runway(wallet = 'ws_bob', at = '2026-11-12 01:00:00')",
                     "8 2 540.5")
         self.expect("SELECT credits_7_days, days FROM runway(wallet = 'ws_bob', at = '2026-11-10 23:00:00')", "0 7")
+        # The second asset of a job, charged an hour after the first, is in an hour that begins no job.
+        self.expect(f"SELECT available, credits_7_days, days FROM runway(wallet = 'ws_cal', {AT})", "1387 5 7")
         # Nothing was charged in these days: no rate to divide by.
         self.expect(f"SELECT available, credits_7_days, days, isNull(runway_days) FROM runway(wallet = 'ws_dee', {AT})", "555 0 7 1")
 
     def test_expiring_credits(self) -> None:
         self.expect(f"SELECT * FROM expiring_credits(days = 18, {AT})",
-                    "ws_cal adjustment:a_cal adjustment - 50 37 2026-12-20 00:00:00.000 17")
+                    "ws_cal adjustment:a_cal adjustment - 50 35 2026-12-20 00:00:00.000 17")
         self.expect(f"SELECT * FROM expiring_credits(days = 17, {AT})")
         self.expect(f"SELECT grant_id, credits_remaining FROM expiring_credits(days = 300, {AT}) WHERE kind = 'plan' ORDER BY grant_id",
                     "plan:c_ada:0 172", "plan:c_ada:1 200", "plan:c_ada:2 200")
@@ -118,7 +120,7 @@ class ViewsTest(unittest.TestCase):
                     "2026-11-02 lite video veo-3 0 0 0 0 36 0",
                     "2026-11-10 performance image imagen-4 1 8 0 8 0 0",
                     "2026-11-20 lite image imagen-4 1 200 0 200 0 0")
-        self.expect("SELECT sum(jobs), sum(credits_charged), sum(credits_reversed) FROM usage_daily_all", "10 1851 236")
+        self.expect("SELECT sum(jobs), sum(credits_charged), sum(credits_reversed) FROM usage_daily_all", "10 1853 236")
 
     def test_credit_flow(self) -> None:
         columns = "day, plan, credits_granted, credits_charged, credits_reversed, credits_expired, credits_refused, adjusted_up, adjusted_down, balance_change"
@@ -132,9 +134,9 @@ class ViewsTest(unittest.TestCase):
         self.expect(f"SELECT {columns} FROM credit_flow WHERE day >= '2026-11-28' AND plan = '' ORDER BY day",
                     "2026-11-28 - 0 0 0 0 0 50 0 50",
                     "2026-11-29 - 0 0 0 0 0 0 10 -10",
-                    "2026-12-01 - 0 3 0 200 0 0 0 -203")
+                    "2026-12-01 - 0 5 0 200 0 0 0 -205")
         self.expect("SELECT countIf(balance_change != credits_granted + credits_reversed + adjusted_up - credits_charged"
-                    " - credits_expired - adjusted_down), sum(balance_change) FROM credit_flow", "0 4678")
+                    " - credits_expired - adjusted_down), sum(balance_change) FROM credit_flow", "0 4676")
 
     def test_wallet_statement(self) -> None:
         columns = "seq, posted_at, entry_type, credits, balance_after, held_after, overdraft_after, amount, job_id, asset_id"
@@ -152,7 +154,8 @@ class ViewsTest(unittest.TestCase):
                     "2026-10-06 08:30:00.000 - video kling-2.1 0 12 3 u_9 p_9 0 - - -",
                     "2026-11-28 16:00:00.000 - - - 0 0 0 - - 0 goodwill kim t-4",
                     "2026-11-29 16:00:00.000 - - - 0 0 0 - - 0 given twice kim t-5",
-                    "2026-12-01 20:00:00.000 - image imagen-4 3 0 1 u_9 p_9 0 - - -")
+                    "2026-12-01 20:00:00.000 - image imagen-4 3 0 1 u_9 p_9 0 - - -",
+                    "2026-12-01 21:05:00.000 - image imagen-4 2 0 1 u_9 p_9 0 - - -")
 
     def test_balance_daily(self) -> None:
         of = "FROM balance_daily(wallet = 'ws_bob', at = '2026-11-29 12:00:00')"
@@ -170,13 +173,13 @@ class ViewsTest(unittest.TestCase):
                     "2026-11-28 1402 0 1352 50 0",
                     "2026-11-29 1392 0 1352 40 0",
                     "2026-11-30 1392 0 1352 40 0",
-                    "2026-12-01 1389 0 1352 37 0",
-                    "2026-12-02 1389 0 1352 37 0")
+                    "2026-12-01 1387 0 1352 35 0",
+                    "2026-12-02 1387 0 1352 35 0")
 
     def test_credits_outstanding(self) -> None:
         # ada 572; bob 507; cal 1392, of it 40 adjusted; dee 555.
         self.expect("SELECT * FROM credits_outstanding(day = '2026-11-30')", "2026-11-30 3026 572 2414 40 0")
-        self.expect("SELECT * FROM credits_outstanding(day = '2026-12-31')", "2026-12-31 4678 1672 2969 37 0")
+        self.expect("SELECT * FROM credits_outstanding(day = '2026-12-31')", "2026-12-31 4676 1672 2969 35 0")
         self.expect("SELECT * FROM credits_outstanding(day = '2026-08-31')", "2026-08-31 0 0 0 0 0")
 
     def test_topup_revenue(self) -> None:
@@ -202,14 +205,14 @@ class ViewsTest(unittest.TestCase):
 
     def test_freshness(self) -> None:
         self.expect("SELECT table_name, ifNull(toString(ledger_partition), '-'), newest_at, ifNull(toString(ledger_offset), '-') FROM freshness ORDER BY ALL",
-                    "credits_by_day 0 2026-12-01 00:00:00.000 11",
+                    "credits_by_day 0 2026-12-01 00:00:00.000 12",
                     "credits_by_day 1 2026-12-01 00:00:00.000 18",
                     "grants - 2026-12-01 09:00:00.000 -",
-                    "ledger_entries - 2026-12-01 20:00:00.500 -",
+                    "ledger_entries - 2026-12-01 21:05:00.500 -",
                     "quarantined_events - 2026-12-01 09:00:00.000 -",
                     "usage_by_day - 2026-12-01 00:00:00.000 -",
-                    "usage_hourly - 2026-12-01 20:00:00.000 -",
-                    "wallets - 2026-12-01 20:00:00.500 -")
+                    "usage_hourly - 2026-12-01 21:00:00.000 -",
+                    "wallets - 2026-12-01 21:05:00.500 -")
         self.expect("SELECT countIf(abs(lag_seconds - dateDiff('second', newest_at, now64())) > 5) FROM freshness", "0")
 
     def test_a_parameter_that_is_missing_is_an_error(self) -> None:
@@ -234,6 +237,18 @@ class DaysTest(unittest.TestCase):
                          [["2026-11-30", "0", "0", "0", "0", "0"]])
         for view in ("runway", "burn_rate", "plan_utilisation", "balance_daily"):
             self.assertEqual(self.database.rows(f"SELECT * FROM {view}(wallet = 'ws_1', {AT})"), [], view)
+
+    def test_a_plan_change_raises_the_allocation_and_what_is_used_falls_by_refunds(self) -> None:
+        self.database.load()
+        self.database.execute("""INSERT INTO grants (wallet_id, grant_id, kind, credits_granted, granted_at, contract_id, seq)
+            VALUES ('ws_ada', 'plan:c_ada:2+9', 'plan', 900, '2026-11-20 00:00:00', 'c_ada', 99)""")
+        self.database.execute("""INSERT INTO ledger_entries (wallet_id, seq, entry_type, credits, posted_at, event_time, job_id)
+            VALUES ('ws_ada', 9, 'reversed', 24, '2026-11-30 10:00:01', '2026-11-30 10:00:00', 'j3')""")
+        query = "SELECT month_starts_at, allocation, used, left, projected FROM plan_utilisation(wallet = 'ws_ada', at = '{}')"
+        self.assertEqual(self.database.rows(query.format("2026-12-02 12:00:00")), [["2026-11-15 00:00:00.000", "1100", "0", "1100", "0"]])
+        # Before the change, and before the refund: 24 used after 15 of 30 days.
+        self.assertEqual(self.database.rows(query.format("2026-11-30 00:00:00"))[0][1:], ["1100", "24", "1076", "48"])
+        self.assertEqual(self.database.rows(query.format("2026-11-19 00:00:00"))[0][1:], ["200", "0", "200", "0"])
 
     def test_the_days_are_what_the_entries_say(self) -> None:
         self.database.load()
