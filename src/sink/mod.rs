@@ -122,12 +122,11 @@ impl Stage {
             let batch = tokio::select! {
                 // Days first: a reader that always has a batch must not starve them. They rest in between.
                 biased;
-                () = self.days.wait() => None,
+                () = self.days.step(&self.clickhouse) => None,
                 batch = self.reader.next() => Some(batch?),
             };
-            match batch {
-                Some(batch) => self.process(batch).await?,
-                None => self.days.refresh(&self.clickhouse).await,
+            if let Some(batch) = batch {
+                self.process(batch).await?;
             }
         }
     }
