@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo chaos chaos-short test test-one bench-ledger bench-month lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo chaos chaos-short test test-one bench-ledger bench-month bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,7 @@ test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
+	@.stack/venv/bin/python -m unittest discover --start-directory tests/clickhouse --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
 	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins --tests
 	$(CARGO) test --release --locked --features fault-points --test crashes
@@ -53,6 +54,9 @@ bench-ledger: build stack-up ## What an event costs in the ledger stage: events/
 
 bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
 	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)
+
+bench-clickhouse: stack-up ## What the tables take and how fast the views answer, on 10,000,000 entries (BENCH="--help")
+	@.stack/venv/bin/python -B benches/clickhouse.py $(BENCH)
 
 lint: ## Formatting, clippy, and file rules
 	$(CARGO) fmt --check

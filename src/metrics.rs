@@ -67,8 +67,16 @@ pub const LEVELS: [&str; 5] = ["ok", "low", "critical", "exhausted", "overdrawn"
 pub const TRANSACTION_OUTCOMES: [&str; 3] = ["committed", "aborted", "fenced"];
 
 /// Tables of ClickHouse that the sink writes.
-pub const TABLES: [&str; 7] =
-    ["ledger_entries", "usage_hourly", "wallets", "grants", "alerts", "quarantined_events", "usage_by_day"];
+pub const TABLES: [&str; 8] = [
+    "ledger_entries",
+    "usage_hourly",
+    "wallets",
+    "grants",
+    "alerts",
+    "quarantined_events",
+    "usage_by_day",
+    "credits_by_day",
+];
 
 /// Why a request to ClickHouse failed: no connection; no answer in time; an error that passes (overload,
 /// memory, a replica that lags); one that does not (a refused statement, missing rights); anything else.

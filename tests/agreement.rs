@@ -13,8 +13,15 @@ use creditstream::ledger::Outcome;
 use creditstream::metrics::{OUTCOMES, REASONS};
 
 /// What people read.
-const PAGES: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/events.md", "docker/README.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/events.md",
+    "docs/clickhouse.md",
+    "docker/README.md",
+];
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

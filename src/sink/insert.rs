@@ -254,13 +254,30 @@ impl ClickHouse {
             request.end().await
         })
         .await?;
-        let table = &[insert.table()];
-        self.metrics
-            .clickhouse_insert_duration_seconds
-            .with_label_values(table)
-            .observe(begun.elapsed().as_secs_f64());
-        self.metrics.clickhouse_rows.with_label_values(table).inc_by(insert.rows);
+        self.observe_insert(insert.table(), begun.elapsed());
+        self.metrics.clickhouse_rows.with_label_values(&[insert.table()]).inc_by(insert.rows);
         Ok(())
+    }
+
+    /// For single statements, beside inserts.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Bound of one request.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Counts an insert that was acknowledged.
+    pub(super) fn observe_insert(&self, table: &str, took: Duration) {
+        let of_table = self.metrics.clickhouse_insert_duration_seconds.with_label_values(&[table]);
+        of_table.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that failed.
+    pub(super) fn count_error(&self, error: &ClickHouseError) {
+        self.metrics.clickhouse_errors.with_label_values(&[error.kind().as_str()]).inc();
     }
 
     /// The last entry that ClickHouse holds of each of these wallets; those without entries are left out.
@@ -312,7 +329,7 @@ impl ClickHouse {
                 Err(error) => error,
             };
             let kind = error.kind();
-            self.metrics.clickhouse_errors.with_label_values(&[kind.as_str()]).inc();
+            self.count_error(&error);
             if kind == ErrorKind::Permanent {
                 return Err(Refused { what: what().to_owned(), source: error });
             }

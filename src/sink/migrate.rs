@@ -26,8 +26,11 @@ pub struct Migration {
 }
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_tables", sql: include_str!("../../migrations/0001_tables.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_tables", sql: include_str!("../../migrations/0001_tables.sql") },
+    Migration { version: 2, name: "0002_days", sql: include_str!("../../migrations/0002_days.sql") },
+    Migration { version: 3, name: "0003_views", sql: include_str!("../../migrations/0003_views.sql") },
+];
 
 /// Which migrations there are; made on the first use of a database.
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (\
@@ -79,6 +82,16 @@ pub enum MigrationError {
         recorded: String,
         /// What this build has.
         expected: String,
+    },
+    /// A later migration is recorded, an earlier one is not.
+    #[error(
+        "database {database} has migrations after {name}, but {name} itself is not recorded in schema_migrations: the record was lost, or the database was restored in part; restore it whole, or use another database"
+    )]
+    Missing {
+        /// The database.
+        database: String,
+        /// The migration that is not recorded.
+        name: String,
     },
     /// The database was migrated by a newer build.
     #[error(
@@ -171,7 +184,14 @@ fn check_recorded(
             });
         }
     }
-    Ok(())
+    let last = recorded.keys().next_back().copied().unwrap_or(0);
+    let missing = migrations.iter().find(|of| of.version < last && !recorded.contains_key(&of.version));
+    match missing {
+        None => Ok(()),
+        Some(of) => {
+            Err(MigrationError::Missing { database: config.database.clone(), name: of.name.to_owned() })
+        }
+    }
 }
 
 /// Splits a file at lines that end with a semicolon. Comment lines stay with their statement; a rest without
@@ -262,11 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn migrations_are_numbered_from_1_and_named_after_their_files() {
+    fn migrations_are_numbered_from_1_and_are_all_the_files_that_there_are() {
         for (migration, version) in MIGRATIONS.iter().zip(1..) {
             assert_eq!(migration.version, version);
             assert!(migration.name.starts_with(&format!("{version:04}_")), "{}", migration.name);
         }
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort_unstable();
+        let named: Vec<String> = MIGRATIONS.iter().map(|of| format!("{}.sql", of.name)).collect();
+        assert_eq!(files, named);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! into its own tables.
 //!
 //! A batch is collected ([`reader`]), judged ([`guard`]) and turned into rows ([`rows`]), serialised once
-//! ([`block`]), inserted until ClickHouse acknowledges it ([`insert`]); only then its offsets are committed.
+//! ([`block`]), inserted until ClickHouse acknowledges it ([`insert`]); only then its offsets are committed. Now and then
+//! the tables by day are refreshed from what was inserted ([`days`]).
 //!
 //! **Invariant:** every table is an upsert by key, so that redelivery, replay from offset 0 and a slow
 //! second instance are harmless; offsets are committed only of what ClickHouse has acknowledged. ClickHouse
@@ -10,6 +11,7 @@
 //! (no counters, no additive views), and must not skip a record that it cannot read: its partition stops.
 
 pub mod block;
+mod days;
 pub mod guard;
 pub mod insert;
 pub mod migrate;
@@ -35,6 +37,7 @@ pub use migrate::{MigrationError, MigrationReport, migrate};
 use crate::config::Config;
 use crate::fault::fault_point;
 use crate::metrics::Metrics;
+use days::Days;
 use guard::FoldGuard;
 use insert::{ClickHouse, FrozenInsert, Refused};
 use reader::{Batch, Reader};
@@ -83,6 +86,7 @@ pub async fn run(
         clickhouse,
         epoch,
         guard: FoldGuard::default(),
+        days: Days::new(),
         stopped: HashSet::new(),
         read_epoch: 0,
     };
@@ -107,6 +111,7 @@ struct Stage {
     clickhouse: ClickHouse,
     epoch: watch::Receiver<u64>,
     guard: FoldGuard,
+    days: Days,
     /// Partitions that cannot go on; tried again when they are assigned anew.
     stopped: HashSet<SourcePartition>,
     /// Epoch that guard and `stopped` belong to.
@@ -116,8 +121,15 @@ struct Stage {
 impl Stage {
     async fn run(&mut self) -> Result<(), SinkError> {
         loop {
-            let batch = self.reader.next().await?;
-            self.process(batch).await?;
+            let batch = tokio::select! {
+                // Days first: a reader that always has a batch must not starve them. They rest in between.
+                biased;
+                () = self.days.step(&self.clickhouse) => None,
+                batch = self.reader.next() => Some(batch?),
+            };
+            if let Some(batch) = batch {
+                self.process(batch).await?;
+            }
         }
     }
 
@@ -169,6 +181,7 @@ impl Stage {
             fault_point!("sink.one_table_inserted");
         }
         fault_point!("sink.inserted");
+        self.days.note(&rows.positions);
         if let Err(error) = self.reader.commit(&rows.positions).await {
             tracing::warn!(%error, "the sink's offsets were not committed: the next commit covers them");
         }

@@ -4,6 +4,7 @@
 //! that is not there fails the test; nothing is skipped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod days;
 mod samples;
 mod servers;
 mod world;
@@ -41,12 +42,45 @@ async fn migrating_twice_and_from_many_places_at_once_ends_as_migrating_once() {
         assert_eq!(applied.len() + present.len(), MIGRATIONS.len());
     }
     let again = migrate(config).await.unwrap();
-    assert_eq!(again, MigrationReport { applied: vec![], present: vec!["0001_tables".to_owned()] });
-    assert_eq!(world.query("SELECT version, name FROM schema_migrations FINAL").await, "1\t0001_tables\n");
-    assert_eq!(
-        world.query("SELECT count() FROM system.tables WHERE database = currentDatabase()").await,
-        "6\n"
-    );
+    let all = MIGRATIONS.iter().map(|migration| migration.name.to_owned()).collect();
+    assert_eq!(again, MigrationReport { applied: vec![], present: all });
+    let recorded: String =
+        MIGRATIONS.iter().map(|migration| format!("{}\t{}\n", migration.version, migration.name)).collect();
+    let sql = "SELECT version, name FROM schema_migrations FINAL ORDER BY version";
+    assert_eq!(world.query(sql).await, recorded);
+}
+
+/// How a database is made, without its name.
+async fn schema_of(world: &World) -> String {
+    let sql = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() ORDER BY name";
+    let schema = world.query_as(sql, "TSVRaw").await.unwrap();
+    schema.replace(&world.config.clickhouse.database, "credits")
+}
+
+/// A database of every earlier version ends as one from scratch does, and keeps what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_each_earlier_version_the_schema_becomes_the_same() {
+    let from_empty = schema_of(&World::migrated().await).await;
+    for version in 1..MIGRATIONS.len() {
+        let world = World::new();
+        let config = &world.config.clickhouse;
+        migrate_with(config, &MIGRATIONS[..version]).await.unwrap();
+        for insert in &blocks_of(&world, &charges("ws_1", 1..=3)) {
+            world.clickhouse().insert(insert).await.unwrap();
+        }
+        let report = migrate(config).await.unwrap();
+        assert_eq!((report.present.len(), report.applied.len()), (version, MIGRATIONS.len() - version));
+        assert_eq!(schema_of(&world).await, from_empty, "from version {version}");
+        assert_eq!(world.query("SELECT count(), sum(credits) FROM ledger_entries FINAL").await, "3\t-6\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_whose_record_is_missing_is_an_error() {
+    let world = World::migrated().await;
+    world.query("DELETE FROM schema_migrations WHERE version = 2").await;
+    let error = migrate(&world.config.clickhouse).await.unwrap_err();
+    assert!(matches!(&error, MigrationError::Missing { name, .. } if name == "0002_days"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +102,8 @@ async fn a_migration_that_was_cut_off_is_finished() {
     let world = World::migrated().await;
     world.query("DROP TABLE grants").await;
     world.query("TRUNCATE TABLE schema_migrations").await;
-    assert_eq!(migrate(&world.config.clickhouse).await.unwrap().applied, ["0001_tables"]);
+    let applied = migrate(&world.config.clickhouse).await.unwrap().applied;
+    assert_eq!(applied.len(), MIGRATIONS.len());
     assert_eq!(world.query("EXISTS TABLE grants").await, "1\n");
 }
 
