@@ -264,6 +264,7 @@ impl Collector {
             let epoch = *self.context.epoch.borrow();
             if epoch != batch.epoch {
                 batch = Batch::new(epoch);
+                self.is_paused = false;
             }
             batch = self.hand_over(batch);
             self.pause_or_resume(batch.is_full(&self.config));
@@ -376,9 +377,13 @@ impl Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
+                // librdkafka keeps a partition paused, and the position that it was paused at, over assignments.
+                if let Err(error) = consumer.resume(partitions) {
+                    tracing::warn!(%error, "the sink's partitions could not be resumed");
+                }
                 self.epoch.send_modify(|epoch| *epoch += 1);
                 lock(&self.progress).clear();
                 self.owned.send_replace(BTreeSet::new());

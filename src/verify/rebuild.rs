@@ -91,6 +91,7 @@ pub async fn rebuild(
     let mut rebuild = Rebuild {
         config: Arc::clone(config),
         reader,
+        stored: Stored::new(&config.clickhouse),
         statements: client(&config.clickhouse).with_database(&config.clickhouse.database),
         into: ClickHouse::new(&config.clickhouse, &config.sink, Metrics::new()),
         next: HashMap::new(),
@@ -113,11 +114,14 @@ pub async fn rebuild(
     told("exchanging");
     rebuild.exchange().await?;
     rebuild.suffix = "";
+    rebuild.stored.forget_refreshed_days().await?;
     rebuild.fill_all().await?;
     // What the sink had sent before the exchange may land in the old tables for so long.
     told("waiting for inserts that were under way");
     tokio::time::sleep(config.clickhouse.request_timeout()).await;
     rebuild.fill_all().await?;
+    // A refresh that was under way may have noted how far it had come in the old tables.
+    rebuild.stored.forget_refreshed_days().await?;
     rebuild.drop_tables().await?;
     Ok(rebuild.written)
 }
@@ -125,6 +129,7 @@ pub async fn rebuild(
 struct Rebuild {
     config: Arc<Config>,
     reader: TopicReader,
+    stored: Stored,
     statements: clickhouse::Client,
     into: ClickHouse,
     /// Where reading goes on.
@@ -270,8 +275,7 @@ impl Rebuild {
     async fn compare(&self, shards: i32) -> Result<(), RebuildError> {
         let window = Window { from: Timestamp::MIN, to: Timestamp::MAX, is_whole: true };
         let positions = (0..shards).map(|shard| (shard, i64::MAX)).collect();
-        let stored = Stored::new(&self.config.clickhouse);
-        let mut found = stored.hours_of(&format!("ledger_entries{SUFFIX}"), &positions, &window).await?;
+        let mut found = self.stored.hours_of(&format!("ledger_entries{SUFFIX}"), &positions, &window).await?;
         for (key, totals) in &mut found {
             totals.offsets = self.hours.get(key).map_or((0, 0), |expected| expected.offsets);
         }

@@ -63,6 +63,9 @@ impl Verification {
                 written += write(&into, records, &self.config.topics).await?;
             }
         }
+        if written > 0 {
+            self.stored.forget_refreshed_days().await?;
+        }
         Ok(written)
     }
 

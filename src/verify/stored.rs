@@ -152,6 +152,11 @@ impl Stored {
         bounded(QUERY_TIMEOUT, self.client.query(sql).fetch_all()).await
     }
 
+    /// Has the sink compute the tables by day anew, with its next refresh.
+    pub async fn forget_refreshed_days(&self) -> Result<(), ClickHouseError> {
+        bounded(QUERY_TIMEOUT, self.client.query("TRUNCATE TABLE days_refreshed").execute()).await
+    }
+
     /// Deletes entries that the ledger does not have.
     pub async fn delete_entries(&self, entries: &[(String, u64)]) -> Result<(), ClickHouseError> {
         for some in entries.chunks(NAMED_PER_STATEMENT) {
