@@ -154,6 +154,19 @@ impl Group {
 }
 
 impl State {
+    /// The clients of a process hear from the coordinator at once.
+    pub fn hear(&mut self, process: usize) {
+        if self.broker.away_until > self.now {
+            return;
+        }
+        let (now, group) = (self.now, &mut self.broker.group);
+        for client in 0..group.clients.len() {
+            if group.clients[client].process == process {
+                group.heartbeat(client, now);
+            }
+        }
+    }
+
     /// Heartbeats, and what they bring.
     pub fn tick_group(&mut self) {
         let now = self.now;

@@ -178,11 +178,8 @@ impl Play {
         } else {
             0
         };
-        let stalls_one_in = if self.faults().pauses && self.random.per_mille(500) {
-            self.random.between(10, 300)
-        } else {
-            0
-        };
+        let stalls_one_in =
+            if self.faults().pauses && self.random.per_mille(500) { self.random.between(10, 300) } else { 0 };
         let mut state = self.simulation.lock();
         let process = state.processes.len();
         state.processes.push(Process {
