@@ -420,7 +420,9 @@ impl<W: World> Worker<W> {
         {
             self.is_last_batch = true;
             // Every shard takes part: the commit says that all of them are still ours.
-            self.shards.values_mut().for_each(|slot| drop(slot.view()));
+            for slot in self.shards.values_mut() {
+                slot.view();
+            }
             self.work(&Batch::default(), group)?;
             self.settle()?;
         }
