@@ -232,7 +232,11 @@ impl<W: World> Worker<W> {
             match self.member.poll(&mut push) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
-                Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
+                // Only a new client helps, as where another instance has its name: it would never be given a shard again.
+                Polled::Error { message, is_fatal: true, .. } => {
+                    return Err(LedgerError::Unreachable(format!("the consumer cannot go on: {message}")));
+                }
+                Polled::Error { message, .. } => warn!(message, "consumer error"),
                 Polled::Record(()) | Polled::EndOfPartition { .. } | Polled::Nothing => {}
             }
             let sources = &mut self.sources;

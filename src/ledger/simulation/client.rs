@@ -209,6 +209,11 @@ impl Member for ModelMember {
                 Polled::Assigned(places.into_iter().map(|(topic, at)| (topic.to_owned(), at)).collect())
             }
             Some(group::Event::Revoked) => Polled::Revoked,
+            Some(group::Event::Fenced) => Polled::Error {
+                code: RDKafkaErrorCode::FencedInstanceId,
+                message: "another has its name".to_owned(),
+                is_fatal: true,
+            },
             None => Polled::Nothing,
         }
     }

@@ -71,6 +71,8 @@ enum Phase {
 pub enum Event {
     Assigned(Vec<Place>),
     Revoked,
+    /// Another has its name: only a new client helps.
+    Fenced,
 }
 
 impl Group {
@@ -274,6 +276,9 @@ impl Group {
         let is_fenced = self.static_member(self.clients[client].instance).is_some();
         let phase = if is_fenced { Phase::Closed } else { phase };
         let known = &mut self.clients[client];
+        if is_fenced {
+            known.events.push_back(Event::Fenced);
+        }
         known.member = String::new();
         known.generation = -1;
         known.phase = phase;
