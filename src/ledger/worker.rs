@@ -235,7 +235,11 @@ impl<W: World> Worker<W> {
             match self.member.poll(&mut push) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
-                Polled::Error { message, is_fatal, .. } => warn!(message, is_fatal, "consumer error"),
+                // Only a new client helps, as where another instance has its name: it would never be given a shard again.
+                Polled::Error { message, is_fatal: true, .. } => {
+                    return Err(LedgerError::Unreachable(format!("the consumer cannot go on: {message}")));
+                }
+                Polled::Error { message, .. } => warn!(message, "consumer error"),
                 Polled::Record(()) | Polled::EndOfPartition { .. } | Polled::Nothing => {}
             }
             let sources = &mut self.sources;
@@ -423,7 +427,9 @@ impl<W: World> Worker<W> {
         {
             self.is_last_batch = true;
             // Every shard takes part: the commit says that all of them are still ours.
-            self.shards.values_mut().for_each(|slot| drop(slot.view()));
+            for slot in self.shards.values_mut() {
+                slot.view();
+            }
             self.work(&Batch::default(), group)?;
             self.settle()?;
         }

@@ -71,6 +71,8 @@ enum Phase {
 pub enum Event {
     Assigned(Vec<Place>),
     Revoked,
+    /// Another has its name: only a new client helps.
+    Fenced,
 }
 
 impl Group {
@@ -154,6 +156,19 @@ impl Group {
 }
 
 impl State {
+    /// The clients of a process hear from the coordinator at once.
+    pub fn hear(&mut self, process: usize) {
+        if self.broker.away_until > self.now {
+            return;
+        }
+        let (now, group) = (self.now, &mut self.broker.group);
+        for client in 0..group.clients.len() {
+            if group.clients[client].process == process {
+                group.heartbeat(client, now);
+            }
+        }
+    }
+
     /// Heartbeats, and what they bring.
     pub fn tick_group(&mut self) {
         let now = self.now;
@@ -261,6 +276,9 @@ impl Group {
         let is_fenced = self.static_member(self.clients[client].instance).is_some();
         let phase = if is_fenced { Phase::Closed } else { phase };
         let known = &mut self.clients[client];
+        if is_fenced {
+            known.events.push_back(Event::Fenced);
+        }
         known.member = String::new();
         known.generation = -1;
         known.phase = phase;

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod group;
 mod play;
+mod producer;
 mod random;
 mod scheduler;
 mod tests;

@@ -299,6 +299,11 @@ pub fn reached(point: &str) {
         state.stalls += 1;
         drop(state);
         simulation.sleep(0);
+        let mut state = simulation.lock();
+        if state.random.per_mille(500) {
+            // The client's own threads may be the first to go on.
+            state.hear(process);
+        }
     } else if dies_one_in > 0 && state.random.below(dies_one_in) == 0 {
         state.processes[process].killed = true;
         state.wake_all(process);

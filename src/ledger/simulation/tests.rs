@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Bug;
-use super::play::{Happened, play};
+use super::play::{Happened, Run, play};
 
 /// Seeds where `SIMULATION_SEEDS` does not say how many.
 const SEEDS: u64 = 1_000;
@@ -16,34 +16,37 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap())
 }
 
-/// Plays seeds on all cores until one fails; the first that failed, and what happened in all.
-fn first_failure(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Option<(u64, String)>, Vec<Happened>) {
+/// Plays seeds on all cores: all of them, or until one fails and those before it are played.
+fn play_seeds(seeds: std::ops::Range<u64>, bug: Option<Bug>, until_failure: bool) -> Vec<(u64, Run)> {
     let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new((None::<(u64, String)>, Vec::new()));
+    let end = AtomicU64::new(seeds.end);
+    let played = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    // Those before the failure are played to their ends: the first is the same each time.
-                    let is_over = found.lock().unwrap().0.as_ref().is_some_and(|(failed, _)| seed > *failed);
-                    if seed >= seeds.end || is_over {
+                    if seed >= end.load(Ordering::Relaxed) {
                         return;
                     }
                     let run = play(seed, bug);
-                    let mut found = found.lock().unwrap();
-                    found.1.push(run.happened);
-                    if let Err(why) = run.outcome
-                        && found.0.as_ref().is_none_or(|(failed, _)| seed < *failed)
-                    {
-                        found.0 = Some((seed, why));
+                    if until_failure && run.outcome.is_err() {
+                        end.fetch_min(seed, Ordering::Relaxed);
                     }
+                    played.lock().unwrap().push((seed, run));
                 }
             });
         }
     });
-    found.into_inner().unwrap()
+    let mut played = played.into_inner().unwrap();
+    played.sort_by_key(|(seed, _)| *seed);
+    played
+}
+
+/// The first seed that failed, and why.
+fn failure(played: &[(u64, Run)]) -> Option<(u64, &str)> {
+    played.iter().find_map(|(seed, run)| Some((*seed, run.outcome.as_ref().err()?.as_str())))
 }
 
 #[test]
@@ -58,40 +61,39 @@ fn every_run_comes_out_as_the_books_say() {
     let seeds = number("SIMULATION_SEEDS").unwrap_or(SEEDS);
     let first = number("SIMULATION_FIRST").unwrap_or(1);
     let started = Instant::now();
-    let (failure, happened) = first_failure(first..first + seeds, None);
+    let played = play_seeds(first..first + seeds, None, true);
     let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!(
-        "{} seeds, {:.0} a minute; {}",
-        happened.len(),
-        happened.len() as f64 / minutes,
-        sums(&happened)
-    );
-    if let Some((seed, why)) = failure {
+    println!("{} seeds, {:.0} a minute: {}", played.len(), played.len() as f64 / minutes, sums(&played));
+    if let Some((seed, why)) = failure(&played) {
         panic!(
-            "seed {seed}: {why}\nplay it again: SIMULATION_SEED={seed} cargo test --release --lib simulation::tests::every -- --nocapture"
+            "seed {seed}: {why}\nplay it again: SIMULATION_SEED={seed} cargo test --release --lib simulation::tests::every_run -- --nocapture"
         );
     }
 }
 
-fn sums(happened: &[Happened]) -> String {
-    let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
-    format!(
-        "{} records, {} entries, {} deaths, {} pauses, {} stalls, {} replacements, {} restarts, {} clock jumps, {} days, {} torn files, {} outages, {} group resets, {} generations, {} epochs",
-        sum(|run| run.records),
-        sum(|run| run.entries),
-        sum(|run| run.deaths),
-        sum(|run| run.pauses),
-        sum(|run| run.stalls),
-        sum(|run| run.replacements),
-        sum(|run| run.restarts),
-        sum(|run| run.clock_jumps),
-        sum(|run| run.days),
-        sum(|run| run.torn_files),
-        sum(|run| run.outages),
-        sum(|run| run.group_resets),
-        sum(|run| run.generations),
-        sum(|run| run.epochs),
-    )
+fn sums(played: &[(u64, Run)]) -> String {
+    type Of = fn(&Happened) -> u64;
+    let all: [(&str, Of); 14] = [
+        ("records", |run| run.records),
+        ("entries", |run| run.entries),
+        ("deaths", |run| run.deaths),
+        ("pauses", |run| run.pauses),
+        ("stalls", |run| run.stalls),
+        ("successors", |run| run.replacements),
+        ("restarts", |run| run.restarts),
+        ("outages", |run| run.outages),
+        ("group resets", |run| run.group_resets),
+        ("wrong clocks", |run| run.clock_jumps),
+        ("days", |run| run.days),
+        ("torn files", |run| run.torn_files),
+        ("generations", |run| run.generations),
+        ("epochs", |run| run.epochs),
+    ];
+    let hours = played.iter().map(|(_, run)| run.virtual_time.as_secs_f64()).sum::<f64>() / 3_600.0;
+    let sums = all
+        .iter()
+        .map(|(name, of)| format!("{} {name}", played.iter().map(|(_, run)| of(&run.happened)).sum::<u64>()));
+    format!("{}, {hours:.1} hours of virtual time", sums.collect::<Vec<_>>().join(", "))
 }
 
 #[test]
@@ -103,8 +105,10 @@ fn a_seed_plays_the_same_twice() {
     }
 }
 
+/// `SIMULATION_BUG_SEEDS=200` plays so many with each bug, and says how many find it.
 #[test]
 fn every_planted_bug_is_found() {
+    let all = number("SIMULATION_BUG_SEEDS");
     for bug in [
         Bug::ApplyBeforeCommit,
         Bug::CommitWithoutFlush,
@@ -114,13 +118,10 @@ fn every_planted_bug_is_found() {
         Bug::MaxOfOffsets,
         Bug::OneDaysIdentities,
     ] {
-        let (failure, _) = first_failure(1..1 + SEEDS_FOR_A_BUG, Some(bug));
+        let played = play_seeds(1..1 + all.unwrap_or(SEEDS_FOR_A_BUG), Some(bug), all.is_none());
+        let found = played.iter().filter(|(_, run)| run.outcome.is_err()).count();
         let (seed, why) =
-            failure.unwrap_or_else(|| panic!("{bug:?} was not found in {SEEDS_FOR_A_BUG} seeds"));
-        println!("{bug:?}: seed {seed}: {why}");
-        if let Some(more) = number("SIMULATION_BUG_SEEDS") {
-            let found = (1..=more).filter(|seed| play(*seed, Some(bug)).outcome.is_err()).count();
-            println!("{bug:?}: found by {found} of {more} seeds");
-        }
+            failure(&played).unwrap_or_else(|| panic!("{bug:?} was not found in {} seeds", played.len()));
+        println!("{bug:?}: seed {seed}, {found} of {} seeds: {why}", played.len());
     }
 }
