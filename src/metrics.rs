@@ -415,8 +415,8 @@ mod tests {
         assert_eq!(count("creditstream_quarantined_events_total{"), 14);
         assert_eq!(count("creditstream_credits_total{"), 7);
         assert_eq!(count("creditstream_transactions_total{"), 3);
-        assert_eq!(count("creditstream_clickhouse_rows_total{"), 7);
-        assert_eq!(count("creditstream_clickhouse_insert_duration_seconds_count{"), 7);
+        assert_eq!(count("creditstream_clickhouse_rows_total{"), 8);
+        assert_eq!(count("creditstream_clickhouse_insert_duration_seconds_count{"), 8);
         assert_eq!(count("creditstream_clickhouse_errors_total{"), 5);
         assert_eq!(count("creditstream_wallets{"), 15);
         assert_eq!(count("creditstream_alerts_total{"), 5);

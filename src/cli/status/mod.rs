@@ -196,12 +196,13 @@ fn age_ms(at: Timestamp, then: Timestamp) -> i64 {
 
 /// `0.4 s`, `12 s`, `5 min`, `3 h`, `4 days`.
 fn span(millis: i64) -> String {
-    match millis {
-        ..10_000 => format!("{:.1} s", millis as f64 / 1_000.0),
-        ..120_000 => format!("{} s", millis / 1_000),
-        ..7_200_000 => format!("{} min", millis / 60_000),
-        ..172_800_000 => format!("{} h", millis / 3_600_000),
-        _ => format!("{} days", thousands(millis / 86_400_000)),
+    let seconds = millis / 1_000;
+    match seconds {
+        ..10 => format!("{:.1} s", millis as f64 / 1_000.0),
+        10..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", thousands(seconds / 86_400)),
     }
 }
 
