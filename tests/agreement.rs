@@ -175,7 +175,8 @@ fn metrics_know_every_outcome_and_every_reason() {
 
 #[test]
 fn every_topic_that_init_makes_is_explained() {
-    let pages: String = ["README.md", "ARCHITECTURE.md", "docs/events.md", "docs/alerts.md"].map(read).concat();
+    let pages: String =
+        ["README.md", "ARCHITECTURE.md", "docs/events.md", "docs/alerts.md"].map(read).concat();
     for (setting, name) in defaults()["topics"].as_table().unwrap() {
         let Some(name) = name.as_str() else { continue };
         assert!(pages.contains(name), "topics.{setting} = {name:?} is on no page");

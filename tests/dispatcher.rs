@@ -57,8 +57,10 @@ fn partition_of(wallet: &str) -> i32 {
 
 /// Posts alerts as the ledger stage does: key and partition are the wallet's.
 fn post(deployment: &Deployment, alerts: &[serde_json::Value]) {
-    let records: Vec<(String, String)> =
-        alerts.iter().map(|alert| (alert["wallet_id"].as_str().unwrap().to_owned(), alert.to_string())).collect();
+    let records: Vec<(String, String)> = alerts
+        .iter()
+        .map(|alert| (alert["wallet_id"].as_str().unwrap().to_owned(), alert.to_string()))
+        .collect();
     let sent: Vec<kafka::Sent<'_>> = records
         .iter()
         .map(|(wallet, value)| kafka::Sent {
@@ -109,7 +111,10 @@ fn python() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("standardwebhooks-1.1.0");
     let python = folder.join("bin/python");
     let has_it = |python: &Path| {
-        Command::new(python).args(["-c", "import standardwebhooks"]).status().is_ok_and(|status| status.success())
+        Command::new(python)
+            .args(["-c", "import standardwebhooks"])
+            .status()
+            .is_ok_and(|status| status.success())
     };
     if !has_it(&python) {
         let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status().unwrap();
@@ -148,6 +153,58 @@ for line in sys.stdin:
     let answers: Vec<bool> = said.lines().map(|line| line == "yes").collect();
     assert_eq!(answers.len(), requests.len(), "{said}");
     answers
+}
+
+/// An HTTPS server whose certificate nobody has signed but itself.
+struct SelfSigned {
+    child: std::process::Child,
+    port: String,
+    _folder: tempfile::TempDir,
+}
+
+impl SelfSigned {
+    fn start() -> SelfSigned {
+        const SERVE: &str = r#"
+import http.server, ssl, sys
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+        let folder = tempfile::tempdir().unwrap();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(&folder)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success(), "openssl req failed");
+        let mut child = Command::new("python3")
+            .args(["-c", SERVE])
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut said, &mut port).unwrap();
+        SelfSigned { child, port: port.trim().to_owned(), _folder: folder }
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}/", self.port)
+    }
+}
+
+impl Drop for SelfSigned {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 #[test]
@@ -263,8 +320,12 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
     let endless = Receiver::start(|_, _| Reply::Endless(500));
     let endless_but_good = Receiver::start(|_, _| Reply::Endless(200));
     // Nobody listens at a port that was just free.
-    let down = format!("http://127.0.0.1:{}/", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let down = format!(
+        "http://127.0.0.1:{}/",
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    );
     let private = Receiver::start(|_, _| Reply::Status(200));
+    let self_signed = SelfSigned::start();
     let endpoints = [
         endpoint("slow", &slow.url(), LOCAL),
         endpoint("down", &down, LOCAL),
@@ -274,18 +335,20 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
         endpoint("private", &format!("https://127.0.0.1:{}/", private.port), ""),
         endpoint("private-name", &format!("https://localhost:{}/", private.port), ""),
         endpoint("not-tls", &format!("https://localhost:{}/", private.port), LOCAL),
+        endpoint("self-signed", &self_signed.url(), LOCAL),
         endpoint("good", &good.url(), LOCAL),
     ];
     let deployment = deployment(&endpoints, 4);
     let mut instance = start(&deployment);
-    good.wait_for_requests(0);
-    wait_for("readers", PATIENCE, || (instance.log_count("alerts are read") >= endpoints.len()).then_some(()));
+    wait_for("readers", PATIENCE, || {
+        (instance.log_count("alerts are read") >= endpoints.len()).then_some(())
+    });
     let posted = std::time::Instant::now();
     post(&deployment, &lives(2, 2));
     good.wait_for_requests(4);
     assert!(posted.elapsed() < Duration::from_secs(3), "{:?}", posted.elapsed());
-    let dead = wait_for_dead(&deployment, 7 * 4);
-    assert_eq!(dead.len(), 28);
+    let dead = wait_for_dead(&deployment, 8 * 4);
+    assert_eq!(dead.len(), 32);
     for (name, outcome, detail) in [
         ("slow", "timed_out", "no answer within 1000 ms"),
         ("down", "unreachable", "refused"),
@@ -293,9 +356,11 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
         ("redirecting", "rejected", "status 307"),
         ("private", "blocked", "127.0.0.1 is not a public address"),
         ("private-name", "blocked", "is not a public address"),
-        ("not-tls", "unreachable", "connect"),
+        ("not-tls", "unreachable", "tls"),
+        ("self-signed", "unreachable", "invalid peer certificate"),
     ] {
-        let of: Vec<_> = dead.iter().filter(|record| record.header("cs_endpoint").as_deref() == Some(name)).collect();
+        let of: Vec<_> =
+            dead.iter().filter(|record| record.header("cs_endpoint").as_deref() == Some(name)).collect();
         assert_eq!(of.len(), 4, "{name}");
         for record in of {
             let said = record.header("cs_detail").unwrap();
@@ -373,18 +438,34 @@ fn what_is_no_alert_goes_to_the_dead_ones_and_holds_up_nobody() {
     instance.terminate();
 }
 
+#[test]
+fn a_new_endpoint_begins_with_the_alerts_that_are_not_too_old() {
+    let receiver = Receiver::start(|_, _| Reply::Status(200));
+    let deployment = deployment(&[endpoint("new", &receiver.url(), LOCAL)], 10);
+    post(&deployment, &[level_alert("w", 1, "low", "lite")]);
+    std::thread::sleep(Duration::from_secs(11));
+    post(&deployment, &[level_alert("w", 2, "low", "lite")]);
+    let mut instance = start(&deployment);
+    receiver.wait_for_requests(1);
+    post(&deployment, &[level_alert("w", 3, "low", "lite")]);
+    assert_eq!(by_wallet(&receiver.wait_for_requests(2))["w"], [2, 3]);
+    instance.terminate();
+}
+
 /// Goal: nothing is lost. Method: kill -9 again and again while alerts are under way to a receiver that refuses a third.
 #[test]
 fn killed_again_and_again_it_delivers_every_alert_at_least_once_and_in_order() {
     let receiver = Receiver::start(|_, before| Reply::Status(if before % 3 == 2 { 503 } else { 200 }));
     let deployment = deployment(&[endpoint("all", &receiver.url(), LOCAL)], 3_600);
     let alerts = lives(20, 10);
-    let mut instance = start(&deployment);
+    // Fewer in memory than there are: reading stops and goes on, again and again.
+    let start = || deployment.start_with(&["dispatcher"], &[("dispatcher.pending_max", "10")]);
+    let mut instance = start();
     post(&deployment, &alerts);
     for part in [20, 60, 120] {
         receiver.wait_for_requests(part);
         instance.kill_9();
-        instance = start(&deployment);
+        instance = start();
     }
     let all: BTreeSet<String> = alerts.iter().map(ToString::to_string).collect();
     wait_for("every alert", PATIENCE, || {

@@ -638,12 +638,17 @@ fn an_alert_and_its_schema_have_the_same_members() {
 #[test]
 fn every_example_of_an_alert_in_the_documentation_is_one() {
     let (schema, page) = (schema(ALERT), include_str!("../docs/alerts.md"));
-    let examples: Vec<&str> = page.split("```json").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> =
+        page.split("```json").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let mut kinds = BTreeSet::new();
     for example in examples {
         let value: Value = serde_json::from_str(example).unwrap();
         assert_valid(&schema, &value);
-        assert_eq!(to_json(&serde_json::from_str::<Alert<'_>>(example).unwrap()), value, "nothing is left out");
+        assert_eq!(
+            to_json(&serde_json::from_str::<Alert<'_>>(example).unwrap()),
+            value,
+            "nothing is left out"
+        );
         kinds.insert(value["kind"].as_str().unwrap().to_owned());
     }
     assert_eq!(kinds.len(), AlertKind::ALL.len(), "an example of each kind: {kinds:?}");

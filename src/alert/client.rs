@@ -75,7 +75,8 @@ pub struct Sender {
 impl Sender {
     /// For an endpoint of a valid configuration.
     pub fn new(config: &DispatcherConfig, endpoint: &EndpointConfig) -> Sender {
-        let mut connector = HttpConnector::new_with_resolver(Resolver { allow_private: endpoint.allow_private });
+        let mut connector =
+            HttpConnector::new_with_resolver(Resolver { allow_private: endpoint.allow_private });
         connector.set_connect_timeout(Some(config.connect_timeout()));
         connector.set_nodelay(true);
         connector.enforce_http(false);
@@ -155,7 +156,8 @@ fn judge(status: StatusCode, headers: &HeaderMap, text: &str, now: Timestamp) ->
     }
     let asks = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let retry_after = headers.get(RETRY_AFTER).filter(|_| asks).and_then(|value| value.to_str().ok());
-    let detail = if text.is_empty() { format!("status {status}") } else { format!("status {status}: {text}") };
+    let detail =
+        if text.is_empty() { format!("status {status}") } else { format!("status {status}: {text}") };
     (Outcome::Rejected, failed(detail, retry_after.and_then(|value| parse_retry_after(value, now))))
 }
 

@@ -124,7 +124,8 @@ impl Retry {
     /// The pause after this many failures (1: the first): doubled each time up to the longest, and of it a half and a
     /// random part of the other half. `chance`: 0 to 1.
     pub fn pause(&self, failures: u32, chance: f64) -> Duration {
-        let doubled = self.min.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        let doubled =
+            self.min.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.max).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }
 }

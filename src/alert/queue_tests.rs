@@ -64,7 +64,10 @@ fn an_alert_is_tried_for_3_days_to_the_end_and_then_given_up() {
         assert_eq!(detail, "status 500");
         assert_eq!(now, at(1_000 + 3 * 86_400), "the last try is made at the very end");
         assert!(last < now && (290..=610).contains(&tries), "{tries} tries");
-        assert!(queue.take_positions().iter().all(|(.., offset)| *offset == 7), "not passed before it is dead");
+        assert!(
+            queue.take_positions().iter().all(|(.., offset)| *offset == 7),
+            "not passed before it is dead"
+        );
         queue.settle(&item("w", 0, 7, 1_000), now);
         assert_eq!(queue.take_positions(), [(Source::Alerts, 0, 8)]);
         assert!(queue.is_empty());

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use super::dead::{ENDPOINT, REPLAY_OF};
 use super::queue::{Place, Source};
 use crate::config::{Config, EndpointConfig, TopicsConfig};
-use crate::kafka::Clients;
+use crate::kafka::{Clients, KafkaLog};
 use crate::time::Timestamp;
 
 /// Longest poll: how soon a commit or a stop is noticed.
@@ -83,8 +84,7 @@ impl Reader {
     /// Where the client cannot be made; a broker that is away is no error.
     pub fn start(config: &Arc<Config>, endpoint: &EndpointConfig) -> KafkaResult<Reader> {
         let (sender, events) = mpsc::unbounded_channel();
-        let context =
-            Context { events: sender, epoch: AtomicU64::new(0), endpoint: endpoint.name.clone() };
+        let context = Context { events: sender, epoch: AtomicU64::new(0), endpoint: endpoint.name.clone() };
         let clients = Clients::new(Arc::clone(config));
         let group = config.dispatcher.group_of(endpoint);
         let consumer = clients.group_member("dispatcher", &group, context)?;
@@ -101,7 +101,8 @@ impl Reader {
             to_commit: TopicPartitionList::new(),
             committed_at: Instant::now(),
         };
-        let spawned = std::thread::Builder::new().name("alert-reader".to_owned()).spawn(move || reading.run());
+        let spawned =
+            std::thread::Builder::new().name("alert-reader".to_owned()).spawn(move || reading.run());
         let thread = spawned.map_err(|error| KafkaError::ClientCreation(format!("no thread: {error}")))?;
         Ok(Reader { events, commits, held, stop, thread: Some(thread), epoch: 0 })
     }
@@ -179,9 +180,11 @@ impl Reading {
             self.pause_or_resume();
             match self.consumer.poll(POLL_MAX) {
                 Some(Ok(message)) => self.hand_over(&message),
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                None => {}
                 Some(Err(error)) if is_fatal(&error) => return self.end(error),
-                Some(Err(error)) => tracing::warn!(%error, "an endpoint's consumer: it tries again by itself"),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "an endpoint's consumer: it tries again by itself")
+                }
             }
         }
         self.collect_positions();
@@ -363,4 +366,12 @@ impl ConsumerContext for Context {
     }
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        KafkaLog.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        KafkaLog.error(error, reason);
+    }
+}

@@ -39,7 +39,9 @@ pub async fn run(config: &Arc<Config>, command: Alerts, output: Output) -> Resul
     if let Some(name) = endpoint.as_deref()
         && !known.contains(name)
     {
-        return Err(Failure::usage(format!("--endpoint {name:?}: dispatcher.endpoints has none of that name")));
+        return Err(Failure::usage(format!(
+            "--endpoint {name:?}: dispatcher.endpoints has none of that name"
+        )));
     }
     let found = select(config, &places, endpoint.as_deref())?;
     if found.is_empty() {
@@ -57,7 +59,11 @@ pub async fn run(config: &Arc<Config>, command: Alerts, output: Output) -> Resul
         })?;
     }
     for dead in &unknown {
-        tracing::warn!(place = dead.place, endpoint = dead.endpoint, "left: there is no such endpoint any more");
+        tracing::warn!(
+            place = dead.place,
+            endpoint = dead.endpoint,
+            "left: there is no such endpoint any more"
+        );
     }
     let done = if dry_run { "would be sent again" } else { "are sent again by the dispatcher" };
     tracing::info!(alerts = mine.len(), "{done}");

@@ -86,5 +86,6 @@ fn fault_of_one(endpoint: &EndpointConfig) -> Option<String> {
     if endpoint.url.parse::<axum::http::Uri>().is_err() || !is_http_url(without_query) {
         return Some("url must be https://, a host, and optionally :port, a path and a query".to_owned());
     }
-    (!is_secure && !endpoint.allow_private).then(|| "url must be https://, or allow_private = true".to_owned())
+    (!is_secure && !endpoint.allow_private)
+        .then(|| "url must be https://, or allow_private = true".to_owned())
 }

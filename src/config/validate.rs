@@ -93,7 +93,9 @@ fn text_fault(key: &str, text: &str) -> Option<&'static str> {
         "kafka.brokers" => {
             (is_broker_list(text), "must be one or more of host:port (port 1 to 65535), separated by commas")
         }
-        "kafka.client_id" | "clickhouse.user" | "ledger.group" | "sink.group" | "dispatcher.group" => (is_name(text), NAME),
+        "kafka.client_id" | "clickhouse.user" | "ledger.group" | "sink.group" | "dispatcher.group" => {
+            (is_name(text), NAME)
+        }
         "ledger.instance" => (text.is_empty() || is_name(text), NAME_OR_EMPTY),
         "topics.generation" | "topics.wallet" => (is_topic_list(text), TOPIC_LIST),
         _ if key.starts_with("topics.") => (is_topic(text), TOPIC),

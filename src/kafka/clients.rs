@@ -101,7 +101,7 @@ impl Clients {
         self.producer_base("producer").create_with_context(KafkaLog)
     }
 
-    /// The same with a thread that serves its reports, and somebody of the caller's to take them.
+    /// The same with a thread that serves its delivery reports, which go to the caller's context.
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
@@ -124,6 +124,7 @@ impl Clients {
     ) -> KafkaResult<BaseConsumer<C>> {
         let session_timeout_ms = self.config.ledger.session_timeout_ms;
         let mut client = self.consumer_base(role, group);
+        client.set("enable.partition.eof", "false");
         client.set("isolation.level", "read_committed");
         client.set("partition.assignment.strategy", "range");
         client.set("session.timeout.ms", session_timeout_ms.to_string());
