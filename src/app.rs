@@ -17,7 +17,7 @@ use crate::http::{self, Health, HttpState};
 use crate::kafka::{Clients, init_topics};
 use crate::metrics::Metrics;
 use crate::rate::Pricing;
-use crate::{ledger, sink, verify};
+use crate::{alert, ledger, sink, verify};
 
 /// A sink that stopped beside a ledger stage is tried again after this.
 const SINK_RETRY: Duration = Duration::from_secs(30);
@@ -29,6 +29,13 @@ pub enum Role {
     Ledger,
     /// Entries to ClickHouse.
     Sink,
+    /// Alerts to webhooks.
+    Dispatcher,
+}
+
+impl Role {
+    /// All of them, which is what runs where none is named.
+    pub const ALL: [Role; 3] = [Role::Ledger, Role::Sink, Role::Dispatcher];
 }
 
 /// The prices that are configured, or those compiled in.
@@ -113,6 +120,9 @@ pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
             is_alone,
         ));
     }
+    if roles.contains(&Role::Dispatcher) {
+        stages.spawn(run_dispatcher(Arc::clone(&config), metrics.clone(), health.clone(), stopped.clone()));
+    }
     if stages.is_empty() {
         bail!("no role given: nothing to run");
     }
@@ -160,6 +170,20 @@ async fn run_sink(
         }
     };
     drift.abort();
+    readiness.finish();
+    result
+}
+
+/// Runs the dispatcher, which mends itself or waits to be mended: debits never depend on it.
+async fn run_dispatcher(
+    config: Arc<Config>,
+    metrics: Metrics,
+    health: Health,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let readiness = health.register_component("dispatcher");
+    readiness.set_ready();
+    let result = alert::run(config, metrics, until_stopped(stopped)).await.context("dispatcher");
     readiness.finish();
     result
 }

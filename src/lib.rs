@@ -3,9 +3,10 @@
 //!
 //! The tree tells the story of an event: [`event`] decodes it, [`rate`] prices it, [`wallet`] debits it,
 //! [`ledger`] does both in one Kafka transaction per batch, [`sink`] carries the ledger to ClickHouse, [`explain`] tells a
-//! person what it says, [`verify`] proves that nothing was lost or doubled.
+//! person what it says, [`alert`] sends alerts to webhooks, [`verify`] proves that nothing was lost or doubled.
 //! [`app`] alone knows every stage.
 
+pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -82,6 +82,11 @@ pub const TABLES: [&str; 8] = [
 /// memory, a replica that lags); one that does not (a refused statement, missing rights); anything else.
 pub const CLICKHOUSE_ERROR_KINDS: [&str; 5] = ["unreachable", "timeout", "transient", "permanent", "other"];
 
+/// What came of sending an alert: taken (2xx); another status; 410; no answer in time; no connection or no valid
+/// certificate; an address that is not public; and, of an alert rather than of a try, given up.
+pub const WEBHOOK_OUTCOMES: [&str; 7] =
+    ["delivered", "rejected", "gone", "timed_out", "unreachable", "blocked", "dead"];
+
 /// What a plan or a model that is not in the price list is called.
 pub const OTHER: &str = "other";
 
@@ -104,6 +109,8 @@ const BATCH_EVENTS: [f64; 11] =
     [1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0];
 /// 10 ms to 30 s, which is the request timeout.
 const INSERT_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// 10 ms to 10 s, which is the request timeout.
+const WEBHOOK_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const RESTORE_SECONDS: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0];
 
 /// Makes the struct and what registers it out of one table, so that a help text is a field's documentation.
@@ -179,6 +186,13 @@ metrics! {
         "When two places were last compared, seconds since 1970; 0: not since the instance started.";
     restore_duration_seconds: Histogram = histogram("restore_duration_seconds", &RESTORE_SECONDS),
         "Time from the assignment of a shard to its state being restored, seconds.";
+    webhook_deliveries: IntCounterVec = counters("webhook_deliveries_total", &["endpoint", "outcome"]),
+        "Tries to send an alert to an endpoint, by outcome; `dead` counts alerts that were given up.";
+    webhook_delivery_duration_seconds: HistogramVec =
+        histograms("webhook_delivery_duration_seconds", &["endpoint"], &WEBHOOK_SECONDS),
+        "Time of one try to send an alert to an endpoint, whatever its outcome, seconds.";
+    webhook_oldest_pending_seconds: GaugeVec = gauges("webhook_oldest_pending_seconds", &["endpoint"]),
+        "Age of the oldest alert that this instance has read and an endpoint has not taken, seconds; 0: none.";
     build_info: IntGaugeVec = int_gauges("build_info", &["version", "revision"]),
         "Always 1; the labels say which build runs.";
 }
@@ -235,6 +249,15 @@ impl Metrics {
                 self.wallets.with_label_values(&[plan, level]);
             }
         }
+    }
+
+    /// Exports every outcome of an endpoint at 0.
+    pub fn declare_endpoint(&self, endpoint: &str) {
+        for outcome in WEBHOOK_OUTCOMES {
+            self.webhook_deliveries.with_label_values(&[endpoint, outcome]);
+        }
+        self.webhook_delivery_duration_seconds.with_label_values(&[endpoint]);
+        self.webhook_oldest_pending_seconds.with_label_values(&[endpoint]);
     }
 
     /// Takes away what was exported of a shard that stood still: it goes on, or left this instance.
@@ -362,7 +385,7 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 24] = [
+    const CONTRACT: [&str; 27] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
@@ -386,6 +409,9 @@ mod tests {
         "drift_credits",
         "drift_checked_timestamp_seconds",
         "restore_duration_seconds",
+        "webhook_deliveries_total",
+        "webhook_delivery_duration_seconds",
+        "webhook_oldest_pending_seconds",
         "build_info",
     ];
 

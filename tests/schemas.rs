@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use creditstream::alert::{ALERT_FORMAT, Alert, AlertKind};
 use creditstream::config::Config;
 use creditstream::event::{
     Data, EventKind, EventRules, Fingerprint, IdentityKey, IncomingRecord, decode, fingerprint,
@@ -24,6 +25,7 @@ use creditstream::wallet::{
 use serde_json::{Value, json};
 
 const LEDGER: &str = include_str!("../config/schemas/ledger-record.schema.json");
+const ALERT: &str = include_str!("../config/schemas/alert.schema.json");
 const SNAPSHOT: &str = include_str!("../config/schemas/wallet-snapshot.schema.json");
 const PROGRESS: &str = include_str!("../config/schemas/progress.schema.json");
 
@@ -613,6 +615,53 @@ fn progress_and_its_schema_have_the_same_members() {
 }
 
 #[test]
+fn an_alert_and_its_schema_have_the_same_members() {
+    let schema = schema(ALERT);
+    let full = to_json(&Alert {
+        v: ALERT_FORMAT,
+        wallet_id: "w1".into(),
+        alert_id: "w1:low:3".into(),
+        kind: AlertKind::Level,
+        level: Level::Low,
+        level_before: Some(Level::Ok),
+        seq: 9,
+        raised_at: now(),
+        available: 40,
+        allocation: 200,
+        plan: "lite".into(),
+    });
+    assert_valid(&schema, &full);
+    assert_members(&schema, &schema, &full, "alert");
+    let least = json!({
+        "v": 1, "wallet_id": "w1", "alert_id": "w1:runway:3", "kind": "runway", "level": "ok", "seq": 1,
+        "raised_at": now(), "available": 0, "allocation": 0
+    });
+    assert_required(&schema, &schema, &written::<Alert<'_>>(&least), "alert");
+    assert_eq!(schema["properties"]["v"]["const"], json!(ALERT_FORMAT));
+    assert_eq!(schema["properties"]["kind"]["enum"], to_json(&AlertKind::ALL));
+    assert_eq!(schema["$defs"]["level"]["enum"], json!(Level::ALL.map(Level::as_str)));
+}
+
+#[test]
+fn every_example_of_an_alert_in_the_documentation_is_one() {
+    let (schema, page) = (schema(ALERT), include_str!("../docs/alerts.md"));
+    let examples: Vec<&str> =
+        page.split("```json").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let mut kinds = BTreeSet::new();
+    for example in examples {
+        let value: Value = serde_json::from_str(example).unwrap();
+        assert_valid(&schema, &value);
+        assert_eq!(
+            to_json(&serde_json::from_str::<Alert<'_>>(example).unwrap()),
+            value,
+            "nothing is left out"
+        );
+        kinds.insert(value["kind"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(kinds.len(), AlertKind::ALL.len(), "an example of each kind: {kinds:?}");
+}
+
+#[test]
 fn versions_and_names_in_the_schemas_are_those_of_the_code() {
     let (ledger, snapshot, progress) = (schema(LEDGER), schema(SNAPSHOT), schema(PROGRESS));
     assert_eq!(ledger["properties"]["v"]["const"], json!(LEDGER_FORMAT));
@@ -634,7 +683,7 @@ fn versions_and_names_in_the_schemas_are_those_of_the_code() {
 
 #[test]
 fn every_schema_is_itself_valid() {
-    for text in [LEDGER, SNAPSHOT, PROGRESS, include_str!("../config/schemas/event.schema.json")] {
+    for text in [ALERT, LEDGER, SNAPSHOT, PROGRESS, include_str!("../config/schemas/event.schema.json")] {
         jsonschema::meta::validate(&schema(text)).unwrap();
     }
 }

@@ -117,6 +117,9 @@ pub enum Command {
     /// Look at quarantined records, and send mended ones again.
     #[command(subcommand, after_help = "Example: creditstream quarantine list --reason unknown_plan")]
     Quarantine(Quarantine),
+    /// Send alerts again that an endpoint did not take in time.
+    #[command(subcommand, after_help = "Example: creditstream alerts replay --endpoint billing")]
+    Alerts(Alerts),
 }
 
 const ESTIMATE_HELP: &str = "\
@@ -316,4 +319,21 @@ pub struct QuarantineFilter {
     /// At most this many.
     #[arg(long)]
     pub limit: Option<usize>,
+}
+
+/// `alerts`
+#[derive(Debug, Subcommand)]
+pub enum Alerts {
+    /// Have the dispatcher send dead alerts again, each to the endpoint that did not take it, under the same id.
+    #[command(after_help = "Example: creditstream alerts replay --endpoint billing")]
+    Replay {
+        /// PARTITION/OFFSET of single ones in the topic of dead alerts. Default: all that were not sent again yet.
+        places: Vec<String>,
+        /// Only those of this endpoint.
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// Say what would be sent, and send nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }

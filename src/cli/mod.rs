@@ -3,6 +3,7 @@
 //! Results go to stdout; logs, progress and errors to stderr. Nothing here decides about credits.
 
 mod accept;
+mod alerts;
 mod args;
 mod check_events;
 mod estimate;
@@ -61,7 +62,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     runtime.block_on(async move {
         match arguments.command {
             Command::Run { roles } => {
-                let roles = if roles.is_empty() { vec![Role::Ledger, Role::Sink] } else { roles };
+                let roles = if roles.is_empty() { Role::ALL.to_vec() } else { roles };
                 app::run(config, &roles).await.map_err(Failure::from_chain)?;
                 Ok(exit::DONE)
             }
@@ -84,6 +85,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Topup(command) => publish::topup(&config, &command, output),
             Command::Adjust(command) => publish::adjust(&config, &command, output),
             Command::Limits(command) => publish::limits(&config, &command, output),
+            Command::Alerts(command) => alerts::run(&config, command, output).await,
             Command::Quarantine(command) => quarantine::run(&config, command, output),
         }
     })

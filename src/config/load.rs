@@ -329,6 +329,8 @@ fn parse_as(default: &Value, text: &str) -> Option<Value> {
         Value::String(_) => Some(Value::String(text.to_owned())),
         Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
         Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
+        // As TOML has it, on one line.
+        Value::Array(_) => format!("array = {text}").parse::<Table>().ok()?.remove("array"),
         _ => None,
     }
 }

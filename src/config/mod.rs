@@ -11,6 +11,7 @@
 //! again. It must not read anything but the file it is given and the host's name: the pricing file is the
 //! pricer's.
 
+mod endpoints;
 mod load;
 mod properties;
 mod secret;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use endpoints::EndpointConfig;
 pub use load::{ConfigErrors, Fault};
 pub use properties::KafkaProperties;
 pub use secret::Secret;
@@ -56,6 +58,8 @@ pub struct Config {
     pub sink: SinkConfig,
     /// The comparison beside the running sink.
     pub drift: DriftConfig,
+    /// The stage that sends alerts to webhooks.
+    pub dispatcher: DispatcherConfig,
     /// The HTTP server.
     pub http: HttpConfig,
     /// Logs.
@@ -258,6 +262,30 @@ pub struct DriftConfig {
     pub window_hours: u32,
 }
 
+/// `[dispatcher]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatcherConfig {
+    /// Beginning of the endpoints' consumer groups: see [`DispatcherConfig::group_of`].
+    pub group: String,
+    /// Most alerts of an endpoint that an instance holds in memory.
+    pub pending_max: usize,
+    /// Most requests to an endpoint at a time.
+    pub requests_max: usize,
+    /// Longest attempt to connect, milliseconds: see [`DispatcherConfig::connect_timeout`].
+    pub connect_timeout_ms: u32,
+    /// Longest request, answer included, milliseconds: see [`DispatcherConfig::request_timeout`].
+    pub request_timeout_ms: u32,
+    /// First wait before an alert is sent again, milliseconds.
+    pub retry_ms_min: u32,
+    /// Longest wait before an alert is sent again, milliseconds.
+    pub retry_ms_max: u32,
+    /// Age of an alert beyond which it is not sent again, seconds.
+    pub give_up_after_seconds: u32,
+    /// Where alerts go.
+    pub endpoints: Vec<EndpointConfig>,
+}
+
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -447,6 +475,23 @@ impl DriftConfig {
     /// How far back ClickHouse is compared each time.
     pub fn window(&self) -> Duration {
         Duration::from_secs(u64::from(self.window_hours) * 3_600)
+    }
+}
+
+impl DispatcherConfig {
+    /// The consumer group of an endpoint: each has positions of its own.
+    pub fn group_of(&self, endpoint: &EndpointConfig) -> String {
+        format!("{}-{}", self.group, endpoint.name)
+    }
+
+    /// Longest attempt to connect.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms.into())
+    }
+
+    /// Longest request, answer included.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms.into())
     }
 }
 

@@ -39,7 +39,7 @@ impl Serialize for Secret {
 pub(super) fn is_secret(key: &str) -> bool {
     match key.strip_prefix("kafka.properties.") {
         Some(property) => is_secret_property(property),
-        None => key == "clickhouse.password",
+        None => key == "clickhouse.password" || key == "dispatcher.endpoints",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Settings as an operator meets them: what is taken, and what is said about what is not.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod endpoints;
 mod properties;
 
 use std::io::Write;

@@ -8,7 +8,7 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::secret::{MASK, is_secret};
-use super::{Config, split_list};
+use super::{Config, endpoints, split_list};
 
 /// Least and greatest value of every integer setting. A test holds it equal to `config/default.toml`.
 /// A bound that is not plain is that of the type that stores the value: ClickHouse's column, Kafka's field.
@@ -51,6 +51,13 @@ pub(super) const INTEGER_BOUNDS: &[(&str, i64, i64)] = &[
     ("sink.retry_ms_max", 1, 3_600_000),
     ("drift.interval_seconds", 0, 86_400),
     ("drift.window_hours", 1, 168),
+    ("dispatcher.pending_max", 1, 1_000_000),
+    ("dispatcher.requests_max", 1, 1_000),
+    ("dispatcher.connect_timeout_ms", 1, 600_000),
+    ("dispatcher.request_timeout_ms", 1, 600_000),
+    ("dispatcher.retry_ms_min", 1, 3_600_000),
+    ("dispatcher.retry_ms_max", 1, 86_400_000),
+    ("dispatcher.give_up_after_seconds", 1, 2_592_000),
 ];
 
 /// Types that are charged, or move credits otherwise: none of them can be free.
@@ -70,6 +77,7 @@ pub(super) fn fault_of(key: &str, value: &Value) -> Option<String> {
         Value::String(text) if is_secret(key) => (text == MASK)
             .then(|| format!("must be the secret itself; {MASK} is what check-config shows in its place")),
         Value::String(text) => text_fault(key, text).map(str::to_owned),
+        Value::Array(array) if key == "dispatcher.endpoints" => endpoints::fault_of(array),
         _ => None,
     }
 }
@@ -85,7 +93,9 @@ fn text_fault(key: &str, text: &str) -> Option<&'static str> {
         "kafka.brokers" => {
             (is_broker_list(text), "must be one or more of host:port (port 1 to 65535), separated by commas")
         }
-        "kafka.client_id" | "clickhouse.user" | "ledger.group" | "sink.group" => (is_name(text), NAME),
+        "kafka.client_id" | "clickhouse.user" | "ledger.group" | "sink.group" | "dispatcher.group" => {
+            (is_name(text), NAME)
+        }
         "ledger.instance" => (text.is_empty() || is_name(text), NAME_OR_EMPTY),
         "topics.generation" | "topics.wallet" => (is_topic_list(text), TOPIC_LIST),
         _ if key.starts_with("topics.") => (is_topic(text), TOPIC),
@@ -170,7 +180,7 @@ fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn is_http_url(text: &str) -> bool {
+pub(super) fn is_http_url(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else {
         return false;
     };
@@ -234,6 +244,12 @@ pub(super) fn contradictions(config: &Config) -> Vec<Contradiction> {
         ledger.group != sink.group,
         &["sink.group", "ledger.group"],
         "must be another than ledger.group: each stage has a group of its own".to_owned(),
+    );
+    let dispatcher = &config.dispatcher;
+    require(
+        dispatcher.retry_ms_min <= dispatcher.retry_ms_max,
+        &["dispatcher.retry_ms_min", "dispatcher.retry_ms_max"],
+        format!("must be at most dispatcher.retry_ms_max ({})", dispatcher.retry_ms_max),
     );
     require(
         is_name(&config.instance_name()),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext, ThreadedProducer};
 
 use super::{KafkaLog, PolledConsumer};
 use crate::config::Config;
@@ -99,6 +99,37 @@ impl Clients {
     /// A setting that librdkafka refuses.
     pub fn producer(&self) -> KafkaResult<KafkaProducer> {
         self.producer_base("producer").create_with_context(KafkaLog)
+    }
+
+    /// The same with a thread that serves its delivery reports, which go to the caller's context.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn threaded_producer<C>(&self, context: C) -> KafkaResult<ThreadedProducer<C>>
+    where
+        C: ProducerContext<NoCustomPartitioner> + 'static,
+    {
+        self.producer_base("producer").create_with_context(context)
+    }
+
+    /// A member of a group that commits for itself, with the caller's own callbacks.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn group_member<C: ConsumerContext>(
+        &self,
+        role: &str,
+        group: &str,
+        context: C,
+    ) -> KafkaResult<BaseConsumer<C>> {
+        let session_timeout_ms = self.config.ledger.session_timeout_ms;
+        let mut client = self.consumer_base(role, group);
+        client.set("enable.partition.eof", "false");
+        client.set("isolation.level", "read_committed");
+        client.set("partition.assignment.strategy", "range");
+        client.set("session.timeout.ms", session_timeout_ms.to_string());
+        client.set("heartbeat.interval.ms", (session_timeout_ms / 5).to_string());
+        client.create_with_context(context)
     }
 
     fn producer_base(&self, role: &str) -> ClientConfig {

@@ -23,7 +23,7 @@ use crate::sink::insert::{ClickHouse, ClickHouseError, FrozenInsert, Refused, bo
 use crate::sink::record::{Record, Source, SourcePartition};
 use crate::sink::{MigrationError, migrate, rows, tables};
 use crate::time::Timestamp;
-use crate::wallet::{LedgerRecord, Wallet, WalletSnapshot};
+use crate::wallet::{GrantState, LedgerRecord, Wallet, WalletSnapshot};
 
 /// What the new tables are called until they are exchanged, and the old ones from then on.
 const SUFFIX: &str = "_rebuild";
@@ -191,22 +191,24 @@ impl Rebuild {
         .await?;
         self.hours.extend(fold.hours.iter().map(|(hour, totals)| ((shard, *hour), *totals)));
         drop(fold);
-        let mut kept: HashSet<(Box<str>, String)> = HashSet::new();
+        // Of each wallet the last state stands: an earlier one, not compacted away yet, may hold grants that it does not.
+        let mut kept: HashMap<String, HashSet<String>> = HashMap::new();
         let states = SourcePartition { source: Source::Wallets, partition: shard };
         self.fill(states, |record| {
             let value = record.value.as_deref().unwrap_or_default();
             if let Ok(state) = serde_json::from_slice::<WalletSnapshot<'_>>(value) {
-                let wallet: Box<str> = (&*state.wallet_id).into();
-                kept.extend(state.grants.iter().map(|grant| (wallet.clone(), grant.grant_id.to_string())));
+                let grants = state.grants.iter().map(|grant| grant.grant_id.to_string()).collect();
+                kept.insert(state.wallet_id.to_string(), grants);
             }
         })
         .await?;
         let mut block = Block::new(&tables::GRANTS);
         for (wallet_id, wallet) in &wallets {
-            for grant in wallet.grant_states() {
-                if !kept.contains(&(wallet_id.as_str().into(), grant.grant_id.to_string())) {
-                    rows::append_grant(&mut block, wallet_id, &grant, grant.seq);
-                }
+            let kept = kept.get(wallet_id);
+            let is_left_out =
+                |grant: &GrantState<'_>| kept.is_none_or(|kept| !kept.contains(&*grant.grant_id));
+            for grant in wallet.grant_states().filter(is_left_out) {
+                rows::append_grant(&mut block, wallet_id, &grant, wallet.seq);
             }
         }
         self.insert(&block).await

@@ -100,7 +100,7 @@ fn what_is_missing_doubled_or_does_not_add_up_is_named() {
 #[test]
 fn a_double_counts_in_no_total() {
     let first = record(&[entry(1, 100, 100)]);
-    let once = Run::new(true, i64::MAX).read(&[first.clone()]);
+    let once = Run::new(true, i64::MAX).read(std::slice::from_ref(&first));
     let twice = Run::new(true, i64::MAX).read(&[first.clone(), first]);
     assert_eq!((&once.fold.hours, &once.fold.posted), (&twice.fold.hours, &twice.fold.posted));
 }

@@ -20,8 +20,6 @@ from tools import CHECKOUT, RULES, alerts_of, prometheus, queries_of, rule_files
 CONTRACT = {
     "wallet_available_credits": {"wallet", "plan", "level"},
     "wallet_series_omitted": set(),
-    "webhook_deliveries_total": {"endpoint", "outcome"},
-    "webhook_oldest_pending_seconds": {"endpoint"},
 }
 # What Prometheus itself gives a series, and what a histogram's buckets have.
 EVERYWHERE = {"job", "instance", "le"}

@@ -133,6 +133,7 @@ impl Deployment {
             format!("topics.shards = {SHARDS}"),
             format!("ledger.group = \"{name}-ledger\""),
             format!("sink.group = \"{name}-sink\""),
+            format!("dispatcher.group = \"{name}-dispatcher\""),
             format!("ledger.instance = \"{name}\""),
             "ledger.session_timeout_ms = 6000".to_owned(),
             "sink.batch_wait_ms_max = 100".to_owned(),

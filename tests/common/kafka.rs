@@ -142,6 +142,7 @@ pub fn read_all(config: &Config, topic: &str) -> Vec<Record> {
 }
 
 /// A record on its way in.
+#[derive(Default)]
 pub struct Sent<'a> {
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod progress;
 pub mod proof;
 pub mod proxy;
+pub mod receiver;
 
 pub use deployment::{Deployment, usage};
 pub use instance::Instance;
