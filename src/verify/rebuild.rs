@@ -109,8 +109,10 @@ pub async fn rebuild(
     rebuild.fill_rest(Source::Quarantine).await?;
     told("comparing with the ledger");
     rebuild.compare(shards).await?;
-    // So that the new tables are behind the old ones by moments, not by as long as all of this took.
-    rebuild.fill_all().await?;
+    // So that the new tables are behind the old ones by moments, not by as long as all of this took; entries come last.
+    for source in [Source::Quarantine, Source::Wallets, Source::Ledger, Source::Ledger] {
+        rebuild.fill_rest(source).await?;
+    }
     told("exchanging");
     rebuild.exchange().await?;
     rebuild.suffix = "";
