@@ -373,7 +373,7 @@ fn clickhouse_is_rebuilt_from_the_topics_row_by_row() {
         while !rebuilding.is_finished() {
             let now = entries();
             // The new table is behind the old one by what the sink wrote in the last moments.
-            assert!(2 * now > last, "{now} after {last}");
+            assert!(now >= last - 2_000 && now > 0, "{now} after {last}");
             last = now;
         }
         rebuilding.join().unwrap();

@@ -89,7 +89,7 @@ pub enum Command {
     Accept(Accept),
     /// Fill ClickHouse anew from the topics, and exchange the tables once they are right. The sink may run meanwhile.
     #[command(
-        after_help = "Example: creditstream rebuild-clickhouse --config prod.toml\n\nQueries see the old rows or the new ones, never a gap. The old tables are dropped at the end."
+        after_help = "Example: creditstream rebuild-clickhouse --config prod.toml\n\nQueries see the old rows or the new ones; the newest entries are missing for the moment of the exchange. The old tables\nare dropped at the end."
     )]
     RebuildClickhouse,
     /// Prove that nothing was lost or doubled: sources, ledger, wallets and ClickHouse compared.

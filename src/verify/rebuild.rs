@@ -1,7 +1,8 @@
 //! Fills ClickHouse anew from the topics, beside the tables that are in use, and exchanges them.
 //!
-//! **Invariant:** whoever queries sees the old rows or the new ones, never a gap. The sink may run meanwhile: it writes to
-//! whichever table has the name. What it wrote to the old ones since they were read is read again after the exchange, and
+//! **Invariant:** whoever queries sees the old rows or the new ones; what the sink wrote in the last moment before the
+//! exchange is missing until it is read again right after it. The sink may run meanwhile: it writes to whichever table has
+//! the name. What it wrote to the old ones since they were read is read again after the exchange, and
 //! only then the old ones are dropped. Nothing is exchanged unless the new entries are those of the ledger.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -109,15 +110,15 @@ pub async fn rebuild(
     rebuild.fill_rest(Source::Quarantine).await?;
     told("comparing with the ledger");
     rebuild.compare(shards).await?;
-    // So that the new tables are behind the old ones by moments, not by as long as all of this took; entries come last.
-    for source in [Source::Quarantine, Source::Wallets, Source::Ledger, Source::Ledger] {
-        rebuild.fill_rest(source).await?;
-    }
+    // So that the new tables are behind the old ones by moments, not by as long as all of this took. What is read first is
+    // read for longest, and the entries come last.
+    rebuild.fill_all().await?;
+    rebuild.fill_rest(Source::Ledger).await?;
     told("exchanging");
     rebuild.exchange().await?;
     rebuild.suffix = "";
-    rebuild.stored.forget_refreshed_days().await?;
     rebuild.fill_all().await?;
+    rebuild.stored.forget_refreshed_days().await?;
     // What the sink had sent before the exchange may land in the old tables for so long.
     told("waiting for inserts that were under way");
     tokio::time::sleep(config.clickhouse.request_timeout()).await;
@@ -178,8 +179,7 @@ impl Rebuild {
         let window = Window { from: Timestamp::MIN, to: Timestamp::MAX, is_whole: true };
         let mut fold = ShardFold::new(shard, window, i64::MAX);
         let mut wallets: HashMap<String, Wallet> = HashMap::new();
-        let ledger = SourcePartition { source: Source::Ledger, partition: shard };
-        self.fill(ledger, |record| {
+        self.fill(Source::Ledger, &[shard], |record| {
             let (mut one, mut other) =
                 (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
             let value = record.value.as_deref().unwrap_or_default();
@@ -195,8 +195,7 @@ impl Rebuild {
         drop(fold);
         // Of each wallet the last state stands: an earlier one, not compacted away yet, may hold grants that it does not.
         let mut kept: HashMap<String, HashSet<String>> = HashMap::new();
-        let states = SourcePartition { source: Source::Wallets, partition: shard };
-        self.fill(states, |record| {
+        self.fill(Source::Wallets, &[shard], |record| {
             let value = record.value.as_deref().unwrap_or_default();
             if let Ok(state) = serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 let grants = state.grants.iter().map(|grant| grant.grant_id.to_string()).collect();
@@ -229,11 +228,8 @@ impl Rebuild {
 
     /// All partitions of a topic, from where they were read last.
     async fn fill_rest(&mut self, source: Source) -> Result<(), RebuildError> {
-        let topic = source.topic(&self.config.topics).to_owned();
-        for partition in 0..self.reader.partitions(&topic)? {
-            self.fill(SourcePartition { source, partition }, |_| {}).await?;
-        }
-        Ok(())
+        let partitions = 0..self.reader.partitions(source.topic(&self.config.topics))?;
+        self.fill(source, &partitions.collect::<Vec<_>>(), |_| {}).await
     }
 
     async fn fill_all(&mut self) -> Result<(), RebuildError> {
@@ -243,25 +239,39 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Reads a partition from where it was read last to its end as of now, and inserts its rows.
-    async fn fill(&mut self, of: SourcePartition, mut each: impl FnMut(&Record)) -> Result<(), RebuildError> {
-        let topic = of.source.topic(&self.config.topics).to_owned();
-        let whole = self.reader.whole(&topic, of.partition)?;
-        let mut from = self.next.get(&of).copied().unwrap_or(whole.from).max(whole.from);
-        while from < whole.to {
-            let to = whole.to.min(from + OFFSETS_AT_ONCE);
+    /// Reads partitions together from where they were read last to their ends as of now, and inserts their rows.
+    async fn fill(
+        &mut self,
+        source: Source,
+        partitions: &[i32],
+        mut each: impl FnMut(&Record),
+    ) -> Result<(), RebuildError> {
+        let topic = source.topic(&self.config.topics).to_owned();
+        let whole = partitions.iter().map(|partition| self.reader.whole(&topic, *partition));
+        let mut left = whole.collect::<Result<Vec<Stretch>, _>>()?;
+        for stretch in &mut left {
+            let of = SourcePartition { source, partition: stretch.partition };
+            stretch.from = self.next.get(&of).copied().unwrap_or(stretch.from).max(stretch.from);
+            self.next.insert(of, stretch.to.max(stretch.from));
+        }
+        loop {
+            left.retain(|stretch| stretch.from < stretch.to);
+            if left.is_empty() {
+                return Ok(());
+            }
+            let share = OFFSETS_AT_ONCE / i64::try_from(left.len()).unwrap_or(1);
+            let part = |stretch: &Stretch| Stretch { to: stretch.to.min(stretch.from + share), ..*stretch };
+            let parts: Vec<Stretch> = left.iter().map(part).collect();
             let mut records = Vec::new();
             tokio::task::block_in_place(|| {
-                self.reader.read(&topic, &[Stretch { partition: of.partition, from, to }], |record| {
-                    records.push(Record::detach(of.source, record));
-                })
+                self.reader.read(&topic, &parts, |record| records.push(Record::detach(source, record)))
             })?;
             records.iter().for_each(&mut each);
             let rows = rows::build(&records, &self.config.topics, &mut self.guard, &HashSet::new());
             if let Some(stop) = rows.stops.first() {
                 return Err(RebuildError::Record {
                     topic,
-                    partition: of.partition,
+                    partition: stop.of.partition,
                     offset: stop.offset,
                     reason: stop.reason.to_string(),
                 });
@@ -269,10 +279,10 @@ impl Rebuild {
             for block in &rows.blocks {
                 self.insert(block).await?;
             }
-            from = to;
+            for (stretch, part) in left.iter_mut().zip(&parts) {
+                stretch.from = part.to;
+            }
         }
-        self.next.insert(of, from);
-        Ok(())
     }
 
     /// The new entries, as ClickHouse answers, against the ledger.
