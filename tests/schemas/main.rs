@@ -3,31 +3,29 @@
 //! is tested here for what the wallet makes, and in the ledger's own tests for whole transactions.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod life;
+
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 use creditstream::alert::{ALERT_FORMAT, Alert, AlertKind};
-use creditstream::config::Config;
-use creditstream::event::{
-    Data, EventKind, EventRules, Fingerprint, IdentityKey, IncomingRecord, decode, fingerprint,
-};
+use creditstream::event::{EventKind, Fingerprint};
 use creditstream::ledger::{Books, Outcome, PROGRESS_FORMAT, PartitionProgress, ShardProgress};
-use creditstream::rate::{AssetType, Pricing, Rate, UsdCents, VideoMillis};
-use creditstream::time::{PostedAt, ShardClock, Timestamp};
+use creditstream::rate::{AssetType, Rate, UsdCents, VideoMillis};
+use creditstream::time::{ShardClock, Timestamp};
 use creditstream::wallet::{
-    BucketTotals, Cause, Command, ContractState, ContractTerms, Entry, EntryType, GrantEffect, GrantKind,
-    GrantState, GrantTerms, JobHistory, JobMemo, JobName, LEDGER_FORMAT, LedgerRecord, Level, Moment, Origin,
-    PlanTerms, Policy, SNAPSHOT_FORMAT, Wallet, WalletLimits, WalletSnapshot, apply, post_due, remember,
+    BucketTotals, ContractState, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantState,
+    GrantTerms, LEDGER_FORMAT, LedgerRecord, Level, PlanTerms, SNAPSHOT_FORMAT, Wallet, WalletLimits,
+    WalletSnapshot,
 };
+use life::{EVENTS, life, pricing};
 use serde_json::{Value, json};
 
-const LEDGER: &str = include_str!("../config/schemas/ledger-record.schema.json");
-const ALERT: &str = include_str!("../config/schemas/alert.schema.json");
-const SNAPSHOT: &str = include_str!("../config/schemas/wallet-snapshot.schema.json");
-const PROGRESS: &str = include_str!("../config/schemas/progress.schema.json");
+const LEDGER: &str = include_str!("../../config/schemas/ledger-record.schema.json");
+const ALERT: &str = include_str!("../../config/schemas/alert.schema.json");
+const SNAPSHOT: &str = include_str!("../../config/schemas/wallet-snapshot.schema.json");
+const PROGRESS: &str = include_str!("../../config/schemas/progress.schema.json");
 
 fn schema(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -211,207 +209,6 @@ fn a_ledger_record_and_its_schema_have_the_same_members() {
 /// What is always written of a struct, read from as little as it takes.
 fn written<'a, T: serde::Deserialize<'a> + serde::Serialize>(least: &'a Value) -> Value {
     to_json(&T::deserialize(least).unwrap())
-}
-
-/// A life that makes every type of entry, and all that a snapshot can show: the ledger records, and the snapshot after
-/// each.
-struct Life {
-    policy: Policy,
-    rules: EventRules,
-    wallet: Wallet,
-    /// Memos in their stored form, by key.
-    jobs: HashMap<u128, Vec<u8>>,
-    records: Vec<Value>,
-    snapshots: Vec<Value>,
-}
-
-const EVENTS: [(&str, &str, &str); 27] = [
-    (
-        "2026-11-03T10:00:00Z",
-        "generation.completed",
-        r#"{"job_id":"j1","asset":"image","images":4,"user_id":"u","project_id":"p"}"#,
-    ),
-    (
-        "2026-11-03T10:00:01Z",
-        "topup.purchased",
-        r#"{"topup_id":"t1","amount_usd":100,"reference":"invoice"}"#,
-    ),
-    (
-        "2026-11-03T10:00:02Z",
-        "contract.started",
-        r#"{"contract_id":"c1","plan":"lite","starts_at":"2026-11-01T00:00:00Z","reference":"x"}"#,
-    ),
-    (
-        "2026-11-03T10:00:03Z",
-        "wallet.adjusted",
-        r#"{"adjustment_id":"a1","credits":50,"reason":"r","actor":"k","expires_at":"2026-11-05T00:00:00Z"}"#,
-    ),
-    (
-        "2026-11-03T10:00:04Z",
-        "wallet.adjusted",
-        r#"{"adjustment_id":"a2","credits":-5,"reason":"r","actor":"k","reference":"ticket"}"#,
-    ),
-    (
-        "2026-11-03T10:00:05Z",
-        "generation.completed",
-        r#"{"job_id":"j2","asset_id":"a","asset":"video","seconds":8.5,"model":"veo-3"}"#,
-    ),
-    (
-        "2026-11-03T10:00:06Z",
-        "generation.completed",
-        r#"{"job_id":"j3","asset":"image","images":1,"model":"gratis"}"#,
-    ),
-    ("2026-11-03T10:00:07Z", "generation.completed", r#"{"job_id":"j4","asset":"image","images":9000}"#),
-    (
-        "2026-11-03T10:00:08Z",
-        "wallet.adjusted",
-        r#"{"adjustment_id":"a3","credits":-5000,"reason":"r","actor":"k"}"#,
-    ),
-    ("2026-11-03T10:00:09Z", "topup.purchased", r#"{"topup_id":"t2","amount_usd":100.5}"#),
-    ("2026-11-03T10:00:10Z", "generation.requested", r#"{"job_id":"j5","asset":"video","seconds":4}"#),
-    ("2026-11-03T10:00:11Z", "generation.completed", r#"{"job_id":"j5","asset":"video","seconds":4.5}"#),
-    ("2026-11-03T10:00:12Z", "generation.refunded", r#"{"job_id":"j5","reason":"blurred"}"#),
-    ("2026-11-03T10:00:13Z", "generation.refunded", r#"{"job_id":"j2"}"#),
-    (
-        "2026-11-03T10:00:14Z",
-        "generation.requested",
-        r#"{"job_id":"j6","asset_id":"a","asset":"image","images":4}"#,
-    ),
-    ("2026-11-03T10:00:15Z", "generation.failed", r#"{"job_id":"j6","reason":"no GPU"}"#),
-    ("2026-11-03T10:00:16Z", "generation.requested", r#"{"job_id":"j7","asset":"image","images":4}"#),
-    ("2026-11-03T10:00:17Z", "generation.rejected", r#"{"job_id":"j8"}"#),
-    ("2026-11-03T10:00:18Z", "generation.cancelled", r#"{"job_id":"j9","asset_id":"a"}"#),
-    (
-        "2026-11-03T10:00:19Z",
-        "wallet.limits_changed",
-        r#"{"overdraft_limit":5,"low_percent":30,"critical_percent":10,"reference":"mail"}"#,
-    ),
-    ("2026-11-03T10:00:20Z", "wallet.limits_changed", r#"{"overdraft_limit":"none"}"#),
-    (
-        "2026-11-03T10:00:21Z",
-        "contract.plan_changed",
-        r#"{"contract_id":"c1","plan":"scale","reference":"order"}"#,
-    ),
-    (
-        "2026-11-03T10:00:22Z",
-        "wallet.limits_changed",
-        r#"{"overdraft_limit":"plan","low_percent":"plan","critical_percent":"plan"}"#,
-    ),
-    ("2026-11-06T10:00:00Z", "contract.renewed", r#"{"contract_id":"c1","plan":"lite","term_months":1}"#),
-    (
-        "2026-11-06T10:00:01Z",
-        "contract.cancelled",
-        r#"{"contract_id":"c1","effective_at":"2026-11-20T00:00:00Z"}"#,
-    ),
-    ("2026-12-01T10:00:00Z", "generation.requested", r#"{"job_id":"j10","asset":"image","images":4}"#),
-    (
-        "2026-12-01T10:00:01Z",
-        "generation.completed",
-        r#"{"job_id":"j10","asset_id":"a","asset":"image","images":1}"#,
-    ),
-];
-
-fn life() -> Life {
-    let config = Config::default();
-    let mut life = Life {
-        policy: Policy::new(&config, Arc::new(pricing())),
-        rules: EventRules::new(&config.events),
-        wallet: Wallet::default(),
-        jobs: HashMap::new(),
-        records: Vec::new(),
-        snapshots: Vec::new(),
-    };
-    for (number, (time, kind, data)) in EVENTS.into_iter().enumerate() {
-        let value = format!(
-            r#"{{"specversion":"1.0","id":"e{number}","source":"/s","type":"{kind}","subject":"w1","time":"{time}","data":{data}}}"#
-        );
-        life.post_due(at(time));
-        life.post_event(&value);
-        life.post_due(at(time));
-    }
-    life
-}
-
-impl Life {
-    fn post_due(&mut self, clock: Timestamp) {
-        while let Some(entries) =
-            post_due(&mut self.wallet, ShardClock(clock), PostedAt(clock), &self.policy).unwrap()
-        {
-            self.record(entries, clock);
-        }
-    }
-
-    fn post_event(&mut self, value: &str) {
-        let named =
-            EventKind::NAMED.into_iter().find(|kind| value.contains(&format!("\"{}\"", kind.as_str())));
-        let incoming = IncomingRecord {
-            source_kind: named.unwrap().source_kind(),
-            value: Some(value.as_bytes()),
-            headers: &[],
-        };
-        let event = decode(&incoming, &self.rules).unwrap();
-        let data = event.data.as_ref().unwrap().as_ref().unwrap();
-        let (job_id, asset_id) = match data {
-            Data::Requested(usage) | Data::Completed(usage) => (&*usage.job_id, &*usage.asset_id),
-            Data::JobEnded(ended) => (&*ended.job_id, &*ended.asset_id),
-            _ => ("", ""),
-        };
-        let name = JobName::new("w1", job_id, asset_id);
-        let job = JobHistory::find(&name, true, event.time.0.day() - 35, |key| {
-            Ok::<_, Infallible>(self.jobs.get(&key.0).and_then(|memo| JobMemo::from_bytes(memo)))
-        });
-        let pricing = Arc::clone(&self.policy.pricing);
-        let command = Command::price(data, event.time, job.unwrap(), &pricing).unwrap();
-        let clock = event.time.0;
-        let cause = Cause {
-            event_type: event.kind.as_str(),
-            source: &event.source,
-            event_id: &event.id,
-            fingerprint: fingerprint(event.kind, event.time, data),
-            origin: Origin { topic: "generation.events", partition: 0, offset: 0 },
-            moment: Moment { event_time: event.time, clock: ShardClock(clock), posted_at: PostedAt(clock) },
-        };
-        let entries = apply(&mut self.wallet, &cause, &command, &self.policy).unwrap();
-        self.record(entries, clock);
-    }
-
-    fn record(&mut self, entries: Vec<Entry<'_>>, clock: Timestamp) {
-        for entry in &entries {
-            let name = JobName::new("w1", &entry.job_id, &entry.asset_id);
-            let known = |key: IdentityKey| self.jobs.get(&key.0).and_then(|memo| JobMemo::from_bytes(memo));
-            let mut changed = Vec::new();
-            let put = |key: IdentityKey, memo: JobMemo<'_>| changed.push((key.0, memo.to_bytes()));
-            remember(&name, entry, clock.day(), |key| Ok::<_, Infallible>(known(key)), put).unwrap();
-            self.jobs.extend(changed);
-        }
-        let clock_day = clock.date().filter(|day| entries[0].event_time.date() != Some(*day));
-        let record = LedgerRecord { v: LEDGER_FORMAT, wallet_id: "w1".into(), clock_day, entries };
-        self.records.push(to_json(&record));
-        let pricing = &self.policy.pricing;
-        self.snapshots.push(to_json(&WalletSnapshot::of("w1", &self.wallet, ShardClock(clock), pricing)));
-    }
-}
-
-fn pricing() -> Pricing {
-    Pricing::parse(
-        r#"
-        [[rate_card]]
-        id = "card"
-        effective_from = "2024-01-01T00:00:00Z"
-        rates.image.credits = "1"
-        rates.image.models."gratis".credits = "0"
-        rates.video.credits = "3"
-        rates.video.models."veo-3".credits = "4.5"
-        [[plans]]
-        effective_from = "2024-01-01T00:00:00Z"
-        plan.lite = { credits_per_month = 200, overdraft_limit = 0 }
-        plan.scale = { credits_per_month = 3300 }
-        [[topups]]
-        effective_from = "2024-01-01T00:00:00Z"
-        packs = [{ amount_usd = "100", credits = 555 }, { amount_usd = "100.5", credits = 9000 }]
-        "#,
-    )
-    .unwrap()
 }
 
 #[test]
@@ -644,7 +441,7 @@ fn an_alert_and_its_schema_have_the_same_members() {
 
 #[test]
 fn every_example_of_an_alert_in_the_documentation_is_one() {
-    let (schema, page) = (schema(ALERT), include_str!("../docs/alerts.md"));
+    let (schema, page) = (schema(ALERT), include_str!("../../docs/alerts.md"));
     let examples: Vec<&str> =
         page.split("```json").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let mut kinds = BTreeSet::new();
@@ -683,7 +480,7 @@ fn versions_and_names_in_the_schemas_are_those_of_the_code() {
 
 #[test]
 fn every_schema_is_itself_valid() {
-    for text in [ALERT, LEDGER, SNAPSHOT, PROGRESS, include_str!("../config/schemas/event.schema.json")] {
+    for text in [ALERT, LEDGER, SNAPSHOT, PROGRESS, include_str!("../../config/schemas/event.schema.json")] {
         jsonschema::meta::validate(&schema(text)).unwrap();
     }
 }
