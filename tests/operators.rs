@@ -6,9 +6,11 @@ mod common;
 use std::time::Duration;
 
 use common::deployment::{SHARDS, everything};
+use common::kafka::{self, Sent};
 use common::proof::expected_outcomes;
-use common::{Deployment, Instance, kafka, usage, wait_for};
+use common::{Deployment, Instance, usage, wait_for};
 use creditstream::generate::GenerateOptions;
+use creditstream::time::Timestamp;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,13 +80,21 @@ fn wait_until_equal(deployment: &Deployment) {
     });
 }
 
+fn wait_until_gone(deployment: &Deployment, topic: &str) {
+    let consumer = kafka::reader(&deployment.config, "read_committed");
+    wait_for("the topic to be gone", PATIENCE, || {
+        let metadata = rdkafka::consumer::Consumer::fetch_metadata(&consumer, None, PATIENCE).ok()?;
+        metadata.topics().iter().all(|known| known.name() != topic).then_some(())
+    });
+}
+
 fn stopped_sources(instance: &Instance) -> f64 {
     instance.metric("creditstream_shard_stopped", &[("reason", "source_changed")])
 }
 
 #[test]
 fn a_topic_that_was_made_anew_is_taken_up_once_it_is_accepted() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::with(&[("clock.idle_after_seconds", "1")]);
     let topic = deployment.config.topics.generation.clone();
     let mut instance = deployment.start(&[]);
     let books = deployment.generate(&everything(1_500, 40));
@@ -98,26 +108,42 @@ fn a_topic_that_was_made_anew_is_taken_up_once_it_is_accepted() {
     let nothing = deployment.run(&["accept", "topic", &topic]).expect(0).stdout;
     assert!(nothing.contains("nothing to do"), "{nothing}");
 
+    // With fewer partitions, so that it is at home no more.
     kafka::delete_topics(&deployment.config, &[&topic]);
-    wait_for("the topic to be gone and made anew", PATIENCE, || {
-        let done = deployment.run(&["init"]);
-        (done.code == 0 && done.stdout.contains(&topic)).then_some(())
-    });
+    wait_until_gone(&deployment, &topic);
+    kafka::create_topic(&deployment.config, &topic, 2, &[]);
     let sent = expected_outcomes(&deployment.generate(&plain(11, 300)))["charged"] as f64;
     let mut instance = deployment.start(&[]);
     instance.wait_until_ready();
     // It says so, reads nothing of it, and the other topics go on.
     assert!(stopped_sources(&instance) >= 1.0);
     assert!(instance.log().contains(&format!("creditstream accept topic {topic}")), "{}", instance.log());
-    deployment.run(&["topup", "ws_900001", "--topup-id", "t_1", "--amount-usd", "250"]).expect(0);
-    wait_for("the top-up", PATIENCE, || {
-        (instance.metric("creditstream_events_total", &[("outcome", "granted")]) >= 1.0).then_some(())
-    });
+    let stood_still = Timestamp::now();
+    for topup in ["t_1", "t_2"] {
+        // Silence for longer than the wall clock needs to take over.
+        std::thread::sleep(Duration::from_secs(3));
+        deployment.run(&["topup", "ws_900001", "--topup-id", topup, "--amount-usd", "250"]).expect(0);
+        wait_for("the top-up", PATIENCE, || {
+            let granted = instance.metric("creditstream_events_total", &[("outcome", "granted")]);
+            (granted >= f64::from(topup == "t_2") + 1.0).then_some(())
+        });
+    }
+    // What the topic's records would use must not expire while it waits to be accepted.
+    for record in kafka::read_all(&deployment.config, &deployment.config.topics.progress) {
+        let clock = record.json()["clock"].as_str().and_then(Timestamp::parse);
+        assert!(
+            clock.is_none_or(|clock| clock <= stood_still),
+            "{} {clock:?} {stood_still}",
+            record.key_text()
+        );
+    }
     assert_eq!(charged(&instance), 0.0);
     instance.terminate();
 
     let done = deployment.run(&["accept", "topic", &topic]).expect(0).stdout;
-    assert_eq!(done.matches("is read from its beginning").count(), SHARDS as usize, "{done}");
+    assert_eq!(done.matches("read from offset 0 on").count(), SHARDS as usize, "of all that it had: {done}");
+    let nothing = deployment.run(&["accept", "topic", &topic]).expect(0).stdout;
+    assert!(nothing.contains("nothing to do"), "{nothing}");
     let mut instance = deployment.start(&[]);
     wait_for("the new records to be charged", PATIENCE, || (charged(&instance) == sent).then_some(()));
     assert_eq!(stopped_sources(&instance), 0.0);
@@ -133,10 +159,8 @@ fn a_topic_that_is_made_anew_under_a_running_instance_is_not_skipped() {
     let books = deployment.generate(&everything(1_500, 40));
     deployment.wait_until_processed(&books);
     kafka::delete_topics(&deployment.config, &[&topic]);
-    wait_for("the topic to be gone and made anew", PATIENCE, || {
-        let done = deployment.run(&["init"]);
-        (done.code == 0 && done.stdout.contains(&topic)).then_some(())
-    });
+    wait_until_gone(&deployment, &topic);
+    deployment.run(&["init"]).expect(0);
     let sent = expected_outcomes(&deployment.generate(&plain(12, 300)))["charged"] as f64;
     let skipped =
         |instance: &Instance| instance.metric("creditstream_events_total", &[("outcome", "skipped")]);
@@ -185,4 +209,28 @@ fn another_number_of_partitions_is_accepted_once_intake_is_empty() {
     );
     wait_until_equal(&deployment);
     instance.terminate();
+}
+
+#[test]
+fn what_waits_in_intake_must_come_first_where_the_route_changes() {
+    let deployment = Deployment::new();
+    let topics = &deployment.config.topics;
+    let mut instance = deployment.start(&[]);
+    let books = deployment.generate(&everything(300, 20));
+    deployment.wait_until_processed(&books);
+    instance.terminate();
+    kafka::grow_topic(&deployment.config, &topics.generation, SHARDS as usize + 1);
+    let waiting = Sent { partition: Some(1), key: None, value: Some(b"{}"), headers: vec![] };
+    kafka::send(&deployment.config, &topics.intake, &waiting).unwrap();
+    let accept = || deployment.run(&["accept", "partitions", &topics.generation]);
+    let refused = accept().expect(75).stderr;
+    assert!(refused.contains("1 records wait in"), "{refused}");
+    // An instance reads intake, though it does not read the topic.
+    let mut instance = deployment.start(&[]);
+    let read =
+        |instance: &Instance| instance.metric("creditstream_events_total", &[("topic", &topics.intake)]);
+    wait_for("intake to be read", PATIENCE, || (read(&instance) >= 1.0).then_some(()));
+    assert!(stopped_sources(&instance) >= 1.0);
+    instance.terminate();
+    accept().expect(0);
 }

@@ -19,6 +19,9 @@ pub enum ReadError {
     /// The brokers do not answer, or refuse.
     #[error("kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+    /// The client cannot go on.
+    #[error("kafka: {0}")]
+    Fatal(String),
     /// It is not there.
     #[error("topic {0} does not exist: run `creditstream init`")]
     NoTopic(String),
@@ -143,15 +146,19 @@ impl TopicReader {
             let reached = match polled {
                 Polled::Record(reached) => Some(reached),
                 Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
+                Polled::Error { message, is_fatal: true, .. } => return Err(ReadError::Fatal(message)),
                 Polled::Error { message, .. } => {
                     tracing::warn!(topic, message, "reading goes on");
                     None
                 }
                 Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
             };
-            if let Some((partition, next)) = reached {
+            // Those that were read to their end go on: they are no sign that the others do.
+            if let Some((partition, next)) = reached
+                && let Some(end) = open.get(&partition)
+            {
                 last_sign = Instant::now();
-                if open.get(&partition).is_some_and(|end| next >= *end) {
+                if next >= *end {
                     open.remove(&partition);
                 }
             }

@@ -29,7 +29,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accept {
-    /// A topic that was deleted and made anew: it is read from its beginning.
+    /// A topic that was deleted and made anew is read from its beginning; one whose log was cut, from the cut on.
     Topic,
     /// Another number of partitions of the same topic.
     Partitions,
@@ -75,28 +75,40 @@ pub fn accept(config: &Arc<Config>, what: Accept, name: &str) -> Result<Vec<Stri
     };
     let reader = TopicReader::new(&clients, "accept")?;
     let known = progress_of(&reader, &routes)?;
-    let of_topic: Vec<(i32, PartitionProgress)> = (0..topic.partitions)
-        .filter_map(|partition| Some((partition, known.get(&partition_key(name, partition))?.clone())))
-        .collect();
+    // Also of partitions that it has no more: their progress would say for ever that the topic has changed.
+    let of_topic = known.iter().filter_map(|(key, progress)| {
+        let (of, partition) = key.rsplit_once('/')?;
+        Some((partition.parse().ok().filter(|_| of == name)?, progress.clone()))
+    });
+    let of_topic: Vec<(i32, PartitionProgress)> = of_topic.collect();
+    let before: BTreeMap<i32, PartitionProgress> = of_topic.iter().cloned().collect();
     let changed = match what {
-        Accept::Topic => made_anew(topic, &routes, of_topic),
-        Accept::Partitions => {
-            let changed = other_partitions(topic, &routes, of_topic)?;
-            if !changed.is_empty() {
-                refuse_undrained(&reader, &routes, &known)?;
-            }
+        Accept::Topic => {
+            let mut changed = made_anew(topic, &routes, &of_topic);
+            changed.extend(cut(topic, &reader, &of_topic)?);
             changed
         }
+        Accept::Partitions => other_partitions(topic, &routes, of_topic)?,
     };
+    let is_rerouted = |(partition, after): &(i32, PartitionProgress)| {
+        before
+            .get(partition)
+            .is_some_and(|before| (before.at_home, before.partitions) != (after.at_home, after.partitions))
+    };
+    if changed.iter().any(is_rerouted) {
+        refuse_undrained(&reader, &routes, &known)?;
+    }
     if changed.is_empty() {
         return Ok(Vec::new());
     }
     let member = join(&clients, config.ledger.workers, &routes)?;
     write(&clients, config, &routes, topic, &changed, &member)?;
     let sentence = |(partition, progress): &(i32, PartitionProgress)| match what {
-        Accept::Topic => {
-            format!("{name}/{partition} is read from its beginning, as topic id {}", progress.topic_id)
-        }
+        Accept::Topic => format!(
+            "{name}/{partition}, topic id {}: read from offset {} on",
+            progress.topic_id,
+            progress.offset + 1
+        ),
         Accept::Partitions => format!("{name}/{partition} is one of {} partitions", progress.partitions),
     };
     Ok(changed.iter().map(sentence).collect())
@@ -138,9 +150,9 @@ fn progress_of(
 fn made_anew(
     topic: &Topic,
     routes: &Routes,
-    of_topic: Vec<(i32, PartitionProgress)>,
+    of_topic: &[(i32, PartitionProgress)],
 ) -> Vec<(i32, PartitionProgress)> {
-    let anew = |(partition, before): (i32, PartitionProgress)| {
+    let anew = |(partition, before): &(i32, PartitionProgress)| {
         let mut earlier = before.earlier;
         earlier.add(&before.outcomes);
         let progress = PartitionProgress {
@@ -150,11 +162,30 @@ fn made_anew(
             offset: -1,
             outcomes: Default::default(),
             earlier,
-            ..before
+            ..before.clone()
         };
-        (partition, progress)
+        (*partition, progress)
     };
-    of_topic.into_iter().filter(|(_, before)| before.topic_id != topic.topic_id).map(anew).collect()
+    of_topic.iter().filter(|(_, before)| before.topic_id != topic.topic_id).map(anew).collect()
+}
+
+/// Partitions of the same topic whose log ends before what was read of it: from that end on they are read again.
+fn cut(
+    topic: &Topic,
+    reader: &TopicReader,
+    of_topic: &[(i32, PartitionProgress)],
+) -> Result<Vec<(i32, PartitionProgress)>, AcceptError> {
+    let mut cut = Vec::new();
+    let is_same = |(at, before): &&(i32, PartitionProgress)| {
+        before.topic_id == topic.topic_id && *at < topic.partitions
+    };
+    for (partition, before) in of_topic.iter().filter(is_same) {
+        let end = reader.whole(&topic.name, *partition)?.to;
+        if end <= before.offset {
+            cut.push((*partition, PartitionProgress { offset: end - 1, ..before.clone() }));
+        }
+    }
+    Ok(cut)
 }
 
 /// The partitions' progress with the topic's number of partitions; where they have come stays.
@@ -244,7 +275,9 @@ fn write(
         let place = partition.rem_euclid(routes.shards.max(1));
         let record = BaseRecord::to(&routes.out.progress).partition(place).key(&key).payload(&value);
         producer.send(record).map_err(|(error, _)| error)?;
-        offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(progress.offset + 1))?;
+        if *partition < topic.partitions {
+            offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(progress.offset + 1))?;
+        }
     }
     producer.flush_all(TIMEOUT)?;
     producer.send_offsets(&offsets, &group, TIMEOUT)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
+use super::changed::{Changed, changed};
 use super::compute::{SourceHead, SourceId, SourceSlot};
 use super::progress::{PartitionProgress, partition_key};
 use super::restore::{RestoreError, Restored, Restorer};
@@ -18,28 +19,6 @@ use super::world::{Member, World};
 use crate::http::Heartbeat;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Reason of `shard_stopped` where a source is not what it was; the label `shard` is its partition.
-const SOURCE_CHANGED: &str = "source_changed";
-
-/// Why a topic is not read on, and the way out. A partition that it did not have before is not read either.
-fn changed(topic: &Topic, known: &HashMap<String, PartitionProgress>) -> Option<String> {
-    let name = &topic.name;
-    let of_topic = |key: &str| key.rsplit_once('/').is_some_and(|(of, _)| of == name);
-    let mut before = known.iter().filter(|(key, _)| of_topic(key)).map(|(_, progress)| progress);
-    let progress = before
-        .find(|progress| progress.topic_id != topic.topic_id || progress.partitions != topic.partitions)?;
-    if progress.topic_id != topic.topic_id {
-        return Some(format!(
-            "topic {name} was deleted and made anew (id {} before, {} now), its offsets begin again: stop all instances, then `creditstream accept topic {name}` takes it up from its beginning",
-            progress.topic_id, topic.topic_id
-        ));
-    }
-    Some(format!(
-        "topic {name} had {} partitions when it was first read, now {}, and records under way would be overtaken: wait until no instance has anything of intake to read, stop all instances, then `creditstream accept partitions {name}`",
-        progress.partitions, topic.partitions
-    ))
-}
 
 impl<W: World> Worker<W> {
     /// Takes over what the group assigned: restore, then read on.
@@ -123,9 +102,26 @@ impl<W: World> Worker<W> {
         )?;
         let shards: Vec<i32> =
             ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| *shard).collect();
-        // Of all partitions: a topic that was repartitioned is known by those that it had.
-        let partitions: Vec<i32> = (0..routes.shards).collect();
-        Ok((committed, restorer.restore(&shards, &mut self.parked, &partitions)?))
+        let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
+        let mut restored = restorer.restore(&shards, &mut self.parked, &partitions)?;
+        // A topic that was repartitioned is known by the partitions that it had, wherever their progress stands. All of it
+        // is read only where there is reason to: it waits for the transactions of every other worker.
+        let is_new = |(topic, partition): &SourceId| {
+            let topic = routes.topic(*topic).map_or("", |topic| topic.name.as_str());
+            !restored.partitions.contains_key(&partition_key(topic, *partition))
+        };
+        let is_changed = |topic: &Topic| changed(topic, &restored.partitions).is_some();
+        if ids.iter().any(is_new) || routes.topics.iter().any(is_changed) {
+            match restorer.all_progress() {
+                Ok(all) => restored.partitions = all,
+                Err(error) => {
+                    let states = restored.shards.into_iter();
+                    self.parked.extend(states.filter_map(|(shard, state)| Some((shard, state.ok()?))));
+                    return Err(error);
+                }
+            }
+        }
+        Ok((committed, restored))
     }
 
     fn install(
@@ -137,7 +133,7 @@ impl<W: World> Worker<W> {
         self.shards.clear();
         self.sources.clear();
         self.stopped.clear();
-        self.refused.clear();
+        self.clear_refused();
         self.checkpoints.reset();
         for (shard, state) in restored.shards {
             match state {
@@ -150,12 +146,18 @@ impl<W: World> Worker<W> {
         }
         self.setup.metrics.shards_owned.add(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
         self.board.take_shards(self.shards.keys().copied());
-        self.install_sources(ids, committed, &restored.partitions)?;
+        let changed = self.changed_topics(&restored.partitions)?;
+        self.install_sources(ids, committed, &restored.partitions, &changed);
 
+        // A topic that stands still until it is accepted holds the clock, whoever is given its partitions.
+        let held: Vec<usize> =
+            changed.iter().filter(|(_, changed)| changed.was_at_home).map(|(topic, _)| *topic).collect();
         for (shard, slot) in &mut self.shards {
-            let homes =
-                self.sources.iter().filter(|((_, partition), source)| partition == shard && source.at_home);
-            slot.state.head.clock.assign(homes.map(|((topic, _), _)| *topic));
+            let is_home = |(_, partition): &&SourceId| partition == shard;
+            let homes = self.sources.iter().filter(|(id, source)| is_home(id) && source.at_home);
+            let gone_back = self.went_back.keys().filter(is_home).filter(|(topic, _)| !held.contains(topic));
+            let homes = homes.map(|(id, _)| id).chain(gone_back).map(|(topic, _)| *topic);
+            slot.state.head.clock.assign(homes.chain(held.iter().copied()));
         }
         self.assign_and_pause()
     }
@@ -165,23 +167,14 @@ impl<W: World> Worker<W> {
         ids: &[SourceId],
         committed: &BTreeMap<SourceId, i64>,
         known: &HashMap<String, PartitionProgress>,
-    ) -> Result<(), LedgerError> {
+        changed: &BTreeMap<usize, Changed>,
+    ) {
         for id in ids {
-            let Some(topic) = self.setup.routes.topic(id.0) else { continue };
-            let progress = known.get(&partition_key(&topic.name, id.1));
-            if let Some(why) = changed(topic, known) {
-                // Others go on, intake too: it must be drained before another number of partitions is accepted.
-                error!(
-                    topic = topic.name,
-                    partition = id.1,
-                    why,
-                    "this topic is not read until it is accepted"
-                );
-                let labels = [id.1.to_string(), SOURCE_CHANGED.to_owned()];
-                self.setup.metrics.shard_stopped.with_label_values(&labels).set(1);
-                self.refused.insert(id.1);
+            if self.refuses(*id, changed) {
                 continue;
             }
+            let Some(topic) = self.setup.routes.topic(id.0) else { continue };
+            let progress = known.get(&partition_key(&topic.name, id.1));
             let at_home = topic.role == TopicRole::Intake || topic.partitions == self.setup.routes.shards;
             // The guard is the truth; a group that was reset reads again, and skips.
             let guard = progress.map(|progress| progress.offset + 1);
@@ -205,6 +198,7 @@ impl<W: World> Worker<W> {
                     earlier: progress.map(|progress| progress.earlier).unwrap_or_default(),
                     start,
                     may_skip: guard.is_some_and(|guard| start < guard),
+                    went_back: None,
                     head,
                     pending: None,
                     current: None,
@@ -214,7 +208,6 @@ impl<W: World> Worker<W> {
                 },
             );
         }
-        Ok(())
     }
 
     /// Gives the positions to the consumer. What cannot be served here stays paused.
@@ -279,6 +272,7 @@ impl<W: World> Worker<W> {
         let partitions: Vec<(String, i32)> = self
             .sources
             .keys()
+            .chain(&self.refused)
             .filter_map(|(topic, partition)| {
                 Some((self.setup.routes.topic(*topic)?.name.clone(), *partition))
             })
@@ -308,8 +302,8 @@ impl<W: World> Worker<W> {
             self.parked.insert(shard, slot.state);
         }
         self.setup.metrics.shards_owned.sub(i64::try_from(shards.len()).unwrap_or(i64::MAX));
-        let refused = std::mem::take(&mut self.refused).into_iter();
-        for shard in std::mem::take(&mut self.stopped).into_keys().chain(refused) {
+        self.clear_refused();
+        for shard in std::mem::take(&mut self.stopped).into_keys() {
             self.setup.metrics.clear_shard_stopped(&shard.to_string());
         }
         self.sources.clear();

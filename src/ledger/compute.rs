@@ -65,6 +65,8 @@ pub struct SourceSlot {
     /// It is read again from before the guard, after a reset of the group. Once it has passed the guard offsets never go
     /// back: if they do, it is another topic or another log.
     pub may_skip: bool,
+    /// The offset that came although it had been passed: nothing is read of it any more.
+    pub went_back: Option<i64>,
     /// What is committed.
     pub head: SourceHead,
     /// The batch that is being committed.
@@ -214,13 +216,10 @@ impl<'c> Computation<'c> {
             source.current().next = incoming.record.offset + 1;
             source.may_skip = false;
         } else if !source.may_skip {
-            let (came, next) = (incoming.record.offset, source.current().next);
-            let topic = self.routes.topic(id.0).map_or("", |topic| topic.name.as_str());
-            let what = format!(
-                "{topic}/{}: offset {came} came where {next} was to come: the topic was deleted and made anew, or its log was cut; a restart says what to do",
-                id.1
-            );
-            return Err(Breach { seq: 0, what });
+            source.went_back = Some(incoming.record.offset);
+        }
+        if source.went_back.is_some() {
+            return Ok(());
         }
         let at_home = source.at_home;
         let outcome = if is_new { self.outcome(id, at_home, incoming)? } else { Outcome::Skipped };

@@ -12,6 +12,7 @@ mod accept;
 mod assignment;
 mod batch;
 mod books;
+mod changed;
 mod checkpoint;
 mod clock;
 mod committer;

@@ -197,6 +197,15 @@ impl<'r, W: World> Restorer<'r, W> {
         fault.map_or(Ok((shards, partitions)), |fault| Err(RestoreError::Refused(fault)))
     }
 
+    /// Progress of all partitions, also of those that others read.
+    ///
+    /// # Errors
+    /// As [`Restorer::restore`].
+    pub fn all_progress(&self) -> Result<HashMap<String, PartitionProgress>, RestoreError> {
+        let all: Vec<i32> = (0..self.routes.shards).collect();
+        Ok(self.read_progress(&self.stable_ends(&self.routes.out.progress, &all)?)?.1)
+    }
+
     /// The state that each shard begins with: the one that was kept, a checkpoint, or none.
     fn begin(
         &self,
@@ -371,9 +380,12 @@ impl<'r, W: World> Restorer<'r, W> {
                 }
                 Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
             };
-            if let Some((partition, next)) = reached {
+            // Those that were read to their end go on: they are no sign that the others do.
+            if let Some((partition, next)) = reached
+                && let Some(to) = open.get(&partition)
+            {
                 last_progress = self.world.now();
-                if open.get(&partition).is_some_and(|to| next >= *to) {
+                if next >= *to {
                     open.remove(&partition);
                 }
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::RDKafkaErrorCode;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
@@ -72,8 +73,10 @@ pub struct Worker<W: World> {
     pub(super) sources: BTreeMap<SourceId, SourceSlot>,
     /// Shards that stand still until somebody acts, and why.
     pub(super) stopped: BTreeMap<i32, String>,
-    /// Partitions of sources that are not what they were, and are not read.
-    pub(super) refused: BTreeSet<i32>,
+    /// Sources that are given, but are not what they were, and are not read.
+    pub(super) refused: BTreeSet<SourceId>,
+    /// Sources whose offsets went back since this worker began, and what was said of it.
+    pub(super) went_back: BTreeMap<SourceId, String>,
     /// Generation of the group under which the shards were assigned.
     pub(super) generation: i32,
     pub(super) checkpoints: Checkpoints,
@@ -146,6 +149,7 @@ impl<W: World> Worker<W> {
             sources: BTreeMap::new(),
             stopped: BTreeMap::new(),
             refused: BTreeSet::new(),
+            went_back: BTreeMap::new(),
             generation: -1,
             checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {
@@ -235,7 +239,13 @@ impl<W: World> Worker<W> {
             match self.member.poll(&mut push) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
-                // Only a new client helps, as where another instance has its name: it would never be given a shard again.
+                Polled::Error { code: RDKafkaErrorCode::FencedInstanceId, .. } => {
+                    return Err(LedgerError::Setup(format!(
+                        "another instance has the name {:?}: give each a ledger.instance of its own",
+                        self.setup.config.instance_name()
+                    )));
+                }
+                // Only a new client helps.
                 Polled::Error { message, is_fatal: true, .. } => {
                     return Err(LedgerError::Unreachable(format!("the consumer cannot go on: {message}")));
                 }
@@ -287,6 +297,9 @@ impl<W: World> Worker<W> {
         };
         if flight == Flight::Lost {
             // The batch before did not become state, so this one was computed upon nothing.
+            return Ok(());
+        }
+        if self.refuse_gone_back()? {
             return Ok(());
         }
         if planted!(FreshGroupMetadata)

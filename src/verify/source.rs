@@ -90,6 +90,12 @@ impl Progress {
         self.partitions.get(&partition_key(topic, partition))
     }
 
+    /// The partitions of a topic that the books know, also those that it has no more.
+    pub fn partitions_of(&self, topic: &str) -> Vec<i32> {
+        let of = |key: &String| key.rsplit_once('/').filter(|(of, _)| *of == topic)?.1.parse().ok();
+        self.partitions.keys().filter_map(of).collect()
+    }
+
     /// Whether the books of a shard count a record of this origin.
     pub fn counts(&self, shard: i32, topic: &str, partition: i32, offset: i64) -> bool {
         // Records that were posted where they were read. A topic that was repartitioned is at home no more, but was.

@@ -23,12 +23,13 @@ wallet_id, seq, what, records, credits), entries, notes, repaired.";
 /// What `accept` takes up.
 #[derive(Debug, Subcommand)]
 pub enum Accept {
-    /// A topic that was deleted and made anew: it is read from its beginning. What its old records made stays.
+    /// A topic that was deleted and made anew: it is read from its beginning; or whose log was cut: it is read from the cut
+    /// on. What its old records made stays.
     Topic {
         /// Name of the topic.
         name: String,
     },
-    /// A topic that has another number of partitions now, once nothing waits in intake.
+    /// A topic that has another number of partitions now. Either way nothing may wait in intake where the route changes.
     Partitions {
         /// Name of the topic.
         name: String,

@@ -215,6 +215,7 @@ impl Play {
             match result {
                 // Another process may try again.
                 Ok(()) | Err(LedgerError::Unreachable(_)) => {}
+                Err(LedgerError::Setup(why)) if why.starts_with("another instance has the name") => {}
                 Err(error) => world.simulation.lock().violations.push(format!("a worker stopped: {error}")),
             }
         });

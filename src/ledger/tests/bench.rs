@@ -293,6 +293,7 @@ impl Bench {
             earlier: Default::default(),
             start: 0,
             may_skip: true,
+            went_back: None,
             head: SourceHead::default(),
             pending: None,
             current: None,
@@ -335,11 +336,6 @@ impl Bench {
     /// A batch after an assignment: a group that was reset is read again from any offset.
     pub fn try_compute(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
         self.sources.values_mut().for_each(|source| source.may_skip = true);
-        self.try_compute_next(batch)
-    }
-
-    /// The next batch of the same assignment.
-    pub fn try_compute_next(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
         let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
         let mut computation = Computation {
             routes: &self.routes,

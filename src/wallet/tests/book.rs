@@ -172,7 +172,6 @@ impl Book {
         }
     }
 
-    /// Applies a command, posts what is due then, and checks all that must hold after any. The records, as JSON.
     /// The sentence with which a command would be refused.
     pub fn refusal(&self, line: &Line) -> String {
         let data = line.data.as_ref().unwrap();
@@ -182,6 +181,7 @@ impl Book {
             .detail
     }
 
+    /// Applies a command, posts what is due then, and checks all that must hold after any. The records, as JSON.
     pub fn apply(&mut self, line: &Line) -> Result<Vec<String>, Reason> {
         self.commands += 1;
         let mut records = Vec::new();
