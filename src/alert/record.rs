@@ -34,7 +34,7 @@ pub struct Alert<'a> {
     /// Wallet.
     #[serde(borrow)]
     pub wallet_id: Cow<'a, str>,
-    /// `<wallet>:<kind or level>:<epoch>`: the same alert has the same id for ever.
+    /// `<wallet>:<kind or level>:<seq>`: the same alert has the same id for ever.
     #[serde(borrow)]
     pub alert_id: Cow<'a, str>,
     /// What it is about.
@@ -55,6 +55,21 @@ pub struct Alert<'a> {
     /// Plan; empty: none.
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     pub plan: Cow<'a, str>,
+    /// Credits that a warning is about: available, about to expire, in overdraft, or released. Absent: a change of level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
+    /// `expiring`: days before the expiry for which the warning is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u16>,
+    /// `expiring`: when the credits expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// `expiring`: contract of the credits; empty: none.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub contract_id: Cow<'a, str>,
+    /// `hold_timed_out`: job of the reservation; empty: none.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub job_id: Cow<'a, str>,
 }
 
 impl AlertKind {

@@ -417,7 +417,7 @@ fn an_alert_and_its_schema_have_the_same_members() {
     let full = to_json(&Alert {
         v: ALERT_FORMAT,
         wallet_id: "w1".into(),
-        alert_id: "w1:low:3".into(),
+        alert_id: "w1:low:9".into(),
         kind: AlertKind::Level,
         level: Level::Low,
         level_before: Some(Level::Ok),
@@ -426,6 +426,11 @@ fn an_alert_and_its_schema_have_the_same_members() {
         available: 40,
         allocation: 200,
         plan: "lite".into(),
+        amount: Some(40),
+        days: Some(30),
+        expires_at: Some(now()),
+        contract_id: "c1".into(),
+        job_id: "j1".into(),
     });
     assert_valid(&schema, &full);
     assert_members(&schema, &schema, &full, "alert");
