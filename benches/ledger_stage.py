@@ -1,6 +1,6 @@
 """What an event costs in the ledger stage: a preloaded backlog through the real binary and the local Kafka.
 
-    make bench-ledger                                     2,000,000 events of 100,000 wallets, one round
+    make bench-ledger                                     2,000,000 events of 100,000 wallets, one round after a warm-up
     make bench-ledger BENCH="--events 300000 --rounds 3"  fewer events, three times
     make bench-ledger BENCH="--binary A --binary B --rounds 2"  two builds in turn, over the same events
 
@@ -127,8 +127,9 @@ def report(binary: Path, number: int, first: Reading, last: Reading) -> float:
     def micros(cpu_s: float) -> float:
         return cpu_s / events * 1e6
 
+    name = f"round {number}" if number > 0 else "warm-up"
     print(
-        f"round {number} {binary}: {events / seconds:,.0f} events/s, ours {micros(last.cpu_s - first.cpu_s):.2f} µs/event, "
+        f"{name} {binary}: {events / seconds:,.0f} events/s, ours {micros(last.cpu_s - first.cpu_s):.2f} µs/event, "
         f"broker's {micros(last.broker_cpu_s - first.broker_cpu_s):.2f} µs/event, RSS {last.rss_mb} MB, {seconds:.1f} s")
     threads = (last.threads_s - first.threads_s).most_common()
     print("  by thread, µs/event: " + ", ".join(f"{name} {micros(cpu):.2f}" for name, cpu in threads if micros(cpu) >= 0.01),
@@ -141,6 +142,8 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=2_000_000, help="usage events to preload")
     parser.add_argument("--wallets", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each binary")
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds before them that do not count: a broker that has "
+                        "just started takes several times the CPU for a record (default: 1)")
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
     parser.add_argument("--pass-through", type=Path, help="the program built from benches/pass_through.rs")
     add_settings_option(parser)
@@ -154,14 +157,18 @@ def main() -> int:
             records = bench.preload(binaries[0])
             print(f"{records:,} records preloaded", flush=True)
             turns = [binary for _ in range(options.rounds) for binary in binaries]
-            for number, binary in enumerate(turns, start=1):
-                rates[binary].append(report(binary, number, *bench.round(binary, number, records)))
-                if options.pass_through is None:
+            for number, binary in enumerate([binaries[0]] * options.warm_up + turns, start=1 - options.warm_up):
+                rate = report(binary, number, *bench.round(binary, number, records))
+                passed = None
+                if options.pass_through is not None:
+                    passed = bench.pass_through(options.pass_through.absolute(), number, records)
+                    print(f"  pass-through: {passed.records_per_s:,.0f} records/s, "
+                          f"broker's {passed.broker_micros:.2f} µs/record", flush=True)
+                if number < 1:
                     continue
-                passed = bench.pass_through(options.pass_through.absolute(), number, records)
-                passed_rates.append(passed.records_per_s)
-                print(f"  pass-through: {passed.records_per_s:,.0f} records/s, broker's {passed.broker_micros:.2f} µs/record",
-                      flush=True)
+                rates[binary].append(rate)
+                if passed is not None:
+                    passed_rates.append(passed.records_per_s)
             for binary in binaries:
                 summary = f"median {binary}: {median(rates[binary]):,.0f} events/s"
                 if passed_rates:

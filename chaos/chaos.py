@@ -43,6 +43,8 @@ EVENTS_PER_S = 300
 LONG_MINUTES = 10
 OVERLAP_SHARE = 0.25
 RECOVER_WAIT_S = 180
+# After so long an operator looks whether the broker left a transaction open.
+LOOK_FOR_HANGING_S = 70
 POLL_S = 0.25
 ANSWER_WAIT_S = 5
 WATCH_S = 0.2
@@ -63,6 +65,7 @@ class Run:
         self.events: list[dict[str, Any]] = []
         self.failures: list[str] = []
         self.overlapped = 0
+        self.aborted: list[str] = []
         self._ended = threading.Event()
         self._state = ""
 
@@ -135,8 +138,14 @@ class Run:
     def recover(self) -> float | None:
         """Seconds until all serve again and have passed what was there at the call; None if that does not come."""
         began = time.monotonic()
+        look_at = began + LOOK_FOR_HANGING_S
         targets: dict[str, dict[tuple[str, int], int]] = {}
         while time.monotonic() - began < RECOVER_WAIT_S:
+            if time.monotonic() > look_at:
+                look_at += LOOK_FOR_HANGING_S
+                if aborted := self.cluster.abort_hanging():
+                    self.aborted.append(f"{clock()}: {aborted} partitions")
+                    self.say(f"the broker had left transactions open in {aborted} partitions; aborted")
             try:
                 if not targets:
                     targets = {
@@ -189,7 +198,7 @@ class Run:
             "seed": self.seed, "command": f"make chaos MINUTES={self.minutes:g} SEED={self.seed}",
             "version": version.stdout.strip(), "events_per_s": EVENTS_PER_S, "shards": SHARDS, "copies": self.load.copies,
             "generator_retries": self.load.sent_again_by_generator, "doubles": result.doubles, "lost": result.lost,
-            "proof_s": round(proof_s, 1), "overlapped": self.overlapped, "kinds": report.kinds(self.events),
+            "proof_s": round(proof_s, 1), "overlapped": self.overlapped, "aborted": self.aborted, "kinds": report.kinds(self.events),
             "figures": result.figures, "faults": result.faults, "findings": findings, "failures": self.failures,
             "events": self.events}
         print("\n" + report.write(self.cluster.folder, facts))

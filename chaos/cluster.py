@@ -24,7 +24,7 @@ sys.path += [str(CHECKOUT / "stack"), str(CHECKOUT / "benches")]
 from confluent_kafka.admin import AdminClient
 
 import processes
-from components import COMPONENTS, Stack
+from components import COMPONENTS, Stack, java
 from deployment import Metrics
 from proxy import Link, Proxies
 
@@ -149,6 +149,27 @@ class Cluster:
             raise ChaosError(f"{name} ended by itself; see {processes.log_path(self.stack.folder, name)}")
         os.kill(record.pid, signal.SIGKILL)
         processes.stop(self.stack.folder, [name], STOP_WAIT_S)
+
+    def abort_hanging(self) -> int:
+        """What docs/runbooks.md says about a transaction that a broker left open; how many partitions had one. A broker
+        that starts again can take a transaction for complete whose markers it never wrote."""
+        aborted = 0
+        # It lists what is open for longer than so many minutes: one is the least.
+        table = self._transactions("find-hanging", "--broker-id", "1", "--max-transaction-timeout", "1").splitlines()
+        for line in table[1:]:
+            topic, partition, _, _, _, start_offset = line.split()[:6]
+            self._transactions("abort", "--topic", topic, "--partition", partition, "--start-offset", start_offset)
+            aborted += 1
+        return aborted
+
+    def _transactions(self, *arguments: str) -> str:
+        """Kafka's own tool for transactions; its stdout."""
+        ended = subprocess.run(
+            [*java(self.stack), "org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", self.brokers, *arguments],
+            capture_output=True, text=True, timeout=COMMAND_WAIT_S, check=False)
+        if ended.returncode != 0:
+            raise ChaosError(f"kafka-transactions {arguments[0]} ended with {ended.returncode}: {ended.stderr[-1500:]}")
+        return ended.stdout
 
     def _add_listeners(self) -> None:
         """A listener for each instance, whose advertised address is the instance's proxy; and a broker that may come

@@ -58,6 +58,9 @@ def markdown(facts: dict[str, Any]) -> str:
     if facts["overlapped"]:
         lines += [f"{facts['overlapped']} faults hit while the one before was not recovered from; the time of that one "
                   "is not measured.", ""]
+    if facts["aborted"]:
+        lines += ["Transactions that the broker had left open, aborted as docs/runbooks.md says (CreditstreamRestoreSlow); "
+                  f"the times to recover hold the minute until they were looked for: {'; '.join(facts['aborted'])}.", ""]
     for title, found in (("What differs", facts["faults"]), ("What instances did by themselves", facts["findings"]),
                          ("Why the run failed", facts["failures"])):
         if found:

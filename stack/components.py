@@ -140,7 +140,7 @@ def prepare_kafka(stack: Stack) -> None:
         return
     data.mkdir(parents=True, exist_ok=True)
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*_java(stack), "kafka.tools.StorageTool", "format", "--ignore-formatted",
+    command = [*java(stack), "kafka.tools.StorageTool", "format", "--ignore-formatted",
                "-t", cluster_id, "-c", str(stack.configuration("kafka.properties"))]
     log = log_path(stack.folder, "kafka")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def prepare_kafka(stack: Stack) -> None:
         raise StackError(f"Kafka's storage could not be formatted; the end of {log}:\n{last_lines(log)}")
 
 
-def _java(stack: Stack) -> list[str]:
+def java(stack: Stack) -> list[str]:
     """The JVM with Kafka's classes; the star is the JVM's own, no shell reads it."""
     return [
         install.java(stack.folder), "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
@@ -161,7 +161,7 @@ def _java(stack: Stack) -> list[str]:
 
 
 def kafka_command(stack: Stack) -> list[str]:
-    return [*_java(stack), "kafka.Kafka", str(stack.configuration("kafka.properties"))]
+    return [*java(stack), "kafka.Kafka", str(stack.configuration("kafka.properties"))]
 
 
 def kafka_is_healthy(address: str) -> bool:

@@ -8,13 +8,13 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use operate::{Accept, Verify};
-use operate::{STATUS_HELP, VERIFY_HELP};
+pub use operate::{Accept, Export, Exported, Verify};
+use operate::{EXPORT_HELP, STATUS_HELP, VERIFY_HELP};
 pub use publish::{
     Adjust, Contract, ContractCancel, ContractChange, ContractRenew, ContractStart, Limits, Publish, Topup,
 };
 
-use super::output::Format;
+use super::output::Form;
 use crate::app::Role;
 use crate::event::{ID_BYTES_MAX, is_id};
 
@@ -26,8 +26,8 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Form of results on stdout.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+    #[arg(long, global = true, value_enum, default_value_t = Form::Table)]
+    pub format: Form,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -95,6 +95,9 @@ pub enum Command {
     /// Prove that nothing was lost or doubled: sources, ledger, wallets and ClickHouse compared.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
+    /// Write a span of the ledger or of usage as a Parquet or CSV file.
+    #[command(after_help = EXPORT_HELP)]
+    Export(Export),
     /// Publish what becomes of a contract.
     #[command(
         subcommand,

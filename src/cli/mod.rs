@@ -8,6 +8,7 @@ mod args;
 mod check_events;
 mod estimate;
 mod exit;
+mod export;
 mod generate;
 mod inspect;
 mod lines;
@@ -30,7 +31,7 @@ use crate::telemetry;
 use crate::time::Timestamp;
 use args::{Arguments, Command};
 use exit::Failure;
-use output::Output;
+use output::{Form, Format, Output};
 
 /// Parses the command line, runs the command, and says how it went.
 pub fn main() -> ExitCode {
@@ -41,7 +42,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
         }
     };
-    let output = Output { format: arguments.format };
+    let is_json = arguments.format == Form::Json;
+    let output = Output { format: if is_json { Format::Json } else { Format::Table } };
     match dispatch(arguments, output) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -52,6 +54,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
+    let form = arguments.format;
+    if matches!(form, Form::Parquet | Form::Csv) && !matches!(arguments.command, Command::Export(_)) {
+        return Err(Failure::usage("--format parquet and --format csv are for export; others say table or json"));
+    }
     let config = Config::load(arguments.config.as_deref(), process_env()).map_err(Failure::config)?;
     if let Command::CheckConfig = arguments.command {
         return check_config(&config, output);
@@ -81,6 +87,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Accept(command) => accept::run(&config, &command, output),
             Command::Status => status::run(&config, output).await,
             Command::Verify(command) => verify::run(&config, &command, output).await,
+            Command::Export(command) => export::run(&config, &command, form).await,
             Command::Contract(command) => publish::contract(&config, &command, output),
             Command::Topup(command) => publish::topup(&config, &command, output),
             Command::Adjust(command) => publish::adjust(&config, &command, output),

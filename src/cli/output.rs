@@ -7,8 +7,21 @@ use serde::Serialize;
 use super::exit::{self, Failure};
 use crate::config::Config;
 
-/// Form of results.
+/// Form of results, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// One document; lists as one object a line.
+    Json,
+    /// `export` only.
+    Parquet,
+    /// `export` only.
+    Csv,
+}
+
+/// Form of what a command says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Table,

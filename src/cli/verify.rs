@@ -76,7 +76,8 @@ fn failure(error: VerifyError) -> Failure {
     Failure::unavailable(format!("it cannot be told: {error}"))
 }
 
-fn spinner() -> ProgressBar {
+/// For work of unknown length; nothing where stderr is no terminal.
+pub(super) fn spinner() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

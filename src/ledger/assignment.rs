@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
@@ -79,7 +80,17 @@ impl<W: World> Worker<W> {
             }
         }
         let mut committed = BTreeMap::new();
-        for element in self.member.committed(asked)?.elements() {
+        // The client waits in vain, and says no more than that time is up, while a transaction with offsets is open.
+        let settled = self.member.committed(asked).map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OperationTimedOut) => RestoreError::TryAgain(
+                "the group's offsets are not known: a transaction with some of them is open, or the brokers do not \
+                 answer; if this goes on for longer than ledger.transaction_timeout_ms, see CreditstreamRestoreSlow in \
+                 docs/runbooks.md"
+                    .to_owned(),
+            ),
+            _ => RestoreError::Kafka(error),
+        })?;
+        for element in settled.elements() {
             if let (Some(topic), Offset::Offset(offset)) =
                 (routes.index_of(element.topic()), element.offset())
             {

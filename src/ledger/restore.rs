@@ -165,7 +165,8 @@ impl<'r, W: World> Restorer<'r, W> {
             while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
                 if self.world.now() > deadline {
                     return Err(RestoreError::TryAgain(format!(
-                        "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}",
+                        "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}: see \
+                         CreditstreamRestoreSlow in docs/runbooks.md",
                         stretch.partition
                     )));
                 }

@@ -1,5 +1,7 @@
 //! Commands of an operator.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// After the help of `status`.
@@ -19,6 +21,40 @@ Exit 0: equal. 1: something differs, named down to the wallet and entry. Anythin
 A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
 JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
 wallet_id, seq, what, records, credits), entries, notes, repaired.";
+
+/// After the help of `export`.
+pub const EXPORT_HELP: &str = "\
+Example: creditstream export ledger --from 2026-10-01 --to 2026-11-01 --format parquet --output october.parquet
+
+ledger: every entry posted in the span, all columns of ledger_entries, by wallet and seq. What was posted never changes.
+usage: charged usage by wallet, UTC hour of the event, asset type, model and plan; an hour may change until the horizon.
+The rows come from ClickHouse and pass through as they come. --output makes the file once it is complete.";
+
+/// What `export` writes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Exported {
+    /// Entries.
+    Ledger,
+    /// Totals by the hour.
+    Usage,
+}
+
+/// What `export` is asked for.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// What to write.
+    #[arg(value_enum)]
+    pub what: Exported,
+    /// First instant: a UTC day, or RFC 3339. Of the ledger by the time of posting, of usage by that of the event.
+    #[arg(long, value_name = "TIME")]
+    pub from: String,
+    /// First instant that is no longer in it.
+    #[arg(long, value_name = "TIME")]
+    pub to: String,
+    /// File to write; default: stdout.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
 
 /// What `accept` takes up.
 #[derive(Debug, Subcommand)]
