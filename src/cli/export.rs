@@ -42,7 +42,9 @@ pub async fn run(config: &Config, command: &args::Export, form: Form) -> Result<
         return Err(Failure::usage(format!("--from {from} is not before --to {to}")));
     }
     if command.output.is_none() && form == Form::Parquet && io::stdout().is_terminal() {
-        return Err(Failure::usage("parquet is not for a terminal: name a file with --output, or redirect stdout"));
+        return Err(Failure::usage(
+            "parquet is not for a terminal: name a file with --output, or redirect stdout",
+        ));
     }
     let sql = match command.what {
         args::Exported::Ledger => LEDGER,

@@ -56,7 +56,9 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     let form = arguments.format;
     if matches!(form, Form::Parquet | Form::Csv) && !matches!(arguments.command, Command::Export(_)) {
-        return Err(Failure::usage("--format parquet and --format csv are for export; others say table or json"));
+        return Err(Failure::usage(
+            "--format parquet and --format csv are for export; others say table or json",
+        ));
     }
     let config = Config::load(arguments.config.as_deref(), process_env()).map_err(Failure::config)?;
     if let Command::CheckConfig = arguments.command {

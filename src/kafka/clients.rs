@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext, ThreadedProducer};
 
-use super::{KafkaLog, PolledConsumer};
+use super::{ConnectionLog, KafkaLog, PolledConsumer};
 use crate::config::Config;
 
 /// A consumer of ours.
@@ -83,14 +83,14 @@ impl Clients {
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
-    pub fn transactional_producer(&self, worker: usize) -> KafkaResult<KafkaProducer> {
+    pub fn transactional_producer(&self, worker: usize) -> KafkaResult<BaseProducer<ConnectionLog>> {
         let timeout_ms = self.config.ledger.transaction_timeout_ms;
         let mut client = self.producer_base(&format!("ledger-{worker}"));
         client.set("transactional.id", self.member_name(worker));
         client.set("transaction.timeout.ms", timeout_ms.to_string());
         client.set("message.timeout.ms", timeout_ms.to_string());
         client.set("delivery.report.only.error", "true");
-        client.create_with_context(KafkaLog)
+        client.create_with_context(ConnectionLog::default())
     }
 
     /// A producer for commands: no transactions, every record acknowledged by all replicas.

@@ -1,5 +1,7 @@
 //! What librdkafka says, as log lines of ours: leveled by what an operator must do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -42,5 +44,67 @@ impl ProducerContext<NoCustomPartitioner> for KafkaLog {
         if let Err((error, _)) = result {
             tracing::warn!(%error, "a record was not delivered");
         }
+    }
+}
+
+/// Context of transactional producers: the same, and how often a connection broke that had been up.
+#[derive(Debug, Default)]
+pub struct ConnectionLog {
+    lost: AtomicU64,
+}
+
+impl ConnectionLog {
+    /// Connections lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for ConnectionLog {
+    /// librdkafka tells of a lost connection here only. One that could not be made, or that was idle, is none.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains(" in state UP") {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        KafkaLog.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        KafkaLog.error(error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for ConnectionLog {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: ()) {
+        KafkaLog.delivery(result, opaque);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_had_been_up_counts_as_lost() {
+        let context = ConnectionLog::default();
+        let fail = |message| context.log(RDKafkaLogLevel::Info, "FAIL", message);
+        fail(
+            "[thrd:b/1]: b/1: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+        );
+        fail(
+            "[thrd:b/1]: b/1: Disconnected: connection closed by peer (after 0ms in state APIVERSION_QUERY)",
+        );
+        context.log(
+            RDKafkaLogLevel::Warning,
+            "REQTMOUT",
+            "[thrd:b/1]: timed out 1 in-flight (after 9ms in state UP)",
+        );
+        assert_eq!(context.lost(), 0);
+        fail(
+            "[thrd:b/1]: b/1: Disconnected: connection closed by peer: receive 0 (after 20182ms in state UP)",
+        );
+        assert_eq!(context.lost(), 1);
     }
 }

@@ -11,7 +11,7 @@ mod sys;
 mod topics;
 
 pub use clients::{Clients, KafkaConsumer, KafkaProducer, watermarks};
-pub use log::KafkaLog;
+pub use log::{ConnectionLog, KafkaLog};
 pub use partition::partition_for;
 pub use reader::{ReadError, Stretch, TopicReader};
 pub use sys::{

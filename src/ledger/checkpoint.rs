@@ -30,14 +30,23 @@ struct Writer {
     durable: Receiver<(i32, Manifest)>,
 }
 
+/// A ledger position that was asked for.
+#[derive(Clone, Copy)]
+struct Sample {
+    position: i64,
+    /// It counts from this commit on.
+    counts_from: u64,
+    /// Batches of the shard up to this number had been sent by then.
+    last_sent: u64,
+}
+
 /// Writes checkpoints of a worker's shards.
 pub struct Checkpoints {
     folder: Option<PathBuf>,
     ledger_id: String,
     every: Duration,
     written: BTreeMap<i32, Instant>,
-    /// Sampled ledger positions, and the number of commits from which on they count.
-    samples: BTreeMap<i32, (i64, u64)>,
+    samples: BTreeMap<i32, Sample>,
     commits: u64,
     writer: Option<Writer>,
 }
@@ -90,17 +99,19 @@ impl Checkpoints {
     fn take_samples(&mut self, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board, is_in_flight: bool) {
         for (shard, slot) in shards.iter_mut() {
             match self.samples.get(shard) {
-                Some((position, counts_from)) if self.commits >= *counts_from => {
-                    slot.state.ledger_position = slot.state.ledger_position.max(*position);
+                Some(sample) if self.commits >= sample.counts_from => {
+                    slot.state.ledger_position = slot.state.ledger_position.max(sample.position);
+                    slot.state.changed.retain(|_, batch| *batch > sample.last_sent);
                     self.samples.remove(shard);
                 }
                 Some(_) => {}
                 None => {
-                    if let Some(end) =
+                    if let Some(position) =
                         board.ledger_end(*shard).filter(|end| *end > slot.state.ledger_position)
                     {
                         let counts_from = self.commits + 1 + u64::from(is_in_flight);
-                        self.samples.insert(*shard, (end, counts_from));
+                        let last_sent = slot.last_sent();
+                        self.samples.insert(*shard, Sample { position, counts_from, last_sent });
                     }
                 }
             }

@@ -131,6 +131,7 @@ impl<W: World> Committer<W> {
         fault_point!("commit.flushed");
         transactions.send_offsets(&job.offsets, &job.group, self.timeout)?;
         fault_point!("commit.offsets_sent");
+        self.check_connections(producer)?;
         let deadline = self.world.now() + COMMIT_PATIENCE;
         loop {
             match transactions.commit(self.timeout) {
@@ -142,9 +143,27 @@ impl<W: World> Committer<W> {
                 {
                     warn!(%failure, "the commit is not settled yet: asking again");
                 }
-                result => return result,
+                result => return result.and_then(|()| self.check_connections(producer)),
             }
         }
+    }
+
+    /// A broker that stops between the two halves of a commit can take it for complete when it is back, and never write
+    /// the markers. The next transaction of the same producer would close it, in those of its partitions that it meets
+    /// itself. So a producer serves as long as its connections do: a new one, and what is settled in the topics by then.
+    fn check_connections(&self, producer: &W::Producer) -> Result<(), TransactionError> {
+        if producer.connections_lost() == 0 || planted!(GoOnAfterAnOutage) {
+            return Ok(());
+        }
+        Err(TransactionError {
+            step: "commit_transaction",
+            code: RDKafkaErrorCode::BrokerTransportFailure,
+            message: "a connection was lost: the broker may have stopped, and not know what it had decided"
+                .to_owned(),
+            is_fatal: false,
+            requires_abort: false,
+            is_retriable: false,
+        })
     }
 
     /// Brings the producer into a state from which the next transaction can begin.

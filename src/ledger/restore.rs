@@ -17,13 +17,14 @@ use super::identity_store::Recent;
 use super::memory::{first_day, job_of_record, remember_event_of, remember_job};
 use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
-use super::shard::ShardState;
+use super::shard::{Handles, ShardState};
 use super::store::LocalStore;
+use super::wallets::Handle;
 use super::world::{Reader, World};
 use crate::fault::planted;
 use crate::kafka::{Polled, RecordView};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
-use crate::wallet::{Breach, FoldError, LedgerRecord, Policy, WalletSnapshot};
+use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet, WalletSnapshot};
 
 /// How long an open transaction is waited for, beyond its own timeout.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -118,23 +119,43 @@ impl<'r, W: World> Restorer<'r, W> {
         let ledger_ends = self.stable_ends(&out.ledger, shard_numbers)?;
 
         let (heads, partitions) = self.read_progress(&progress_ends)?;
-        let mut states = self.begin(shard_numbers, parked, &heads)?;
-        let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
         let mut shards = BTreeMap::new();
-        for (shard, mut begun) in states {
-            if let Err(error) = &read
-                && !begun.needs_snapshots
-            {
-                // Whatever was folded in so far is committed: the next try goes on from there.
-                tracing::debug!(shard, %error, "the shard is kept");
-                parked.insert(shard, begun.state);
-                continue;
+        let mut left = shard_numbers.to_vec();
+        while !left.is_empty() {
+            let mut states = self.begin(&left, parked, &heads)?;
+            let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
+            left.clear();
+            for (shard, mut begun) in states {
+                let was_kept = !begun.needs_snapshots;
+                if let Err(error) = &read
+                    && was_kept
+                {
+                    // Whatever was folded in so far is committed: the next try goes on from there.
+                    tracing::debug!(shard, %error, "the shard is kept");
+                    parked.insert(shard, begun.state);
+                    continue;
+                }
+                let contradiction = begun.contradiction.take().map_or(Ok(()), Err);
+                match contradiction.and_then(|()| begun.finish(self.policy)) {
+                    // The ledger is the truth: only what follows from it alone may stop a shard.
+                    Err(why) if was_kept => {
+                        warn!(
+                            shard,
+                            why,
+                            "what was kept of the shard is not in the ledger: dropped, and read from the topics"
+                        );
+                        self.store.discard(shard);
+                        left.push(shard);
+                    }
+                    state => drop(shards.insert(shard, state)),
+                }
             }
-            let state =
-                begun.contradiction.take().map_or(Ok(()), Err).and_then(|()| begun.finish(self.policy));
-            shards.insert(shard, state);
+            if let Err(error) = read {
+                parked.extend(shards.into_iter().filter_map(|(shard, state)| Some((shard, state.ok()?))));
+                return Err(error);
+            }
         }
-        read.map(|()| Restored { shards, partitions })
+        Ok(Restored { shards, partitions })
     }
 
     /// Brings all states up to the ends of their partitions.
@@ -232,7 +253,14 @@ impl<'r, W: World> Restorer<'r, W> {
             let first_day = first_day(state.head.clock.now(), &self.time);
             states.insert(
                 shard,
-                Begun { state, needs_snapshots, recent: Recent::new(), first_day, contradiction: None },
+                Begun {
+                    state,
+                    needs_snapshots,
+                    shown: Handles::default(),
+                    recent: Recent::new(),
+                    first_day,
+                    contradiction: None,
+                },
             );
         }
         Ok(states)
@@ -411,6 +439,8 @@ struct Begun {
     state: ShardState,
     /// It began with the wallets' snapshots, which hold neither reservations nor identities.
     needs_snapshots: bool,
+    /// Wallets whose last entry, as it was kept, was met in the ledger, or that have gone on since.
+    shown: Handles,
     /// Identities met since the last were handed over.
     recent: Recent,
     /// What lies before this day is forgotten.
@@ -434,6 +464,7 @@ impl Begun {
         let mut folded = Folded { entries: 0, doubles: 0 };
         for entry in &read.entries {
             folded.entries += 1;
+            self.compare_with_kept(handle, &wallet, entry).map_err(|why| format!("{}: {why}", place()))?;
             match wallet.fold(entry, read.clock_day()) {
                 Ok(()) => {}
                 Err(FoldError::Double { .. }) => {
@@ -457,6 +488,36 @@ impl Begun {
             self.hand_over();
         }
         Ok(folded)
+    }
+
+    /// What was kept may hold what the ledger does not: a batch that the broker said was committed and that was aborted all
+    /// the same, or lost with its leader. What it made a wallet of would go on, and its events would count as known.
+    fn compare_with_kept(
+        &mut self,
+        handle: Handle,
+        wallet: &Wallet,
+        entry: &Entry<'_>,
+    ) -> Result<(), String> {
+        if self.needs_snapshots
+            || entry.seq < wallet.seq
+            || planted!(TrustWhatIsKept)
+            || !self.shown.insert(handle)
+        {
+            return Ok(());
+        }
+        let sums = (wallet.balance(), wallet.held, wallet.overdraft, wallet.updated_at);
+        let is_same = sums == (entry.balance_after, entry.held_after, entry.overdraft_after, entry.posted_at);
+        let is_passed_over = entry.seq > wallet.seq && self.state.changed.contains_key(&handle);
+        if is_passed_over || (entry.seq == wallet.seq && !is_same) {
+            return Err(self.not_in_the_ledger(handle));
+        }
+        Ok(())
+    }
+
+    fn not_in_the_ledger(&self, handle: Handle) -> String {
+        let Wallet { seq, updated_at, .. } = self.state.wallets.get(handle).unwrap_or_default();
+        let id = self.state.wallets.id(handle);
+        format!("wallet {id}: entry {seq} as it was kept, posted at {updated_at}, is not there")
     }
 
     fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
@@ -493,6 +554,14 @@ impl Begun {
     /// The restored shard, if its wallets hold together.
     fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
         self.hand_over();
+        if !self.needs_snapshots && !planted!(TrustWhatIsKept) {
+            // In the order of handles: what is said must not depend on a hash.
+            let lacking = self.state.changed.keys().filter(|handle| !self.shown.contains(*handle)).min();
+            if let Some(handle) = lacking {
+                return Err(self.not_in_the_ledger(*handle));
+            }
+        }
+        self.state.changed.clear();
         if self.needs_snapshots {
             for handle in self.state.wallets.handles() {
                 let wallet = self.state.wallets.get(handle).unwrap_or_default();

@@ -39,6 +39,9 @@ pub struct ShardState {
     pub head: ShardHead,
     /// Every entry below this offset of the ledger partition is folded in. A lower bound.
     pub ledger_position: i64,
+    /// Wallets that batches sent after that position was asked for have changed, and the last of these batches: their
+    /// last entries lie above it.
+    pub changed: HashMap<Handle, u64, FxBuildHasher>,
 }
 
 /// The small part of a shard's state; copied into each overlay.
@@ -109,6 +112,7 @@ impl ShardState {
             identities,
             head: ShardHead { batch: 0, clock, origins: Vec::new() },
             ledger_position: 0,
+            changed: HashMap::default(),
         }
     }
 
@@ -149,6 +153,11 @@ impl ShardSlot {
         ShardView { state: &mut self.state, pending: self.pending.as_ref(), current }
     }
 
+    /// Number of the last batch that was sent.
+    pub fn last_sent(&self) -> u64 {
+        self.pending.as_ref().map_or(&self.state.head, |pending| &pending.head).batch
+    }
+
     /// The clock as the newest batch under way leaves it.
     pub fn clock(&self) -> ShardClock {
         let newest = self.current.as_ref().or(self.pending.as_ref());
@@ -177,6 +186,7 @@ impl ShardSlot {
             change.move_one(touched.standing_before, &touched.wallet);
             self.state.wallets.put(handle, &touched.wallet);
             self.state.unsaved.insert(handle);
+            self.state.changed.insert(handle, overlay.head.batch);
         }
         for handle in overlay.saved.drain() {
             self.state.unsaved.remove(&handle);

@@ -17,7 +17,7 @@ use super::wallets::Handle;
 use crate::event::IdentityKey;
 use crate::fault::fault_point;
 
-const MAGIC: &[u8; 8] = b"CSCKPT03";
+const MAGIC: &[u8; 8] = b"CSCKPT04";
 const CHECKSUM_BYTES: usize = 32;
 /// Key, day, length of the value.
 const IDENTITY_HEAD_BYTES: usize = 16 + 4 + 4;
@@ -42,6 +42,7 @@ struct FileHeader {
     ledger_id: String,
     shard: i32,
     ledger_position: i64,
+    changed: Vec<(String, u64)>,
     wallets: usize,
     unsaved: Vec<String>,
     manifest: Manifest,
@@ -61,6 +62,13 @@ impl LocalStore<'_> {
     /// A shard of which nothing is known here.
     pub fn empty_shard(&self, shard: i32) -> ShardState {
         ShardState::empty(shard, IdentityStore::new(self.settings(shard), self.maintenance))
+    }
+
+    /// Deletes a shard's checkpoint.
+    pub fn discard(&self, shard: i32) {
+        if let Some(folder) = self.folder {
+            discard(folder, shard);
+        }
     }
 
     /// Reads a shard's checkpoint. Anything in doubt is deleted.
@@ -102,6 +110,10 @@ impl LocalStore<'_> {
         for _ in 0..header.wallets {
             state.wallets.put_packed(take(&mut rest)?).ok_or("another wallet format")?;
         }
+        for (id, batch) in &header.changed {
+            let handle = state.wallets.find(id).ok_or("a changed wallet that is not there")?;
+            state.changed.insert(handle, *batch);
+        }
         for id in &header.unsaved {
             state.unsaved.insert(state.wallets.find(id).ok_or("an unsaved wallet that is not there")?);
         }
@@ -123,6 +135,7 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
         ledger_id: ledger_id.to_owned(),
         shard: state.shard,
         ledger_position: state.ledger_position,
+        changed: state.changed.iter().map(|(handle, batch)| (id(handle), *batch)).collect(),
         wallets: state.wallets.count(),
         unsaved: state.unsaved.iter().map(id).collect(),
         manifest: state.identities.manifest(),
@@ -220,6 +233,7 @@ mod tests {
         // Met, but never written to: not there.
         state.wallets.handle("ws_2");
         state.unsaved.insert(handle);
+        state.changed.insert(handle, 9);
         let mut recent = Recent::new();
         recent.insert(IdentityKey(9), 20_000, b"what it said");
         state.identities.absorb(&recent);
@@ -234,6 +248,7 @@ mod tests {
         write(folder.path(), 3, &encode(&state, "ledger").unwrap()).unwrap();
         let read = store.load(3).unwrap();
         assert_eq!(read.ledger_position, 42);
+        assert_eq!(read.changed, state.changed);
         assert_eq!(read.wallets.count(), 1);
         assert_eq!(read.wallets.get_by_id("ws_1"), state.wallets.get_by_id("ws_1"));
         assert_eq!(read.unsaved.len(), 1);

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use rdkafka::producer::BaseRecord;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::outbox::{HeaderRecord, OutTopic};
 use crate::config::TopicsConfig;
 use crate::kafka::{
-    BatchTopic, Clients, GroupMetadata, KafkaConsumer, KafkaLog, KafkaProducer, OutgoingRecord, Polled,
+    BatchTopic, Clients, ConnectionLog, GroupMetadata, KafkaConsumer, KafkaLog, OutgoingRecord, Polled,
     RecordView, TransactionError, TransactionalProducer, poll_events, take_records, watermarks,
 };
 use crate::time::Timestamp;
@@ -149,6 +149,8 @@ pub trait Producer: Send {
     type Transactions: TransactionalProducer;
     /// Its transactions.
     fn transactions(&self) -> &Self::Transactions;
+    /// How often it has lost a connection to a broker.
+    fn connections_lost(&self) -> u64;
     /// Learns of the topics that batches go to. Once, after `init`.
     ///
     /// # Errors
@@ -302,20 +304,24 @@ impl Reader for RealReader {
 pub struct RealProducer {
     open: Option<OpenTopics>,
     names: TopicsConfig,
-    client: Arc<KafkaProducer>,
+    client: Arc<BaseProducer<ConnectionLog>>,
 }
 
 struct OpenTopics {
-    ledger: BatchTopic<KafkaLog>,
-    wallets: BatchTopic<KafkaLog>,
-    progress: BatchTopic<KafkaLog>,
+    ledger: BatchTopic<ConnectionLog>,
+    wallets: BatchTopic<ConnectionLog>,
+    progress: BatchTopic<ConnectionLog>,
 }
 
 impl Producer for RealProducer {
-    type Transactions = KafkaProducer;
+    type Transactions = BaseProducer<ConnectionLog>;
 
-    fn transactions(&self) -> &KafkaProducer {
+    fn transactions(&self) -> &BaseProducer<ConnectionLog> {
         &self.client
+    }
+
+    fn connections_lost(&self) -> u64 {
+        self.client.client().context().lost()
     }
 
     fn open(&mut self, timeout: Duration) -> KafkaResult<()> {

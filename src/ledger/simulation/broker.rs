@@ -78,9 +78,14 @@ pub struct Broker {
     pub transaction_timeout: Micros,
     /// Nobody answers until then.
     pub away_until: Micros,
+    /// When clients learn that their connections broke.
+    departures: Vec<Micros>,
     events: BTreeMap<(Micros, u64), Event>,
     event_count: u64,
     next_tick: Micros,
+    /// Transactions that brokers took for complete without their markers.
+    pub left_open: u64,
+    pub undone: u64,
 }
 
 pub enum Event {
@@ -90,6 +95,8 @@ pub enum Event {
     EndTransaction { id: String, epoch: i16, serial: u64, commit: bool },
     /// A transaction may have been open for too long.
     Timeout { id: String, serial: u64 },
+    /// An operator aborts what a broker left open.
+    Undo { producer_id: u64, places: Vec<Place>, pending: String },
 }
 
 impl Log {
@@ -149,9 +156,12 @@ impl Broker {
             group,
             transaction_timeout,
             away_until: 0,
+            departures: Vec::new(),
             events: BTreeMap::new(),
             event_count: 0,
             next_tick: 0,
+            left_open: 0,
+            undone: 0,
         }
     }
 
@@ -160,10 +170,21 @@ impl Broker {
         self.events.insert((at, self.event_count), event);
     }
 
+    /// All connections break, of which clients learn at some time: not before an answer that was given before.
+    pub fn go_away(&mut self, until: Micros, noticed_at: Micros) {
+        self.away_until = until;
+        self.departures.push(noticed_at);
+    }
+
+    /// How often connections had broken by then, so that clients know.
+    pub fn departures(&self, by: Micros) -> usize {
+        self.departures.iter().filter(|noticed_at| **noticed_at <= by).count()
+    }
+
     /// Whether nothing is under way.
     pub fn is_settled(&self) -> bool {
         let is_empty = |transactional: &Transactional| transactional.phase == Phase::Empty;
-        self.transactional.values().all(is_empty)
+        self.transactional.values().all(is_empty) && self.left_open == self.undone
     }
 
     fn checked(&mut self, id: &str, epoch: i16) -> Result<&mut Transactional, Refusal> {
@@ -230,6 +251,18 @@ impl State {
                 if self.broker.transactional.get(&id).is_some_and(|known| known.serial == serial) {
                     let _ = self.end_transaction(&id, epoch, commit);
                 }
+            }
+            Event::Undo { producer_id, places, pending } => {
+                let timestamp = self.wall_ms(None);
+                for place in places {
+                    if let Some(log) = self.broker.logs.get_mut(&place)
+                        && log.open.contains_key(&producer_id)
+                    {
+                        log.mark(producer_id, false, timestamp);
+                    }
+                }
+                self.broker.group.pending.remove(&pending);
+                self.broker.undone += 1;
             }
             Event::Timeout { id, serial } => {
                 let known = self.broker.transactional.get_mut(&id);
@@ -346,6 +379,9 @@ impl State {
     /// It is decided; the markers follow, each in its own time.
     fn prepare(&mut self, id: &str, commit: bool) {
         let now = self.now;
+        if commit && self.faults.undone_commits && self.random.per_mille(20) {
+            return self.leave_open(id);
+        }
         let Some(known) = self.broker.transactional.get_mut(id) else { return };
         known.phase = Phase::Prepared(commit);
         let (serial, epoch) = (known.serial, known.epoch);
@@ -358,6 +394,30 @@ impl State {
             let event = Event::Marker { id: id.to_owned(), serial, place, commit, epoch };
             self.broker.schedule(now + delay, event);
         }
+    }
+
+    /// Kafka 4.3, killed and started again at this moment while its partitions have no leader: it takes the transaction for
+    /// committed and writes no marker. It stays open until an operator finds and aborts it.
+    fn leave_open(&mut self, id: &str) {
+        let now = self.now;
+        let Some(known) = self.broker.transactional.get_mut(id) else { return };
+        known.phase = Phase::Empty;
+        known.last_was_commit = Some(true);
+        known.offsets.clear();
+        let producer_id = known.producer_id;
+        let places: Vec<Place> = std::mem::take(&mut known.partitions).into_iter().collect();
+        self.broker.left_open += 1;
+        // Its offsets stay as unsettled as its records.
+        let pending = format!("{id}, left open {}", self.broker.left_open);
+        if let Some(unsettled) = self.broker.group.pending.remove(id) {
+            self.broker.group.pending.insert(pending.clone(), unsettled);
+        }
+        // Longer than a transaction may take: what comes next fails, as it does when a broker starts again.
+        let away = self.random.between(6 * SECOND, 12 * SECOND);
+        let noticed_at = now + self.random.below(20 * MILLI);
+        self.broker.go_away(now + away, noticed_at);
+        let after = away + self.random.between(SECOND, 80 * SECOND);
+        self.broker.schedule(now + after, Event::Undo { producer_id, places, pending });
     }
 
     /// The wall clock of a process, or the right one.

@@ -54,6 +54,10 @@ pub enum Bug {
     MaxOfOffsets,
     /// A restore meets the identities of one day, not of the horizon.
     OneDaysIdentities,
+    /// A state that was kept is taken for true, whatever the ledger says.
+    TrustWhatIsKept,
+    /// A producer is used on after its connections were lost.
+    GoOnAfterAnOutage,
 }
 
 /// What may go wrong in a run: the seed switches each on or off.
@@ -72,4 +76,5 @@ pub struct Faults {
     pub group_resets: bool,
     pub local_store: bool,
     pub torn_files: bool,
+    pub undone_commits: bool,
 }

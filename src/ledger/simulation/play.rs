@@ -55,6 +55,7 @@ pub struct Happened {
     pub stalls: u64,
     pub generations: u64,
     pub epochs: u64,
+    pub undone_commits: u64,
 }
 
 struct Play {
@@ -86,6 +87,7 @@ pub fn play(seed: u64, bug: Option<Bug>) -> Run {
         None => outcome,
     };
     play.happened.stalls = state.stalls;
+    play.happened.undone_commits = state.broker.undone;
     play.happened.generations = state.broker.group.generation as u64;
     play.happened.epochs = state.broker.transactional.values().map(|known| known.epoch as u64).sum();
     if let Ok(wallet) = std::env::var("SIMULATION_WALLET") {
@@ -118,6 +120,7 @@ impl Play {
             group_resets: on(300),
             local_store: on(500),
             torn_files: on(500),
+            undone_commits: on(250),
         };
         let folder = folder();
         let mut config = Config::default();
@@ -311,7 +314,8 @@ impl Play {
             16..=17 if faults.outages => {
                 let time = self.random.between(SECOND / 2, 8 * SECOND);
                 let mut state = self.simulation.lock();
-                state.broker.away_until = state.now + time;
+                let (now, until) = (state.now, state.now + time);
+                state.broker.go_away(until, now);
                 self.happened.outages += 1;
             }
             18 if faults.group_resets => {

@@ -18,6 +18,7 @@ use crate::ledger::world::{Producer, World};
 pub struct ModelProducer {
     world: ModelWorld,
     id: String,
+    departures_before: usize,
     producer: Cell<(u64, i16)>,
     queue: RefCell<Vec<(Place, Stored)>>,
     /// A request to end the transaction is on its way, since then.
@@ -28,9 +29,13 @@ pub struct ModelProducer {
 
 impl ModelProducer {
     pub fn new(world: &ModelWorld, id: String) -> ModelProducer {
+        let state = world.simulation.lock();
+        let departures_before = state.broker.departures(state.now);
+        drop(state);
         ModelProducer {
             world: world.clone(),
             id,
+            departures_before,
             producer: Cell::new((0, -1)),
             queue: RefCell::default(),
             ending: Cell::new(None),
@@ -44,6 +49,11 @@ impl Producer for ModelProducer {
 
     fn transactions(&self) -> &ModelProducer {
         self
+    }
+
+    fn connections_lost(&self) -> u64 {
+        let state = self.world.simulation.lock();
+        (state.broker.departures(state.now) - self.departures_before) as u64
     }
 
     fn open(&mut self, _timeout: Duration) -> KafkaResult<()> {

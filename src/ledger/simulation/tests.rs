@@ -73,7 +73,7 @@ fn every_run_comes_out_as_the_books_say() {
 
 fn sums(played: &[(u64, Run)]) -> String {
     type Of = fn(&Happened) -> u64;
-    let all: [(&str, Of); 14] = [
+    let all: [(&str, Of); 15] = [
         ("records", |run| run.records),
         ("entries", |run| run.entries),
         ("deaths", |run| run.deaths),
@@ -86,6 +86,7 @@ fn sums(played: &[(u64, Run)]) -> String {
         ("wrong clocks", |run| run.clock_jumps),
         ("days", |run| run.days),
         ("torn files", |run| run.torn_files),
+        ("undone commits", |run| run.undone_commits),
         ("generations", |run| run.generations),
         ("epochs", |run| run.epochs),
     ];
@@ -117,6 +118,8 @@ fn every_planted_bug_is_found() {
         Bug::FreshGroupMetadata,
         Bug::MaxOfOffsets,
         Bug::OneDaysIdentities,
+        Bug::TrustWhatIsKept,
+        Bug::GoOnAfterAnOutage,
     ] {
         let played = play_seeds(1..1 + all.unwrap_or(SEEDS_FOR_A_BUG), Some(bug), all.is_none());
         let found = played.iter().filter(|(_, run)| run.outcome.is_err()).count();
