@@ -307,6 +307,7 @@ pub struct RealProducer {
 
 struct OpenTopics {
     ledger: BatchTopic<KafkaLog>,
+    alerts: BatchTopic<KafkaLog>,
     wallets: BatchTopic<KafkaLog>,
     progress: BatchTopic<KafkaLog>,
 }
@@ -322,6 +323,7 @@ impl Producer for RealProducer {
         let open = |name: &str| BatchTopic::open(&self.client, name, timeout);
         self.open = Some(OpenTopics {
             ledger: open(&self.names.ledger)?,
+            alerts: open(&self.names.alerts)?,
             wallets: open(&self.names.wallets)?,
             progress: open(&self.names.progress)?,
         });
@@ -338,6 +340,7 @@ impl Producer for RealProducer {
         })?;
         match topic {
             OutTopic::Ledger => open.ledger.produce(records),
+            OutTopic::Alerts => open.alerts.produce(records),
             OutTopic::Wallets => open.wallets.produce(records),
             OutTopic::Progress => open.progress.produce(records),
         }

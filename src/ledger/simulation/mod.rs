@@ -26,12 +26,13 @@ pub use scheduler::{is_planted, reached};
 const FIRST_MS: i64 = 1_793_700_930_000;
 
 /// All topics, sources first.
-const TOPICS: [&str; 8] = [
+const TOPICS: [&str; 9] = [
     "generation.events",
     "other.events",
     "wallet.events",
     "credits.intake",
     "credits.ledger",
+    "credits.alerts",
     "credits.wallets",
     "credits.progress",
     "credits.quarantine",
@@ -54,6 +55,8 @@ pub enum Bug {
     MaxOfOffsets,
     /// A restore meets the identities of one day, not of the horizon.
     OneDaysIdentities,
+    /// Alerts go out in a transaction of their own, once that of their entries is committed.
+    AlertsAfterCommit,
 }
 
 /// What may go wrong in a run: the seed switches each on or off.
