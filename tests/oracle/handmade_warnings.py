@@ -181,6 +181,13 @@ class Runway(Warned):
         self.assertEqual(self.warnings(self.adjust("c", "2025-01-02T04:00:00", 140)), [])   # 150: armed
         self.assertEqual(self.warnings(self.adjust("d", "2025-01-02T05:00:00", -1)), [("runway", 149)])
 
+    def test_nothing_available_and_nothing_charged_arm_nothing(self):
+        self.adjust("a", "2025-01-01T01:00:00", 100)
+        self.images("j", "2025-01-01T12:00:00", 60)
+        self.assertEqual(self.warnings(self.tick("2025-01-02")), [("runway", 40)])
+        self.images("k", "2025-01-20", 40)                                              # Jan 20: 0 left, 0 charged in the days before
+        self.assertEqual(self.warnings(self.adjust("b", "2025-01-21", 10)), [])         # 10 for 3 days at 40 / 7
+
     def test_held_credits_are_not_available_and_come_after_their_timeout(self):
         self.adjust("a", "2025-01-01", 100)
         self.images("h", "2025-01-01", 10, kind="requested")

@@ -10,6 +10,8 @@ from settings import PLANS
 
 def random_scene(maker):
     wallet = maker.wallet
+    if wallet.warnings.first_day is None and maker.chance(0.12):
+        return warned_scenes.first_weeks(maker)
     running = [c for c in wallet.contracts.values() if c.end() > maker.wall]
     if not running and maker.chance(0.45):
         return start_contract(maker)
@@ -454,7 +456,7 @@ SCENES = (
     (0.012, again.duplicate_moves_clock), (0.02, again.hold_at_its_timeout), (0.012, again.at_the_horizon),
     (0.012, again.refund_after_the_horizon), (0.025, again.at_new_prices), (0.01, again.job_over_midnight),
     (0.015, again.overdrafts_a_month_apart), (0.04, malformed.random_malformed),
-    (0.02, warned_scenes.pace_story), (0.01, warned_scenes.first_weeks), (0.035, warned_scenes.threshold_story),
+    (0.02, warned_scenes.pace_story), (0.005, warned_scenes.first_weeks), (0.035, warned_scenes.threshold_story),
     (0.02, warned_scenes.unpaid_story),
 )
 assert sum(share for share, _ in SCENES) <= 1, "the last scenes would never be played"

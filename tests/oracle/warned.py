@@ -190,6 +190,8 @@ class Warnings:
             self.hit("runway-not-armed-again-by-midnights")
         if available <= 0:
             self.hit("runway-not-armed-again-by-nothing-available")
+            if available == 0 and self.pace(today)[0] == 0:
+                self.hit("runway-not-armed-again-by-nothing-at-all")
 
     def note_expiring(self, when, contract_id, expiry, days):
         warned = self.expiring_warned.get(contract_id)

@@ -41,6 +41,9 @@ def pace_story(maker):
     if maker.chance(0.4):
         maker.later(quiet + DAY, one)
         maker.later(quiet + DAY + times.HOUR, lambda: three_days(maker))
+    elif maker.chance(0.6):
+        maker.later(quiet + DAY, lambda: three_days(maker))
+        maker.later(quiet + 9 * DAY, lambda: used_up_while_warned(maker))
 
 
 def three_days(maker):
@@ -53,6 +56,16 @@ def three_days(maker):
     change = -(-3 * charged // days) + maker.pick(-1, -1, 0, 0, 0, 1) - wallet.available()
     if change:
         adjust(maker, change)
+
+
+def used_up_while_warned(maker):
+    """Days after a warning of the runway nothing that was charged counts any more, and now nothing is left either."""
+    maker.tick(maker.wall)
+    if not maker.wallet.warnings.runway_warned or maker.wallet.available() <= 0:
+        return
+    adjust(maker, -maker.wallet.available())
+    use(maker, 9, maker.wall)
+    maker.later(maker.wall + DAY, lambda: adjust(maker, max(0, -maker.wallet.available()) + 1))
 
 
 def late_use(maker):
@@ -70,15 +83,19 @@ def quiet_days(maker):
 
 
 def first_weeks(maker):
-    """The first charges of a wallet, a few days apart, with enough for a while and then not."""
+    """The first charges of a wallet, a few days apart, with enough for a while and then not; one that is older than all
+    of them arrives late."""
     if maker.wallet.warnings.first_day is None:
         adjust(maker, maker.pick(10, 30, 60))
     begun = maker.wall
     for day in sorted(maker.rng.sample(range(8), 3)):
         maker.later(begun + day * DAY, lambda: use(maker, maker.rng.randint(1, 12), maker.wall))
         maker.later(begun + day * DAY + times.HOUR, lambda: three_days(maker))
-    if maker.chance(0.4):
-        maker.later(begun + 4 * DAY, lambda: use(maker, 3, maker.wall - maker.pick(5, 6, 12) * DAY))
+    if maker.chance(0.6):
+        late = begun + maker.pick(1, 2, 4) * DAY
+        maker.later(late, lambda: use(maker, 1, maker.wall - maker.pick(3, 5, 6, 12) * DAY))
+        maker.later(late + 2 * times.HOUR, lambda: three_days(maker))
+        maker.later(late + DAY + times.HOUR, lambda: three_days(maker))
 
 
 # Credits that expire
