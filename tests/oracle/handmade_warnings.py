@@ -333,13 +333,13 @@ class Unpaid(Warned):
         self.assertEqual(self.tick(at("2025-01-12") - 1)["alerts"], [])
         self.assertEqual(self.warnings(self.tick("2025-01-12")), [("overdraft_unpaid", 9)])
 
-    def test_an_expiry_is_due_when_it_expires(self):
-        """Its place is an hour later; that hour does not move the latest instant."""
+    def test_an_expiry_moves_the_latest_instant_to_its_place(self):
+        """An hour after it expires: that is the time of its entry."""
         self.adjust("a", "2025-01-01", 5, "2025-01-05T00:00:00")
         self.assertEqual(self.short(self.tick("2025-01-05T01:00:00")), [("expired", -5)])
         self.images("j", at("2025-01-04"), 10, wall="2025-01-05T01:00:00")
-        self.assertEqual(self.warnings(self.tick(at("2025-01-12") - 1)), [])
-        self.assertEqual(self.warnings(self.tick("2025-01-12")), [("overdraft_unpaid", 10)])
+        self.assertEqual(self.warnings(self.tick(at("2025-01-12T01:00:00") - 1)), [])
+        self.assertEqual(self.warnings(self.tick("2025-01-12T01:00:00")), [("overdraft_unpaid", 10)])
 
 
 class Generated(unittest.TestCase):

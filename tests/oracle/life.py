@@ -71,12 +71,10 @@ class Life:
                 return
             item = min(items, key=lambda entry: entry[:3])
             before = len(wallet.entries)
-            # An expiry has its place later than it is due: usage that arrives late goes first.
-            at = item[0] - self.lateness if item[1] == 0 else item[0]
             warning = contract_events.post_due(wallet, item)
             self.first_due = None
             if len(wallet.entries) > before:
-                self.end_unit(at, before, warning)
+                self.end_unit(item[0], before, warning)
                 self.note_ties(item, items)
 
     def end_unit(self, at, before, warning=None):

@@ -141,6 +141,7 @@ fn everything_that_is_written_is_valid_by_its_schema() {
     let validator = |text: &str| jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap();
     let schemas = [
         (OutTopic::Ledger, validator(include_str!("../../../config/schemas/ledger-record.schema.json"))),
+        (OutTopic::Alerts, validator(include_str!("../../../config/schemas/alert.schema.json"))),
         (OutTopic::Wallets, validator(include_str!("../../../config/schemas/wallet-snapshot.schema.json"))),
         (OutTopic::Progress, validator(include_str!("../../../config/schemas/progress.schema.json"))),
     ];
