@@ -276,6 +276,12 @@ class Expiring(Warned):
         self.assertEqual([(a["amount"], a["days"], a["expires_at"]) for a in result["alerts"]], [(200, 30, at("2025-03-01"))])
         self.assertEqual(self.days(self.tick("2025-03-02")), [7, 1])
 
+    def test_held_credits_are_unused_all_the_same(self):
+        self.start("c", "2025-01-01", months=1)
+        self.images("j", "2025-01-24T12:00:00", 150, kind="requested")
+        result = self.tick("2025-01-25")
+        self.assertEqual([(a["amount"], a["available"]) for a in result["alerts"] if a["kind"] == "expiring"], [(200, 50)])
+
     def test_contracts_one_after_the_other(self):
         self.start("c", "2025-01-01", months=1)
         self.start("d", "2025-01-02", starts="2025-02-01", months=2, plan="performance")

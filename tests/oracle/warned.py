@@ -53,22 +53,21 @@ class Warnings:
 
     def short(self, available, day):
         """Credits for less than 3 days, some left and some used."""
+        if available <= 0:
+            return False
         charged, days = self.pace(day)
-        return available > 0 and charged > 0 and available * days < 3 * charged
+        return charged > 0 and available * days < 3 * charged
 
     def runway_due(self):
-        """The first instant at which it is short as the wallet stands: now, or one of the midnights to come (the next or
-        none, it turns out). After seven of them nothing that has been charged counts any more."""
+        """The first instant at which it is short as the wallet stands: now, or the midnight to come. From midnight to
+        midnight, without another charge, what is charged only falls and its days only grow: later ones need no look."""
         if self.runway_warned or self.first_day is None:
             return None
         latest, available = self.wallet.seen_until, self.wallet.available()
         today = latest // DAY
         if self.short(available, today):
             return latest
-        for day in range(today + 1, today + 8):
-            if self.short(available, day):
-                return day * DAY
-        return None
+        return (today + 1) * DAY if self.short(available, today + 1) else None
 
     # Expiring
 
