@@ -128,26 +128,25 @@ impl Pace {
         }
     }
 
-    /// Whether so many credits, of which there are some, last for less than 3 days, so many days after `today`, by the whole
-    /// days before that one.
+    /// Whether so many credits, of which there are some, last for less than 3 days, today or (1) tomorrow, by the whole days
+    /// before.
     fn is_short(&self, available: i64, today: i32, days_ahead: usize) -> bool {
-        // Of the day under way nothing counts yet, of the days to come nothing will have been charged.
-        let (first, last) = (1_usize.saturating_sub(days_ahead), PACE_DAYS.saturating_sub(days_ahead));
-        let counted = self.charged.iter().take(last + 1).skip(first);
+        let counted = self.charged.iter().skip(1 - days_ahead.min(1)).take(PACE_DAYS);
         let charged: i128 = counted.map(|credits| i128::from(*credits)).sum();
         let days_since = i128::from(today) + days_ahead as i128 - i128::from(self.first_day);
         let days = days_since.clamp(1, PACE_DAYS as i128);
         i128::from(available) * days < RUNWAY_DAYS * charged
     }
 
-    /// After how many days it is short first as things stand.
+    /// After how many days it is short first as things stand: after that of tomorrow no midnight makes it so, for days are
+    /// only left out of the pace.
     fn first_short(&self, available: i64, today: i32) -> Option<usize> {
         let all: i128 = self.charged.iter().map(|credits| i128::from(*credits)).sum();
         // Nearly every wallet, and this is asked after every posting.
         if i128::from(available) >= RUNWAY_DAYS * all {
             return None;
         }
-        (0..=PACE_DAYS).find(|days_ahead| self.is_short(available, today, *days_ahead))
+        (0..=1).find(|days_ahead| self.is_short(available, today, *days_ahead))
     }
 }
 
@@ -170,7 +169,7 @@ impl Contract {
 }
 
 impl Wallet {
-    /// When it is to be warned that its credits end soon: now, or at one of the midnights to come.
+    /// When it is to be warned that its credits end soon: now, or at the next midnight.
     pub(super) fn runway_due(&self) -> Option<Timestamp> {
         let pace = self.pace.as_ref().filter(|pace| !pace.is_warned)?;
         let available = self.available();
