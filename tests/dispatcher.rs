@@ -234,7 +234,8 @@ fn a_wallet_that_is_burnt_down_is_told_of_level_by_level_and_a_topup_ends_it() {
             "time": time, "data": { "job_id": job, "asset": "image", "images": images }
         });
         let value = event.to_string();
-        let sent = kafka::Sent { key: Some(b"ws_1"), value: Some(value.as_bytes()), ..kafka::Sent::default() };
+        let sent =
+            kafka::Sent { key: Some(b"ws_1"), value: Some(value.as_bytes()), ..kafka::Sent::default() };
         kafka::send_all(&deployment.config, &deployment.config.topics.generation, &[sent]).unwrap();
     };
     for (job, images) in [("j1", 443), ("j2", 1), ("j3", 80), ("j4", 4), ("j5", 20), ("j6", 7)] {
@@ -246,12 +247,21 @@ fn a_wallet_that_is_burnt_down_is_told_of_level_by_level_and_a_topup_ends_it() {
     let told = |alerts: &[serde_json::Value]| -> Vec<String> {
         let shown = |alert: &serde_json::Value| {
             assert_eq!(alert["wallet_id"], "ws_1");
-            format!("{} {} {}", alert["level_before"].as_str().unwrap(), alert["alert_id"].as_str().unwrap(), alert["available"])
+            format!(
+                "{} {} {}",
+                alert["level_before"].as_str().unwrap(),
+                alert["alert_id"].as_str().unwrap(),
+                alert["available"]
+            )
         };
         alerts.iter().map(shown).collect()
     };
-    let expected =
-        ["ok ws_1:low:3 111", "low ws_1:critical:5 27", "critical ws_1:exhausted:7 0", "exhausted ws_1:ok:8 555"];
+    let expected = [
+        "ok ws_1:low:3 111",
+        "low ws_1:critical:5 27",
+        "critical ws_1:exhausted:7 0",
+        "exhausted ws_1:ok:8 555",
+    ];
     let delivered: Vec<serde_json::Value> = requests.iter().map(Request::json).collect();
     assert_eq!(told(&delivered), expected);
     assert!(verified(&requests, NEW_SECRET).iter().all(|answer| *answer));

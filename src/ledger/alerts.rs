@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::alert::{ALERT_FORMAT, Alert, AlertKind};
 use crate::rate::Pricing;
-use crate::wallet::{Entry, Level, LedgerRecord, Wallet, WarningKind};
+use crate::wallet::{Entry, LedgerRecord, Level, Wallet, WarningKind};
 
 /// Alerts of a record, in order. `level_before`: the wallet's level before it; `wallet`: as the record leaves it.
 pub fn alerts_of<'r>(

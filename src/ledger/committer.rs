@@ -151,7 +151,8 @@ impl<W: World> Committer<W> {
         };
         if planted!(AlertsAfterCommit) && result.is_ok() {
             let queue = |()| producer.produce(OutTopic::Alerts, job.outbox.records(OutTopic::Alerts));
-            let flushed = transactions.begin().and_then(queue).and_then(|()| transactions.flush_all(self.timeout));
+            let flushed =
+                transactions.begin().and_then(queue).and_then(|()| transactions.flush_all(self.timeout));
             drop(flushed.and_then(|()| transactions.commit(self.timeout)));
         }
         result

@@ -23,8 +23,8 @@ use crate::event::{
 use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
-    Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Level, Moment,
-    Origin, Policy, Refusal, Wallet, apply, post_due,
+    Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Level,
+    Moment, Origin, Policy, Refusal, Wallet, apply, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.

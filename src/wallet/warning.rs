@@ -69,12 +69,8 @@ pub struct ExpiryWarning {
 
 impl WarningKind {
     /// All kinds.
-    pub const ALL: [WarningKind; 4] = [
-        WarningKind::Runway,
-        WarningKind::Expiring,
-        WarningKind::OverdraftUnpaid,
-        WarningKind::HoldTimedOut,
-    ];
+    pub const ALL: [WarningKind; 4] =
+        [WarningKind::Runway, WarningKind::Expiring, WarningKind::OverdraftUnpaid, WarningKind::HoldTimedOut];
 
     /// The reason of its entry.
     pub const fn as_str(self) -> &'static str {
@@ -160,9 +156,8 @@ impl Contract {
     ) -> Option<(Timestamp, ExpiryWarning)> {
         let warned = self.expiry_warned.filter(|warned| warned.expires_at == expires_at);
         let time = |days: u16| expires_at.plus_millis(-i64::from(days) * DAY_MS);
-        let is_next = |days: u16, after: u16| {
-            warned.is_none_or(|warned| days < warned.days) && latest < time(after)
-        };
+        let is_next =
+            |days: u16, after: u16| warned.is_none_or(|warned| days < warned.days) && latest < time(after);
         let (days, _) = EXPIRY_DAYS.into_iter().find(|(days, after)| is_next(*days, *after))?;
         Some((time(days).max(latest), ExpiryWarning { days, expires_at }))
     }
@@ -174,8 +169,9 @@ impl Wallet {
         let pace = self.pace.as_ref().filter(|pace| !pace.is_warned)?;
         let available = self.available();
         // That nothing is available is said by the level.
-        let days_ahead =
-            Some(available).filter(|some| *some > 0).and_then(|some| pace.first_short(some, self.latest_at.day()))?;
+        let days_ahead = Some(available)
+            .filter(|some| *some > 0)
+            .and_then(|some| pace.first_short(some, self.latest_at.day()))?;
         if days_ahead == 0 {
             return Some(self.latest_at);
         }

@@ -43,7 +43,10 @@ impl Deployment {
             ledger = Ledger::read(&self.config);
         }
         assert_eq!(differing_wallet(&ledger, books), None);
-        assert_eq!(ledger.found_alerts, ledger.alerts, "alerts: those that follow from the ledger, each once");
+        assert_eq!(
+            ledger.found_alerts, ledger.alerts,
+            "alerts: those that follow from the ledger, each once"
+        );
         self.wait_for_snapshots(&mut ledger);
         assert_eq!(ledger.reasons(), books.reasons, "quarantined records by reason");
         let mut origins: Vec<_> = ledger

@@ -15,9 +15,9 @@ use creditstream::ledger::{Books, Outcome, PROGRESS_FORMAT, PartitionProgress, S
 use creditstream::rate::{AssetType, Rate, UsdCents, VideoMillis};
 use creditstream::time::{ShardClock, Timestamp};
 use creditstream::wallet::{
-    BucketTotals, ContractState, ContractTerms, Entry, EntryType, ExpiryWarning, GrantEffect, GrantKind, GrantState,
-    GrantTerms, LEDGER_FORMAT, LedgerRecord, Level, Overdrawn, Pace, PlanTerms, SNAPSHOT_FORMAT, Wallet, WalletLimits,
-    WalletSnapshot,
+    BucketTotals, ContractState, ContractTerms, Entry, EntryType, ExpiryWarning, GrantEffect, GrantKind,
+    GrantState, GrantTerms, LEDGER_FORMAT, LedgerRecord, Level, Overdrawn, Pace, PlanTerms, SNAPSHOT_FORMAT,
+    Wallet, WalletLimits, WalletSnapshot,
 };
 use life::{EVENTS, life, pricing};
 use serde_json::{Value, json};

@@ -479,7 +479,9 @@ fn shown(entry: &Entry<'_>) -> String {
         EntryType::Held | EntryType::Released => format!(" {:+}{}", entry.held_credits, job_of(entry)),
         EntryType::Noted => match (entry.warning_kind(), entry.warning) {
             (None, _) => job_of(entry),
-            (Some(_), Some(warning)) => format!(" {} {} in {} days", entry.reason, entry.amount, warning.days),
+            (Some(_), Some(warning)) => {
+                format!(" {} {} in {} days", entry.reason, entry.amount, warning.days)
+            }
             (Some(WarningKind::HoldTimedOut), None) => {
                 format!(" {} {}{}", entry.reason, entry.amount, job_of(entry))
             }
