@@ -14,6 +14,7 @@ class Warnings:
         self.charged = {}             # UTC day -> credits charged in it, given back or not
         self.given_back = {}          # the same of what was given back, by the day of the charge; only to count a rule
         self.first_day = None         # of the earliest charge ever
+        self.last_day = None          # of the latest
         self.runway_warned = False
         self.runways = 0
         self.expiring_warned = {}     # contract -> (expiry, days) of its last warning
@@ -36,6 +37,8 @@ class Warnings:
             if self.first_day is not None:
                 self.hit("runway-late-charge-is-the-earliest")
             self.first_day = day
+        if self.last_day is None or day > self.last_day:
+            self.last_day = day
         if day < today - 7:
             self.hit("runway-late-charge-too-old-to-count")
         elif day == today - 7:
@@ -48,7 +51,9 @@ class Warnings:
 
     def pace(self, day):
         """(credits charged in the 7 whole days before a day, days that these stand for)"""
-        charged = sum(self.charged.get(before, 0) for before in range(day - 7, day))
+        charged = 0
+        if self.last_day >= day - 7:
+            charged = sum(self.charged.get(before, 0) for before in range(day - 7, day))
         return charged, min(7, max(1, day - self.first_day))
 
     def short(self, available, day):
@@ -163,7 +168,8 @@ class Warnings:
         elif overdraft < self.at_last_end[2]:
             self.hit("overdraft-paid-in-part-and-its-time-runs-on")
         self.at_last_end = (latest, available, overdraft)
-        self.note_unused(posted)
+        if not posted.isdisjoint(("granted", "charged", "reversed", "adjusted")):
+            self.note_unused(posted)
 
     # Counting rules
 
