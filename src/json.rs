@@ -94,11 +94,16 @@ impl<'o> ObjectWriter<'o> {
         }
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, name: Member, value: bool) {
+        self.name(name);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
     /// `true`, unless it is false.
     pub fn flag_if_set(&mut self, name: Member, value: bool) {
         if value {
-            self.name(name);
-            self.out.extend_from_slice(b"true");
+            self.flag(name, value);
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::alert::AlertKind;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -225,8 +226,10 @@ impl Metrics {
         at_zero(&set.clickhouse_insert_duration_seconds, &TABLES);
         at_zero(&set.clickhouse_rows, &TABLES);
         at_zero(&set.clickhouse_errors, &CLICKHOUSE_ERROR_KINDS);
-        for level in LEVELS {
-            set.alerts.with_label_values(&["level", level]);
+        for kind in AlertKind::ALL {
+            for level in LEVELS {
+                set.alerts.with_label_values(&[kind.as_str(), level]);
+            }
         }
         set.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         register_process(&set.registry);
@@ -445,7 +448,7 @@ mod tests {
         assert_eq!(count("creditstream_clickhouse_insert_duration_seconds_count{"), 8);
         assert_eq!(count("creditstream_clickhouse_errors_total{"), 5);
         assert_eq!(count("creditstream_wallets{"), 15);
-        assert_eq!(count("creditstream_alerts_total{"), 5);
+        assert_eq!(count("creditstream_alerts_total{"), 25);
         assert!(has_line(&text, r#"creditstream_events_total{outcome="charged",topic="a.b"} 0"#), "{text}");
         assert!(has_line(&text, "creditstream_shards_owned 0"));
         assert!(text.contains(r#"creditstream_build_info{revision=""#));

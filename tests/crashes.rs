@@ -37,6 +37,7 @@ points! {
     commit_before_begin: "commit.before_begin", 5;
     commit_begun: "commit.begun", 5;
     commit_entries_queued: "commit.entries_queued", 5;
+    commit_alerts_queued: "commit.alerts_queued", 5;
     commit_progress_queued: "commit.progress_queued", 5;
     commit_handed_over: "commit.handed_over", 5;
     commit_flushed: "commit.flushed", 5;
@@ -67,7 +68,8 @@ fn dies_and_goes_on(point: &str, time: u32) {
     instance.wait_for_abort(DEATH_PATIENCE);
     let mut instance = deployment.start(&[]);
     let books = load.join().unwrap();
-    deployment.assert_proof_with_clickhouse(&books);
+    let ledger = deployment.assert_proof_with_clickhouse(&books);
+    assert!(ledger.alerts.len() > 20, "wallets with alerts: {}", ledger.alerts.len());
     instance.terminate();
 }
 

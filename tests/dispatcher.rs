@@ -213,6 +213,74 @@ impl Drop for SelfSigned {
     }
 }
 
+/// The whole way: events burn a wallet down, each level is told once, in order, and a top-up ends it.
+#[test]
+fn a_wallet_that_is_burnt_down_is_told_of_level_by_level_and_a_topup_ends_it() {
+    let receiver = Receiver::start(|_, _| Reply::Status(204));
+    let levels_only = format!("{LOCAL}, kinds = [\"level\"]");
+    let deployment = deployment(&[endpoint("all", &receiver.url(), &levels_only)], 3_600);
+    let mut instance = deployment.start(&["ledger", "dispatcher"]);
+    let top_up = |id: &str| {
+        deployment.run(&["topup", "ws_1", "--topup-id", id, "--amount-usd", "100"]).expect(0);
+    };
+    let posted = || kafka::read_all(&deployment.config, &deployment.config.topics.ledger);
+    top_up("t1");
+    wait_for("the first top-up", PATIENCE, || (!posted().is_empty()).then_some(()));
+    // 555 credits: 111 are a fifth, 27 less than a twentieth.
+    let burn = |job: &str, images: u32| {
+        let time = creditstream::time::Timestamp::now();
+        let event = json!({
+            "specversion": "1.0", "id": job, "source": "/e2e", "type": "generation.completed", "subject": "ws_1",
+            "time": time, "data": { "job_id": job, "asset": "image", "images": images }
+        });
+        let value = event.to_string();
+        let sent =
+            kafka::Sent { key: Some(b"ws_1"), value: Some(value.as_bytes()), ..kafka::Sent::default() };
+        kafka::send_all(&deployment.config, &deployment.config.topics.generation, &[sent]).unwrap();
+    };
+    for (job, images) in [("j1", 443), ("j2", 1), ("j3", 80), ("j4", 4), ("j5", 20), ("j6", 7)] {
+        burn(job, images);
+    }
+    receiver.wait_for_requests(3);
+    top_up("t2");
+    let requests = receiver.wait_for_requests(4);
+    let told = |alerts: &[serde_json::Value]| -> Vec<String> {
+        let shown = |alert: &serde_json::Value| {
+            assert_eq!(alert["wallet_id"], "ws_1");
+            format!(
+                "{} {} {}",
+                alert["level_before"].as_str().unwrap(),
+                alert["alert_id"].as_str().unwrap(),
+                alert["available"]
+            )
+        };
+        alerts.iter().map(shown).collect()
+    };
+    let expected = [
+        "ok ws_1:low:3 111",
+        "low ws_1:critical:5 27",
+        "critical ws_1:exhausted:7 0",
+        "exhausted ws_1:ok:8 555",
+    ];
+    let delivered: Vec<serde_json::Value> = requests.iter().map(Request::json).collect();
+    assert_eq!(told(&delivered), expected);
+    assert!(verified(&requests, NEW_SECRET).iter().all(|answer| *answer));
+    // A midnight that passes meanwhile would warn of the runway beside it.
+    let in_topic: Vec<serde_json::Value> =
+        kafka::read_all(&deployment.config, &deployment.config.topics.alerts)
+            .iter()
+            .map(kafka::Record::json)
+            .filter(|alert| alert["kind"] == "level")
+            .collect();
+    assert_eq!(in_topic, delivered, "what was delivered is what the topic holds, each once");
+    for level in ["low", "critical", "exhausted", "ok"] {
+        let labels = [("kind", "level"), ("level", level)];
+        assert_eq!(instance.metric("creditstream_alerts_total", &labels), 1.0, "{level}");
+    }
+    assert_eq!(instance.metric("creditstream_alerts_total", &[("kind", "level")]), 4.0);
+    instance.terminate();
+}
+
 #[test]
 fn every_alert_arrives_once_in_its_wallets_order_signed_with_each_secret() {
     let receiver = Receiver::start(|_, _| Reply::Status(204));

@@ -3,7 +3,7 @@
 use super::names::{because, credits, grant_name, job_name, quantity, quantity_name};
 use crate::text::{printable, thousands};
 use crate::time::Timestamp;
-use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits};
+use crate::wallet::{ContractTerms, Entry, EntryType, WalletLimits, WarningKind};
 
 /// What an entry did, in one sentence without a full stop.
 pub fn summary(entry: &Entry<'_>) -> String {
@@ -198,7 +198,32 @@ fn limits_name(limits: &WalletLimits) -> String {
     format!("{overdraft}, {low}, {critical}")
 }
 
+fn warned(entry: &Entry<'_>, kind: WarningKind) -> String {
+    let amount = credits(entry.amount);
+    match kind {
+        WarningKind::Runway => {
+            format!("warned that {amount} available last for less than 3 days at the pace of the last 7")
+        }
+        WarningKind::Expiring => {
+            let at = entry.warning.map_or(String::new(), |warning| format!(" at {}", warning.expires_at));
+            format!("warned that {amount} of contract {} expire{at}", entry.contract_id)
+        }
+        WarningKind::OverdraftUnpaid => {
+            format!("warned that an overdraft of {amount} is not paid after 7 days")
+        }
+        WarningKind::HoldTimedOut => {
+            format!(
+                "warned that {amount} were reserved and neither used nor released in time, {}",
+                job_name(entry)
+            )
+        }
+    }
+}
+
 fn noted(entry: &Entry<'_>) -> String {
+    if let Some(kind) = entry.warning_kind() {
+        return warned(entry, kind);
+    }
     let job = job_name(entry);
     let own = because(&entry.reason);
     match &*entry.event_type {

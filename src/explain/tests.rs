@@ -221,6 +221,23 @@ fn sentences() -> Vec<(Value, &'static str)> {
             job("noted", "refunded", json!({})),
             "noted the refund of job j1; there was nothing, or nothing more, to give back, and a charge that still comes will be",
         ),
+        (
+            json!({"entry_type": "noted", "reason": "runway", "amount": 90}),
+            "warned that 90 credits available last for less than 3 days at the pace of the last 7",
+        ),
+        (
+            json!({"entry_type": "noted", "reason": "expiring", "amount": 60, "contract_id": "c_7",
+                   "warning": {"days": 30, "expires_at": "2027-11-01T00:00:00Z"}}),
+            "warned that 60 credits of contract c_7 expire at 2027-11-01T00:00:00.000Z",
+        ),
+        (
+            json!({"entry_type": "noted", "reason": "overdraft_unpaid", "amount": 12}),
+            "warned that an overdraft of 12 credits is not paid after 7 days",
+        ),
+        (
+            json!({"entry_type": "noted", "reason": "hold_timed_out", "amount": 24, "job_id": "j1"}),
+            "warned that 24 credits were reserved and neither used nor released in time, job j1",
+        ),
     ]
 }
 

@@ -120,6 +120,10 @@ impl<W: World> Committer<W> {
         fault_point!("commit.begun");
         producer.produce(OutTopic::Ledger, job.outbox.records(OutTopic::Ledger))?;
         fault_point!("commit.entries_queued");
+        if !planted!(AlertsAfterCommit) {
+            producer.produce(OutTopic::Alerts, job.outbox.records(OutTopic::Alerts))?;
+        }
+        fault_point!("commit.alerts_queued");
         producer.produce(OutTopic::Wallets, job.outbox.records(OutTopic::Wallets))?;
         producer.produce(OutTopic::Progress, job.outbox.records(OutTopic::Progress))?;
         fault_point!("commit.progress_queued");
@@ -133,7 +137,7 @@ impl<W: World> Committer<W> {
         fault_point!("commit.offsets_sent");
         self.check_connections(producer)?;
         let deadline = self.world.now() + COMMIT_PATIENCE;
-        loop {
+        let result = loop {
             match transactions.commit(self.timeout) {
                 Err(failure)
                     if failure.is_retriable
@@ -143,9 +147,16 @@ impl<W: World> Committer<W> {
                 {
                     warn!(%failure, "the commit is not settled yet: asking again");
                 }
-                result => return result.and_then(|()| self.check_connections(producer)),
+                result => break result,
             }
+        };
+        if planted!(AlertsAfterCommit) && result.is_ok() {
+            let queue = |()| producer.produce(OutTopic::Alerts, job.outbox.records(OutTopic::Alerts));
+            let flushed =
+                transactions.begin().and_then(queue).and_then(|()| transactions.flush_all(self.timeout));
+            drop(flushed.and_then(|()| transactions.commit(self.timeout)));
         }
+        result.and_then(|()| self.check_connections(producer))
     }
 
     /// A broker that stops between the two halves of a commit can take it for complete when it is back, and never write

@@ -5,10 +5,11 @@
 //! The first owns all state; the second owns the producer.
 //!
 //! **Invariant:** nothing is applied to a shard's state before its transaction is committed, and the entries, the
-//! wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction
+//! alerts, the wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction
 //! is never guessed: where it is not known, state is read again from the topics.
 
 mod accept;
+mod alerts;
 mod assignment;
 mod batch;
 mod books;

@@ -13,6 +13,8 @@ use crate::wallet::Breach;
 pub enum OutTopic {
     /// `credits.ledger`
     Ledger,
+    /// `credits.alerts`
+    Alerts,
     /// `credits.wallets`
     Wallets,
     /// `credits.progress`
@@ -24,6 +26,7 @@ pub enum OutTopic {
 pub struct Outbox {
     bytes: Vec<u8>,
     ledger: Vec<Place>,
+    alerts: Vec<Place>,
     wallets: Vec<Place>,
     progress: Vec<Place>,
     /// Handed over and quarantined records: these carry headers.
@@ -60,6 +63,7 @@ impl Outbox {
         let place = Place { partition, key: key_start..value_start, value: value_start..self.bytes.len() };
         match topic {
             OutTopic::Ledger => self.ledger.push(place),
+            OutTopic::Alerts => self.alerts.push(place),
             OutTopic::Wallets => self.wallets.push(place),
             OutTopic::Progress => self.progress.push(place),
         }
@@ -85,6 +89,7 @@ impl Outbox {
     pub fn records(&self, topic: OutTopic) -> impl ExactSizeIterator<Item = OutgoingRecord<'_>> {
         let places = match topic {
             OutTopic::Ledger => &self.ledger,
+            OutTopic::Alerts => &self.alerts,
             OutTopic::Wallets => &self.wallets,
             OutTopic::Progress => &self.progress,
         };
@@ -99,6 +104,7 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ledger.clear();
+        self.alerts.clear();
         self.wallets.clear();
         self.progress.clear();
         self.with_headers.clear();

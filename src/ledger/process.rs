@@ -7,6 +7,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use sha2::{Digest, Sha256};
 
 use super::TimeRules;
+use super::alerts::alerts_of;
 use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
@@ -15,14 +16,15 @@ use super::outbox::{HeaderRecord, OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
 use super::wallets::Handle;
+use crate::alert::AlertKind;
 use crate::event::{
     Data, Event, EventKind, EventRules, Fingerprint, JobEnding, Reason, Rejection, event_key, fingerprint,
 };
 use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
-    Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Moment,
-    Origin, Policy, Refusal, apply, post_due,
+    Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Level,
+    Moment, Origin, Policy, Refusal, Wallet, apply, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -57,6 +59,8 @@ pub struct Tally {
     pub flows: Flows,
     /// Refunds of jobs that nobody had heard of.
     pub unknown_refunds: u64,
+    /// Alerts: kind and level.
+    pub alerts: Vec<(AlertKind, Level)>,
     /// Kafka timestamps of records that were posted.
     pub posted: Vec<Timestamp>,
 }
@@ -188,7 +192,9 @@ fn accept(
         moment: Moment { event_time: event.time, clock, posted_at: PostedAt(context.wall) },
     };
     // A rejected command leaves the wallet as it was, and after a breach the whole batch is dropped.
-    let entries = apply(view.touch(handle), &cause, &command, context.policy)?;
+    let wallet = view.touch(handle);
+    let level_before = wallet.level;
+    let entries = apply(wallet, &cause, &command, context.policy)?;
     view.set_due(handle, context.policy);
     let record = LedgerRecord {
         v: LEDGER_FORMAT,
@@ -197,7 +203,7 @@ fn accept(
         entries,
     };
     remember_event(&mut view.current.identities, key, print, day_of(&record));
-    write(&record, context, outbox, tally);
+    write(&record, level_before, view.touch(handle), context, outbox, tally)?;
     if let Some((name, _)) = &name {
         let (identities, get) = view.identities();
         remember_job(identities, &record, name, Some(&known_job), remembers_from, get)?;
@@ -246,7 +252,9 @@ fn post_due_of(
     let mut records = 0;
     while view.due(handle).is_some_and(|due| due <= clock.0) {
         let posted_at = PostedAt(context.wall);
-        let Some(entries) = post_due(view.touch(handle), clock, posted_at, context.policy)? else {
+        let wallet = view.touch(handle);
+        let level_before = wallet.level;
+        let Some(entries) = post_due(wallet, clock, posted_at, context.policy)? else {
             let what = "a timer says that something is due, the wallet does not".to_owned();
             return Err(Breach { seq: 0, what });
         };
@@ -258,7 +266,7 @@ fn post_due_of(
             clock_day: clock_day(clock, EventTime(due_at)),
             entries,
         };
-        write(&record, context, outbox, tally);
+        write(&record, level_before, view.touch(handle), context, outbox, tally)?;
         records += 1;
     }
     Ok(records)
@@ -285,14 +293,26 @@ pub fn post_timers(
     Ok(())
 }
 
-/// Puts a record into the outbox.
-fn write(record: &LedgerRecord<'_>, context: &Context<'_>, outbox: &mut Outbox, tally: &mut Tally) {
+/// Puts a record and its alerts into the outbox. `wallet`: as the record leaves it.
+fn write(
+    record: &LedgerRecord<'_>,
+    level_before: Level,
+    wallet: &Wallet,
+    context: &Context<'_>,
+    outbox: &mut Outbox,
+    tally: &mut Tally,
+) -> Result<(), Breach> {
     let shard = crate::kafka::partition_for(record.wallet_id.as_bytes(), context.shards);
     outbox.push(OutTopic::Ledger, shard, &record.wallet_id, |out| record.encode(out));
     for entry in &record.entries {
         tally.flows.add(entry);
         tally.unknown_refunds += u64::from(entry.is_unknown_refund());
     }
+    for alert in alerts_of(record, level_before, wallet, &context.policy.pricing) {
+        outbox.push_json(OutTopic::Alerts, shard, &record.wallet_id, &alert)?;
+        tally.alerts.push((alert.kind, alert.level));
+    }
+    Ok(())
 }
 
 fn check_time(

@@ -110,6 +110,9 @@ pub fn batch(metrics: &Metrics, tally: &Tally, events: usize) {
         metrics.quarantined_events.with_label_values(&[reason.as_str()]).inc();
     }
     metrics.unknown_refunds.inc_by(tally.unknown_refunds);
+    for (kind, level) in &tally.alerts {
+        metrics.alerts.with_label_values(&[kind.as_str(), level.as_str()]).inc();
+    }
     if !tally.reasons.is_empty() {
         metrics.quarantine_latest_timestamp_seconds.set(now_seconds);
     }

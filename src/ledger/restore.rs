@@ -477,7 +477,7 @@ impl Begun {
             }
         }
         if folded.entries > folded.doubles {
-            wallet.prune(read.clock_day().saturating_sub(horizon_days));
+            wallet.end_unit(read.clock_day().saturating_sub(horizon_days));
             self.state.unsaved.insert(handle);
         }
         if folded.entries > folded.doubles || self.needs_snapshots {

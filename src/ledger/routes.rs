@@ -65,7 +65,7 @@ impl Routes {
             config.wallet_topics().into_iter().map(|name| (name, TopicRole::Source(SourceKind::Wallet)));
         let read: Vec<(String, TopicRole)> =
             generation.chain(wallet).chain([(config.intake.clone(), TopicRole::Intake)]).collect();
-        let own = [&config.ledger, &config.wallets, &config.progress, &config.intake];
+        let own = [&config.ledger, &config.alerts, &config.wallets, &config.progress, &config.intake];
         let names: Vec<&str> = read
             .iter()
             .map(|(name, _)| name.as_str())

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 use crate::wallet::Wallet;
 
 /// Version of the packed form: its first byte.
-const PACKED_FORMAT: u8 = 1;
+const PACKED_FORMAT: u8 = 2;
 
 /// Names a wallet of a shard in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

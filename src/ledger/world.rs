@@ -309,6 +309,7 @@ pub struct RealProducer {
 
 struct OpenTopics {
     ledger: BatchTopic<ConnectionLog>,
+    alerts: BatchTopic<ConnectionLog>,
     wallets: BatchTopic<ConnectionLog>,
     progress: BatchTopic<ConnectionLog>,
 }
@@ -328,6 +329,7 @@ impl Producer for RealProducer {
         let open = |name: &str| BatchTopic::open(&self.client, name, timeout);
         self.open = Some(OpenTopics {
             ledger: open(&self.names.ledger)?,
+            alerts: open(&self.names.alerts)?,
             wallets: open(&self.names.wallets)?,
             progress: open(&self.names.progress)?,
         });
@@ -344,6 +346,7 @@ impl Producer for RealProducer {
         })?;
         match topic {
             OutTopic::Ledger => open.ledger.produce(records),
+            OutTopic::Alerts => open.alerts.produce(records),
             OutTopic::Wallets => open.wallets.produce(records),
             OutTopic::Progress => open.progress.produce(records),
         }

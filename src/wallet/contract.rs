@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::warning::ExpiryWarning;
 use crate::rate::Pricing;
 use crate::time::{DAY_MS, EventTime, Timestamp};
 
@@ -29,6 +30,8 @@ pub struct Contract {
     pub is_cancelled: bool,
     /// Its end was posted.
     pub is_ended: bool,
+    /// The last warning of credits of it that expire.
+    pub expiry_warned: Option<ExpiryWarning>,
 }
 
 /// A plan, from some instant on.

@@ -164,6 +164,7 @@ impl<'a> Posting<'_, 'a, '_> {
             is_changed: false,
             is_cancelled: false,
             is_ended: false,
+            expiry_warned: None,
         };
         self.contract_entry(EntryType::ContractStarted, &contract, None, terms.reference.clone())
     }

@@ -1,4 +1,5 @@
-//! What falls due by itself: expiries, ends of contracts, differences of plan changes, allocations, timeouts of holds.
+//! What falls due by itself: expiries, ends of contracts, differences of plan changes, allocations, timeouts of holds,
+//! warnings.
 //!
 //! Nothing is stored about it: what is due follows from the wallet and the prices, so that a restored wallet owes what
 //! the one before it owed. One due posting is a record of its own, and the wallet's level is set after each.
@@ -10,9 +11,11 @@ use super::command::{Cause, Moment};
 use super::contract::DueMonth;
 use super::entry::{Entry, EntryType, GrantKind};
 use super::fold::Breach;
+use super::grant::GrantOrigin;
 use super::policy::Policy;
 use super::posting::{NewGrant, Posting};
 use super::state::Wallet;
+use super::warning::ExpiryWarning;
 use crate::time::{EventTime, PostedAt, ShardClock, Timestamp};
 
 /// Something that is due. At one instant they come in this order, then by id.
@@ -28,6 +31,12 @@ enum Due {
     Allocation(usize),
     /// The first hold.
     HoldTimeout,
+    /// See [`Wallet::runway_due`].
+    Runway,
+    /// Place of the contract, and what to warn of.
+    Expiring(usize, ExpiryWarning),
+    /// See [`Wallet::overdraft_due`].
+    OverdraftUnpaid,
 }
 
 impl Due {
@@ -38,6 +47,9 @@ impl Due {
             Due::Difference(..) => 2,
             Due::Allocation(_) => 3,
             Due::HoldTimeout => 4,
+            Due::Runway => 5,
+            Due::Expiring(..) => 6,
+            Due::OverdraftUnpaid => 7,
         }
     }
 
@@ -53,6 +65,10 @@ impl Due {
             | (Due::Allocation(one), Due::Allocation(other)) => {
                 let id = |place: &usize| wallet.contracts.get(*place).map(|contract| &contract.contract_id);
                 id(one).cmp(&id(other))
+            }
+            (Due::Expiring(one, warning), Due::Expiring(other, other_warning)) => {
+                let id = |place: &usize| wallet.contracts.get(*place).map(|contract| &contract.contract_id);
+                (id(one), warning.expires_at).cmp(&(id(other), other_warning.expires_at))
             }
             _ => Ordering::Equal,
         }
@@ -91,6 +107,9 @@ pub fn post_due(
             }
         }
         Due::HoldTimeout => posting.time_out_hold()?,
+        Due::Runway => posting.warn_of_runway()?,
+        Due::Expiring(place, warning) => posting.warn_of_expiry(place, warning)?,
+        Due::OverdraftUnpaid => posting.warn_of_overdraft()?,
     }
     Ok(Some(posting.finish()))
 }
@@ -106,9 +125,23 @@ fn first_due(wallet: &Wallet, policy: &Policy) -> Option<(Timestamp, Due)> {
             first = Some((at, due));
         }
     };
+    let mut last_warned_of = None;
     for (place, grant) in wallet.grants.iter().enumerate() {
-        if let Some(expiry) = grant.expires_at.filter(|_| grant.remaining > 0) {
-            consider(policy.expiry_due(expiry), Due::Expiry(place));
+        let Some(expiry) = grant.expires_at.filter(|_| grant.remaining > 0) else { continue };
+        consider(policy.expiry_due(expiry), Due::Expiry(place));
+        // The months of a term stand side by side, and are warned of as one.
+        let GrantOrigin::Plan { contract, .. } = grant.origin else { continue };
+        if last_warned_of.replace((contract, expiry)) == Some((contract, expiry)) {
+            continue;
+        }
+        // Once credits of the next term are there, those of the last one have expired: a contract has never two to be
+        // warned of, which would take turns for ever.
+        let place = usize::from(contract);
+        let contract = wallet.contracts.get(place);
+        if let Some((at, warning)) =
+            contract.and_then(|contract| contract.next_expiry_warning(expiry, wallet.latest_at))
+        {
+            consider(at, Due::Expiring(place, warning));
         }
     }
     for (place, contract) in wallet.contracts.iter().enumerate() {
@@ -124,6 +157,12 @@ fn first_due(wallet: &Wallet, policy: &Policy) -> Option<(Timestamp, Due)> {
     }
     if let Some(hold) = wallet.holds.iter().next() {
         consider(hold.deadline, Due::HoldTimeout);
+    }
+    if let Some(at) = wallet.runway_due() {
+        consider(at, Due::Runway);
+    }
+    if let Some(at) = wallet.overdraft_due() {
+        consider(at, Due::OverdraftUnpaid);
     }
     first
 }
@@ -173,6 +212,7 @@ impl Posting<'_, '_, '_> {
 
     fn time_out_hold(&mut self) -> Result<(), Breach> {
         let Some(hold) = self.wallet.holds.iter().next().cloned() else { return Ok(()) };
-        self.release(&hold.job_id, &hold.asset_id, hold.credits)
+        self.release(&hold.job_id, &hold.asset_id, hold.credits)?;
+        self.warn_of_hold(&hold.job_id, &hold.asset_id, hold.credits)
     }
 }

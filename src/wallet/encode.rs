@@ -7,6 +7,7 @@ use super::entry::{
     BucketTotals, ContractTerms, Entry, GrantEffect, GrantTerms, LedgerRecord, PlanTerms, WalletLimits,
 };
 use super::snapshot::{ContractState, GrantState, WalletSnapshot};
+use super::warning::{ExpiryWarning, Overdrawn, Pace};
 use crate::json::{ObjectWriter, member, write_hex128};
 
 impl LedgerRecord<'_> {
@@ -90,6 +91,14 @@ fn entry(json: &mut ObjectWriter<'_>, entry: &Entry<'_>) {
     if let Some(totals) = &entry.bucket {
         json.object(member!("bucket"), |json| bucket(json, totals));
     }
+    if let Some(warning) = &entry.warning {
+        json.object(member!("warning"), |json| expiry_warning(json, warning));
+    }
+}
+
+fn expiry_warning(json: &mut ObjectWriter<'_>, warning: &ExpiryWarning) {
+    json.integer(member!("days"), warning.days);
+    json.time(member!("expires_at"), warning.expires_at);
 }
 
 fn grant_effect(json: &mut ObjectWriter<'_>, effect: &GrantEffect<'_>) {
@@ -177,6 +186,12 @@ impl WalletSnapshot<'_> {
         json.time(member!("updated_at"), self.updated_at);
         json.integer(member!("overdrawn_day"), self.overdrawn_day);
         json.time(member!("latest_at"), self.latest_at);
+        if let Some(open) = &self.overdrawn {
+            json.object(member!("overdrawn"), |json| overdrawn(json, open));
+        }
+        if let Some(known) = &self.pace {
+            json.object(member!("pace"), |json| pace(json, known));
+        }
         json.integer(member!("last_topup"), self.last_topup);
         if let Some(limits) = &self.limits {
             json.object(member!("limits"), |json| wallet_limits(json, limits));
@@ -204,6 +219,20 @@ fn contract_state(json: &mut ObjectWriter<'_>, contract: &ContractState<'_>) {
     json.flag_if_set(member!("is_changed"), contract.is_changed);
     json.flag_if_set(member!("is_cancelled"), contract.is_cancelled);
     json.flag_if_set(member!("is_ended"), contract.is_ended);
+    if let Some(warned) = &contract.expiry_warned {
+        json.object(member!("expiry_warned"), |json| expiry_warning(json, warned));
+    }
+}
+
+fn overdrawn(json: &mut ObjectWriter<'_>, open: &Overdrawn) {
+    json.time(member!("since"), open.since);
+    json.flag(member!("is_warned"), open.is_warned);
+}
+
+fn pace(json: &mut ObjectWriter<'_>, pace: &Pace) {
+    json.integer(member!("first_day"), pace.first_day);
+    json.integers(member!("charged"), &pace.charged);
+    json.flag(member!("is_warned"), pace.is_warned);
 }
 
 fn plan_terms(json: &mut ObjectWriter<'_>, span: &PlanTerms<'_>) {
@@ -259,7 +288,7 @@ mod tests {
          "grant_effects":[{"grant_id":"plan:c1:0","kind":"plan","credits":-24,"repaid_after":3}],"balance_after":176,"held_after":1,
          "overdraft_after":5,"level":"overdrawn","origin_partition":3,"origin_offset":9,"hold_until":"2026-11-04T00:00:00Z",
          "overdraft_limit":0,"whole_job":true,"bucket":{"hour":"2026-11-03T10:00:00Z","part":3,"jobs":1,"images":4,"video_seconds":"7.25","credits_charged":24,
-         "credits_reversed":1,"credits_refused":2}}]}"#;
+         "credits_reversed":1,"credits_refused":2},"warning":{"days":30,"expires_at":"2026-12-03T00:00:00Z"}}]}"#;
 
     #[test]
     fn records_are_encoded_as_serde_would() {
@@ -273,11 +302,13 @@ mod tests {
         "available":-5,"overdraft":4,"plan_credits":1,"topup_credits":2,"adjustment_credits":3,"allocation":200,"level":"low",
         "next_allocation_at":"2026-11-03T10:15:30.123Z","term_started_at":"2026-11-03T10:15:30.123Z",
         "term_ends_at":"2026-11-03T10:15:30.123Z","first_seen_at":"2026-11-03T10:15:30.123Z",
-        "updated_at":"2026-11-03T10:15:30.123Z","overdrawn_day":3,"latest_at":"2026-11-03T10:15:30.123Z","last_topup":7,
+        "updated_at":"2026-11-03T10:15:30.123Z","overdrawn_day":3,"latest_at":"2026-11-03T10:15:30.123Z",
+        "overdrawn":{"since":"2026-11-03T10:15:30.123Z","is_warned":true},
+        "pace":{"first_day":20760,"charged":[3,0,7],"is_warned":false},"last_topup":7,
         "limits":{"overdraft_limit":5,"low_percent":3},
         "contracts":[{"contract_id":"c1","starts_at":"2026-11-03T10:15:30.123Z","ends_at":"2026-11-03T10:15:30.123Z",
           "terms":[12],"plans":[{"from":"2026-11-03T10:15:30.123Z","plan":"lite"}],"granted":[200,-1],"is_changed":true,"is_cancelled":true,
-          "is_ended":true}],
+          "is_ended":true,"expiry_warned":{"days":7,"expires_at":"2026-11-03T10:15:30.123Z"}}],
         "grants":[{"grant_id":"plan:c1:0+4","kind":"plan","credits_granted":5,"credits_remaining":4,"credits_repaid":3,
           "priority":10,"granted_at":"2026-11-03T10:15:30.123Z","expires_at":"2026-11-03T10:15:30.123Z","contract_id":"c1",
           "amount_usd":"12.5","month":0,"is_difference":true,"made_seq":4,"repaid_seq":6,"seq":7,"touched_day":-1}],
@@ -288,6 +319,8 @@ mod tests {
         let whole: WalletSnapshot<'_> = serde_json::from_str(SNAPSHOT).unwrap();
         let empty = WalletSnapshot {
             limits: None,
+            overdrawn: None,
+            pace: None,
             contracts: Vec::new(),
             grants: Vec::new(),
             business_ids: Vec::new(),

@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::Level;
+use super::warning::ExpiryWarning;
 use crate::event::Fingerprint;
 use crate::rate::{AssetType, Rate, UsdCents, VideoMillis};
 use crate::time::Timestamp;
@@ -242,7 +243,7 @@ pub struct Entry<'a> {
     /// Price of a top-up.
     #[serde(default, skip_serializing_if = "is_no_amount")]
     pub amount_usd: UsdCents,
-    /// Why a person did it.
+    /// Why a person did it; of a warning: its kind.
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     pub reason: Cow<'a, str>,
     /// Who did it.
@@ -284,6 +285,9 @@ pub struct Entry<'a> {
     /// Totals of its rollup bucket after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<BucketTotals>,
+    /// Of a warning of credits that expire: when, and how many days before that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<ExpiryWarning>,
 }
 
 /// Where a record was first written, also if it was handed over since.

@@ -82,12 +82,14 @@ impl Wallet {
             self.first_seen_at = entry.posted_at;
         }
         self.seq = entry.seq;
+        let last_day = self.latest_at.day();
         self.latest_at = self.latest_at.max(entry.event_time);
+        self.fold_warnings(entry, last_day);
         self.updated_at = entry.posted_at;
         self.check_conservation(entry, before).map_err(FoldError::from)
     }
 
-    /// Folds a record that was read back, and frees what it lets go of: the same as when it was posted.
+    /// Folds a record that was read back, and ends it as a unit: the same as when it was posted.
     ///
     /// # Errors
     /// As [`Wallet::fold`]; entries before the fault are folded.
@@ -96,7 +98,7 @@ impl Wallet {
         for entry in &record.entries {
             self.fold(entry, day)?;
         }
-        self.prune(day.saturating_sub(horizon_days));
+        self.end_unit(day.saturating_sub(horizon_days));
         Ok(())
     }
 
@@ -142,6 +144,7 @@ impl Wallet {
             contract.is_changed = known.is_changed || contract.plans != known.plans;
             // An end that was posted is posted again only where the contract went on after it.
             contract.is_ended = known.is_ended && contract.ends_at <= known.ends_at;
+            contract.expiry_warned = known.expiry_warned;
         }
         let place = known.unwrap_or_else(|| {
             let place = self.contracts.partition_point(|other| other.starts_at < contract.starts_at);
@@ -320,6 +323,7 @@ impl ContractTerms<'_> {
             is_changed: false,
             is_cancelled: self.is_cancelled,
             is_ended: false,
+            expiry_warned: None,
         }
     }
 }

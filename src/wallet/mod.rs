@@ -27,6 +27,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod warning;
 
 pub use apply::{Refusal, apply};
 pub use command::{Cause, Command, Moment, PricedUsage};
@@ -44,3 +45,4 @@ pub use level::{Level, LevelRules};
 pub use policy::Policy;
 pub use snapshot::{ContractState, GrantState, SNAPSHOT_FORMAT, WalletSnapshot};
 pub use state::Wallet;
+pub use warning::{ExpiryWarning, Overdrawn, Pace, WarningKind};

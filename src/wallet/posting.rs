@@ -62,7 +62,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
         self.cause.moment.event_time.0
     }
 
-    /// Sets the level once everything is posted, and frees what the wallet lets go of.
+    /// Sets the level once everything is posted, and ends the unit.
     pub fn finish(mut self) -> Vec<Entry<'a>> {
         let clock = self.cause.moment.clock;
         let level = self.policy.level(self.wallet);
@@ -70,7 +70,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
         for entry in &mut self.entries {
             entry.level = level;
         }
-        self.wallet.prune(clock.0.day().saturating_sub(self.policy.horizon_days));
+        self.wallet.end_unit(clock.0.day().saturating_sub(self.policy.horizon_days));
         self.entries
     }
 
@@ -230,6 +230,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
             whole_job: false,
             limits: None,
             bucket: None,
+            warning: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::grant::{Grant, GrantOrigin};
 use super::hold::Holds;
 use super::level::Level;
 use super::state::{OwnLimits, Wallet};
+use super::warning::{ExpiryWarning, Overdrawn, Pace};
 use crate::event::IdentityKey;
 use crate::rate::{Pricing, UsdCents};
 use crate::time::{ShardClock, Timestamp};
@@ -70,6 +71,12 @@ pub struct WalletSnapshot<'a> {
     pub overdrawn_day: i32,
     /// Latest event or due time of its entries.
     pub latest_at: Timestamp,
+    /// Since when it is overdrawn, and whether it was warned of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdrawn: Option<Overdrawn>,
+    /// How fast it uses credits, and whether it was warned that they end soon; absent: nothing was charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// Credits of its last top-up.
     #[serde(default)]
     pub last_topup: i64,
@@ -113,6 +120,9 @@ pub struct ContractState<'a> {
     /// Its end was posted.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_ended: bool,
+    /// The last warning of credits of it that expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_warned: Option<ExpiryWarning>,
 }
 
 /// A grant in a snapshot: a row of `grants`.
@@ -192,6 +202,8 @@ impl<'a> WalletSnapshot<'a> {
             updated_at: wallet.updated_at,
             overdrawn_day: wallet.overdrawn_on,
             latest_at: wallet.latest_at,
+            overdrawn: wallet.overdrawn,
+            pace: wallet.pace.clone(),
             last_topup: wallet.last_topup,
             limits: Some(wallet.limits.terms()).filter(|limits| *limits != WalletLimits::default()),
             contracts: wallet.contracts.iter().map(ContractState::of).collect(),
@@ -214,6 +226,8 @@ impl<'a> WalletSnapshot<'a> {
             holds: Holds::default(),
             overdraft: self.overdraft,
             overdrawn_on: self.overdrawn_day,
+            overdrawn: self.overdrawn,
+            pace: self.pace,
             held: self.held,
             level: self.level,
             last_topup: self.last_topup,
@@ -244,6 +258,7 @@ impl<'a> ContractState<'a> {
             is_changed: contract.is_changed,
             is_cancelled: contract.is_cancelled,
             is_ended: contract.is_ended,
+            expiry_warned: contract.expiry_warned,
         }
     }
 
@@ -259,6 +274,7 @@ impl<'a> ContractState<'a> {
             is_changed: self.is_changed,
             is_cancelled: self.is_cancelled,
             is_ended: self.is_ended,
+            expiry_warned: self.expiry_warned,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::Contract;
 use super::grant::{Grant, GrantOrigin};
 use super::hold::Holds;
+use super::warning::{Overdrawn, Pace};
 use super::{BucketTotals, GrantKind, Level, WalletLimits};
 use crate::event::{IdentityKey, business_key};
 use crate::rate::{AssetType, Pricing, VideoMillis};
@@ -43,6 +44,10 @@ pub struct Wallet {
     pub overdrawn_on: i32,
     /// Reserved by running jobs: the sum of `holds`.
     pub held: i64,
+    /// Since when it is overdrawn; `None`: it is not.
+    pub overdrawn: Option<Overdrawn>,
+    /// How fast it uses credits; `None`: nothing was ever charged.
+    pub pace: Option<Pace>,
     /// Level after its last entry.
     pub level: Level,
     /// Credits of its last top-up: the base of its level while it has no contract.
@@ -333,7 +338,7 @@ impl Wallet {
 
     /// Frees grants without credits that no entry since `first_day` touched: nothing can come back to them any more. Their
     /// ids stay used. Contracts stay, for no other may ever overlap them.
-    pub fn prune(&mut self, first_day: i32) {
+    pub(super) fn prune(&mut self, first_day: i32) {
         // What repaid overdraft is given back as long as any charge that made some can be.
         let repaying = self.grants.iter().filter(|grant| grant.repaid > 0).count();
         let keeps_repaying = self.overdrawn_on >= first_day && repaying <= REPAYING_GRANTS_MAX;

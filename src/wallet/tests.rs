@@ -26,5 +26,6 @@ mod properties;
 mod renewals;
 mod reversals;
 mod stored;
+mod warnings;
 
-use book::{Book, play, play_with, when};
+use book::{Book, play, play_warned, play_with, when};

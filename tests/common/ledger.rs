@@ -31,6 +31,10 @@ pub type Latest = (i64, u64);
 pub struct Ledger {
     pub wallets: BTreeMap<String, Sums>,
     pub entries: u64,
+    /// Alerts that follow from it, by wallet, in order.
+    pub alerts: BTreeMap<String, Vec<String>>,
+    /// Those that the topic of alerts holds.
+    pub found_alerts: BTreeMap<String, Vec<String>>,
     pub quarantine: Vec<Record>,
     /// Balance and seq of the latest snapshot of each wallet.
     pub snapshots: BTreeMap<String, Latest>,
@@ -44,6 +48,7 @@ impl Ledger {
         let mut ledger = Ledger::default();
         let (mut origins, mut events) = (HashSet::new(), HashSet::new());
         let mut homes: HashMap<String, i32> = HashMap::new();
+        let mut levels: HashMap<String, String> = HashMap::new();
         for record in kafka::read_all(config, &config.topics.ledger) {
             let value = record.json();
             let wallet_id = record.key_text().to_owned();
@@ -51,6 +56,11 @@ impl Ledger {
             let home = *homes.entry(wallet_id.clone()).or_insert(record.partition);
             assert_eq!(home, record.partition, "{wallet_id} is in two partitions");
             let entries = value["entries"].as_array().unwrap();
+            let level = levels.entry(wallet_id.clone()).or_insert_with(|| "ok".to_owned());
+            let raised = alerts_of(&wallet_id, level, entries);
+            if !raised.is_empty() {
+                ledger.alerts.entry(wallet_id.clone()).or_default().extend(raised);
+            }
             let first = &entries[0];
             // What fell due by itself has neither an event nor an origin.
             if first.get("event_id").is_none() {
@@ -69,6 +79,11 @@ impl Ledger {
                 ledger.entries += 1;
                 sums.add(&wallet_id, entry);
             }
+        }
+        for record in kafka::read_all(config, &config.topics.alerts) {
+            let wallet_id = record.key_text().to_owned();
+            assert_eq!(homes[&wallet_id], record.partition, "{wallet_id}: alerts are where its entries are");
+            ledger.found_alerts.entry(wallet_id).or_default().push(shown(&record.json()));
         }
         ledger.read_snapshots(config);
         ledger.quarantine = kafka::read_all(config, &config.topics.quarantine);
@@ -100,6 +115,37 @@ impl Ledger {
         }
         reasons
     }
+}
+
+/// The alerts of one unit: of its level, where that is another one, then of what it warns of.
+fn alerts_of(wallet_id: &str, level: &mut String, entries: &[Value]) -> Vec<String> {
+    let last = entries.last().unwrap();
+    let after = last["level"].as_str().unwrap();
+    let alert = |kind: &str, name: &str, entry: &Value, more: Value| {
+        let mut alert = serde_json::json!({
+            "alert_id": format!("{wallet_id}:{name}:{}", entry["seq"]), "kind": kind, "level": after,
+            "seq": entry["seq"], "raised_at": entry["posted_at"]
+        });
+        alert.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        shown(&alert)
+    };
+    let mut alerts = Vec::new();
+    if after != level {
+        alerts.push(alert("level", after, last, serde_json::json!({ "level_before": *level })));
+        after.clone_into(level);
+    }
+    let is_warning = |entry: &&Value| entry["entry_type"] == "noted" && entry.get("event_id").is_none();
+    for entry in entries.iter().filter(is_warning) {
+        let kind = entry["reason"].as_str().unwrap();
+        alerts.push(alert(kind, kind, entry, serde_json::json!({ "amount": entry["amount"] })));
+    }
+    alerts
+}
+
+/// What is compared of an alert.
+fn shown(alert: &Value) -> String {
+    let members = ["alert_id", "kind", "level", "level_before", "seq", "raised_at", "amount"];
+    members.map(|member| alert[member].to_string()).join(" ")
 }
 
 impl Sums {

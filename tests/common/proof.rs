@@ -35,11 +35,18 @@ impl Deployment {
         let mut ledger = Ledger::read(&self.config);
         // What falls due with the last record is posted after it.
         let deadline = Instant::now() + SNAPSHOT_PATIENCE;
-        while differing_wallet(&ledger, books).is_some() && Instant::now() < deadline {
+        let is_behind = |ledger: &Ledger| {
+            differing_wallet(ledger, books).is_some() || ledger.alerts != ledger.found_alerts
+        };
+        while is_behind(&ledger) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(200));
             ledger = Ledger::read(&self.config);
         }
         assert_eq!(differing_wallet(&ledger, books), None);
+        assert_eq!(
+            ledger.found_alerts, ledger.alerts,
+            "alerts: those that follow from the ledger, each once"
+        );
         self.wait_for_snapshots(&mut ledger);
         assert_eq!(ledger.reasons(), books.reasons, "quarantined records by reason");
         let mut origins: Vec<_> = ledger

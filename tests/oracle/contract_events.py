@@ -216,11 +216,15 @@ def due(wallet, lateness, clock):
         earliest = min(earliest, hold.deadline)
         if hold.deadline <= clock:
             items.append((hold.deadline, 5, (key[0], key[1] or ""), ("timeout", key)))
+    for item in wallet.warnings.due():
+        earliest = min(earliest, item[0])
+        if item[0] <= clock:
+            items.append(item)
     return earliest, items
 
 
 def post_due(wallet, item):
-    """Posts one of them."""
+    """Posts one of them. What its alert says, where it warns of something."""
     when, what = item[0], item[3]
     if what[0] == "expire":
         grant = what[1]
@@ -245,6 +249,14 @@ def post_due(wallet, item):
     elif what[0] == "allocate":
         allocate(wallet, what[1], what[2])
     elif what[0] == "timeout":
-        wallet.release(what[1])
+        hold = wallet.holds[what[1]]
+        credits = wallet.release(what[1])
         wallet.timed_out.add(what[1])
+        wallet.post("noted", amount=credits)
         wallet.hit("hold-timeout")
+        if credits < hold.made:
+            wallet.hit("hold-timeout-of-what-assets-left")
+        return {"kind": "hold_timed_out", "amount": credits, "job_id": what[1][0]}
+    else:
+        return wallet.warnings.post(when, what)
+    return None

@@ -117,7 +117,7 @@ class Maker:
         return times.text(at)[:-1].lower() + "999z"
 
     def run(self):
-        count = self.rng.randint(19, 34)
+        count = self.rng.randint(18, 31)
         gap = (self.finish - self.begin) // count
         next_scene = self.begin
         made = 0

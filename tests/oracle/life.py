@@ -21,6 +21,7 @@ class Life:
         self.clock = 0
         self.seen = {}                # (source, id) -> (event time, payload)
         self.results = []
+        self.alerts = []              # of the step under way
         self.sums = [0, 0, 0]         # overdraft, held, balance after the last entry
         self.first_due = None         # earliest instant anything is due; None: to be looked up
 
@@ -33,6 +34,7 @@ class Life:
         """The clock moves by the traffic of other wallets (`tick_ms`), or an event comes, or the one right after the
         other: then what the tick made due stands before what the event does."""
         self.wallet.entries = entries = []
+        self.alerts = []
         outcome, reason = "tick", None
         if "tick_ms" in step:
             self.clock = max(self.clock, min(step["tick_ms"], step["wall_ms"]))
@@ -53,8 +55,9 @@ class Life:
             self.sums = entries[-1][4:]
         overdraft, held, balance = self.sums
         result = {"outcome": outcome, "reason": reason, "entries": entries, "balance": balance,
-                  "held": held, "overdraft": overdraft, "level": wallet.level}
+                  "held": held, "overdraft": overdraft, "level": wallet.level, "alerts": self.alerts}
         self.results.append(result)
+        self.note_alerts()
         return result
 
     def settle(self):
@@ -63,15 +66,48 @@ class Life:
         while self.first_due is None or self.first_due <= self.clock:
             self.first_due, items = contract_events.due(wallet, self.lateness, self.clock)
             if not items:
+                if self.first_due == wallet.seen_until > self.clock:
+                    self.hit("warning-waits-for-the-clock")
                 return
             item = min(items, key=lambda entry: entry[:3])
             before = len(wallet.entries)
-            contract_events.post_due(wallet, item)
+            warning = contract_events.post_due(wallet, item)
             self.first_due = None
-            wallet.seen_until = max(wallet.seen_until, item[0])
             if len(wallet.entries) > before:
-                wallet.evaluate_level()
+                self.end_unit(item[0], before, warning)
                 self.note_ties(item, items)
+
+    def end_unit(self, at, before, warning=None):
+        """After the last entry of an event or of a due posting: its level, its alerts, what warnings remember."""
+        wallet = self.wallet
+        wallet.seen_until = max(wallet.seen_until, at)
+        level_before = wallet.level
+        wallet.evaluate_level()
+        if wallet.level != level_before:
+            self.alert({"kind": "level", "level_before": level_before}, wallet.level)
+            if warning is not None:
+                self.hit("alert-of-level-before-the-warning-of-one-unit")
+        if warning is not None:
+            self.alert(warning, warning["kind"])
+        wallet.warnings.after_unit({entry[0] for entry in wallet.entries[before:]})
+
+    def alert(self, said, name):
+        wallet = self.wallet
+        plan = wallet.plan_at(wallet.seen_until)
+        alert = {"wallet_id": self.name, "alert_id": "%s:%s:%d" % (self.name, name, wallet.order), "level": wallet.level,
+                 "seq": wallet.order, "available": wallet.available(), "allocation": 0}
+        if plan is not None:
+            alert.update(plan=plan, allocation=wallet.prices.allocation(plan, wallet.seen_until))
+        self.alerts.append(dict(alert, **said))
+
+    def note_alerts(self):
+        kinds = [alert["kind"] for alert in self.alerts]
+        if kinds.count("expiring") > 1:
+            self.hit("expiring-several-thresholds-in-one-step")
+        if kinds.count("level") > 1:
+            self.hit("alerts-of-several-levels-in-one-step")
+        if "expiring" in kinds and "runway" in kinds:
+            self.hit("alerts-of-several-warnings-in-one-step")
 
     def note_ties(self, item, items):
         together = [other for other in items if other[0] == item[0] and other is not item]
@@ -79,6 +115,8 @@ class Life:
             self.hit("due-same-instant-same-kind-by-id")
         if any(other[1] > item[1] for other in together):
             self.hit("due-same-instant-by-kind")
+        if any(other[1] > 5 for other in together):
+            self.hit("warnings-of-one-instant" if item[1] > 5 else "warning-after-what-else-is-due")
 
     # Events
 
@@ -128,7 +166,7 @@ class Life:
         if kind == "topup.purchased" and self.prices.pack(data["amount_usd"], at) is None:
             return self.quarantine("unknown_topup")
 
-        clock_before = self.clock
+        clock_before, before = self.clock, len(self.wallet.entries)
         if kind.startswith("generation."):
             outcome, reason = self.usage(kind, data, at)
         else:
@@ -140,8 +178,7 @@ class Life:
             self.hit("event-before-what-is-due-at-its-time")
         if at < self.clock:
             self.hit("event-late-but-accepted")
-        self.wallet.seen_until = max(self.wallet.seen_until, at)
-        self.wallet.evaluate_level()
+        self.end_unit(at, before)
         return outcome, None, at
 
     def quarantine(self, reason):

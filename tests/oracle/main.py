@@ -34,7 +34,9 @@ def evaluate():
 
 def selftest():
     import handmade
-    suite = unittest.defaultTestLoader.loadTestsFromModule(handmade)
+    import handmade_warnings
+    suite = unittest.TestSuite(unittest.defaultTestLoader.loadTestsFromModule(module)
+                               for module in (handmade, handmade_warnings))
     return 0 if unittest.TextTestRunner().run(suite).wasSuccessful() else 1
 
 

@@ -4,11 +4,14 @@ from decimal import Decimal
 import again
 import malformed
 import times
+import warned_scenes
 from settings import PLANS
 
 
 def random_scene(maker):
     wallet = maker.wallet
+    if wallet.warnings.first_day is None and maker.chance(0.12):
+        return warned_scenes.first_weeks(maker)
     running = [c for c in wallet.contracts.values() if c.end() > maker.wall]
     if not running and maker.chance(0.45):
         return start_contract(maker)
@@ -447,11 +450,13 @@ def limits(maker):
 
 
 SCENES = (
-    (0.20, one_job), (0.14, asset_job), (0.08, repaying_story), (0.07, expiry_story), (0.05, start_contract),
+    (0.14, one_job), (0.12, asset_job), (0.07, repaying_story), (0.07, expiry_story), (0.05, start_contract),
     (0.06, change_plan), (0.03, cancel_contract), (0.05, topup), (0.06, adjust), (0.03, limits), (0.03, again.repeat),
     (0.02, again.out_of_window), (0.01, again.same_id_long_after), (0.01, again.free), (0.01, again.jump),
     (0.012, again.duplicate_moves_clock), (0.02, again.hold_at_its_timeout), (0.012, again.at_the_horizon),
     (0.012, again.refund_after_the_horizon), (0.025, again.at_new_prices), (0.01, again.job_over_midnight),
     (0.015, again.overdrafts_a_month_apart), (0.04, malformed.random_malformed),
+    (0.02, warned_scenes.pace_story), (0.005, warned_scenes.first_weeks), (0.035, warned_scenes.threshold_story),
+    (0.02, warned_scenes.unpaid_story),
 )
 assert sum(share for share, _ in SCENES) <= 1, "the last scenes would never be played"

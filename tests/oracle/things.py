@@ -27,13 +27,14 @@ class Grant:
 
 
 class Charge:
-    def __init__(self, cost, draws, overdraft, refused, asset_type, model, plan):
+    def __init__(self, cost, draws, overdraft, refused, asset_type, model, plan, at=None):
         self.cost = cost
         self.draws = draws            # [(grant, credits)] in burn-down order
         self.overdraft = overdraft    # the share no grant covered
         self.refused = refused
         self.reversed = False
         self.day = None               # the day with which it can be given back last; a job may be remembered for longer
+        self.at = at                  # event time of what was charged
         self.bucket = (asset_type, model, plan)
 
 
@@ -62,5 +63,6 @@ class Job:
 
 class Hold:
     def __init__(self, credits, deadline):
+        self.made = credits           # only to count a rule
         self.left = credits
         self.deadline = deadline

@@ -2,6 +2,7 @@
 worked out anew. Nothing here knows of topics, identities or clocks beyond the instants it is given."""
 import times
 from things import Charge, Grant, Hold
+from warned import Warnings
 
 HOLD_LASTS = 24 * times.HOUR
 LEVELS = ("ok", "low", "critical", "exhausted", "overdrawn")
@@ -25,9 +26,10 @@ class Wallet:
         self.percent = {"low": "plan", "critical": "plan"}
         self.last_topup = 0
         self.level = "ok"
-        self.seen_until = 0           # latest event or due time that this wallet has met
+        self.seen_until = 0           # latest event time or due instant of its entries
         self.order = 0
         self.usage = {}
+        self.warnings = Warnings(self)
 
     def hit(self, rule):
         self.rules[rule] = self.rules.get(rule, 0) + 1
@@ -39,6 +41,9 @@ class Wallet:
 
     def held(self):
         return sum(hold.left for hold in self.holds.values())
+
+    def available(self):
+        return self.balance() - self.held()
 
     def post(self, kind, credits=0, held_credits=0, amount=0):
         self.order += 1
@@ -142,6 +147,7 @@ class Wallet:
         if hold.left == 0:
             del self.holds[key]
         self.post("released", held_credits=-part)
+        return part
 
     def release_all_of(self, job_id):
         keys = [key for key in self.holds if key[0] == job_id]
@@ -215,7 +221,7 @@ class Wallet:
             return "refused"
         self.note_draws(draws, uncovered, cost, at, limit, limit_from)
         self.draw(draws, uncovered)
-        charge = Charge(cost, draws, uncovered, False, asset_type, model, plan)
+        charge = Charge(cost, draws, uncovered, False, asset_type, model, plan, at)
         job.charges[asset_id] = charge
         bucket["credits_charged"] += cost
         if asset_type == "image":
@@ -226,6 +232,7 @@ class Wallet:
             job.counted = True
             bucket["jobs"] += 1
         self.post("charged", credits=-cost)
+        self.warnings.charge(cost, at)
         if self.balance() - self.held() == 0:
             self.hit("charge-takes-available-to-zero")
         if None in job.undone or asset_id in job.undone:
@@ -318,6 +325,7 @@ class Wallet:
         closed = [grant for grant in touched if grant.expiry_posted and grant.remaining]
         self.open_grants.extend(closed)
         self.post("reversed", credits=charge.cost)
+        self.warnings.give_back(charge.cost, charge.at)
         for grant in closed:
             credits, grant.remaining = grant.remaining, 0
             self.open_grants.remove(grant)

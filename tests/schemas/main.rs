@@ -15,9 +15,9 @@ use creditstream::ledger::{Books, Outcome, PROGRESS_FORMAT, PartitionProgress, S
 use creditstream::rate::{AssetType, Rate, UsdCents, VideoMillis};
 use creditstream::time::{ShardClock, Timestamp};
 use creditstream::wallet::{
-    BucketTotals, ContractState, ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantState,
-    GrantTerms, LEDGER_FORMAT, LedgerRecord, Level, PlanTerms, SNAPSHOT_FORMAT, Wallet, WalletLimits,
-    WalletSnapshot,
+    BucketTotals, ContractState, ContractTerms, Entry, EntryType, ExpiryWarning, GrantEffect, GrantKind,
+    GrantState, GrantTerms, LEDGER_FORMAT, LedgerRecord, Level, Overdrawn, Pace, PlanTerms, SNAPSHOT_FORMAT,
+    Wallet, WalletLimits, WalletSnapshot,
 };
 use life::{EVENTS, life, pricing};
 use serde_json::{Value, json};
@@ -172,6 +172,7 @@ fn full_entry() -> Entry<'static> {
             credits_reversed: 1,
             credits_refused: 1,
         }),
+        warning: Some(ExpiryWarning { days: 30, expires_at: now() }),
     }
 }
 
@@ -203,6 +204,7 @@ fn a_ledger_record_and_its_schema_have_the_same_members() {
     required("contract_terms", written::<ContractTerms<'_>>(&contract));
     required("plan_terms", written::<PlanTerms<'_>>(&json!({ "from": time, "plan": "lite" })));
     required("wallet_limits", written::<WalletLimits>(&json!({})));
+    required("expiry_warning", written::<ExpiryWarning>(&json!({ "days": 1, "expires_at": time })));
     required("bucket_totals", written::<BucketTotals>(&json!({ "hour": time, "part": 1, "jobs": 0 })));
 }
 
@@ -342,6 +344,10 @@ fn a_snapshot_and_its_schema_have_the_same_members() {
         "granted_at": time, "made_seq": 1, "seq": 1, "touched_day": 0,
     });
     assert_required(&schema, &schema["$defs"]["grant"], &written::<GrantState<'_>>(&grant), "grant");
+    let overdrawn = written::<Overdrawn>(&json!({ "since": time, "is_warned": false }));
+    assert_required(&schema, &schema["$defs"]["overdrawn"], &overdrawn, "overdrawn");
+    let pace = written::<Pace>(&json!({ "first_day": 1, "charged": [], "is_warned": false }));
+    assert_required(&schema, &schema["$defs"]["pace"], &pace, "pace");
     for (name, value) in [
         ("balance", json!("5")),
         ("overdraft", json!(-1)),

@@ -6,25 +6,40 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::scheduler::State;
 use super::workload::Workload;
+use crate::ledger::alerts::alerts_of;
 use crate::ledger::books::{Books, Outcome};
 use crate::ledger::headers;
 use crate::ledger::progress::PartitionProgress;
+use crate::rate::Pricing;
 use crate::time::Timestamp;
 use crate::wallet::{EntryType, LedgerRecord, Wallet, WalletSnapshot};
 
 const HORIZON_DAYS: i32 = 35;
 
-/// Compares; returns the number of ledger entries.
+/// How much there was to compare.
+pub struct Counted {
+    pub entries: u64,
+    pub alerts: u64,
+}
+
+/// Compares.
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn check(state: &State, workload: &Workload, until: Timestamp) -> Result<u64, String> {
-    let ledger = Ledger::read(state)?;
+pub fn check(
+    state: &State,
+    workload: &Workload,
+    pricing: &Pricing,
+    until: Timestamp,
+) -> Result<Counted, String> {
+    let ledger = Ledger::read(state, pricing)?;
     ledger.compare(workload, until)?;
     check_quarantine(state, workload)?;
     check_books(state, workload)?;
     check_snapshots(state, &ledger)?;
-    Ok(ledger.entries)
+    check_alerts(state, &ledger)?;
+    let alerts = ledger.alerts.values().map(|alerts| alerts.len() as u64).sum();
+    Ok(Counted { entries: ledger.entries, alerts })
 }
 
 /// The ledger, folded.
@@ -33,6 +48,8 @@ struct Ledger {
     wallets: BTreeMap<String, Folded>,
     /// How often each event id was posted.
     posted: BTreeMap<String, u32>,
+    /// Alerts that follow from it, by partition.
+    alerts: BTreeMap<i32, Vec<String>>,
     entries: u64,
 }
 
@@ -45,7 +62,7 @@ struct Folded {
 }
 
 impl Ledger {
-    fn read(state: &State) -> Result<Ledger, String> {
+    fn read(state: &State, pricing: &Pricing) -> Result<Ledger, String> {
         let mut ledger = Ledger::default();
         let logs = state.broker.logs.iter().filter(|((topic, _), _)| *topic == "credits.ledger");
         for ((_, partition), log) in logs {
@@ -54,9 +71,13 @@ impl Ledger {
                 let record: LedgerRecord<'_> = serde_json::from_slice(value)
                     .map_err(|error| format!("ledger {partition}/{offset}: {error}"))?;
                 let folded = ledger.wallets.entry(record.wallet_id.to_string()).or_default();
+                let level_before = folded.wallet.level;
                 folded.wallet.fold_record(&record, HORIZON_DAYS).map_err(|error| {
                     format!("ledger {partition}/{offset}: wallet {}: {error}", record.wallet_id)
                 })?;
+                let alerts = alerts_of(&record, level_before, &folded.wallet, pricing);
+                let alerts = alerts.iter().map(|alert| serde_json::to_string(alert).unwrap());
+                ledger.alerts.entry(*partition).or_default().extend(alerts);
                 if let Some(first) = record.entries.first().filter(|entry| !entry.event_id.is_empty()) {
                     *ledger.posted.entry(first.event_id.to_string()).or_default() += 1;
                 }
@@ -195,6 +216,29 @@ fn check_snapshots(state: &State, ledger: &Ledger) -> Result<(), String> {
                 "wallet {id}: seq, balance, held are saved as {came:?}, the ledger has {wanted:?}"
             ));
         }
+    }
+    Ok(())
+}
+
+/// The alerts are those that follow from the ledger, each once, in the order of what raised them.
+fn check_alerts(state: &State, ledger: &Ledger) -> Result<(), String> {
+    let logs = state.broker.logs.iter().filter(|((topic, _), _)| *topic == "credits.alerts");
+    for ((_, partition), log) in logs {
+        let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap_or_default()).unwrap();
+        let found: Vec<String> = log.committed().map(|(_, stored)| text(&stored.value)).collect();
+        let wanted = ledger.alerts.get(partition).cloned().unwrap_or_default();
+        if found == wanted {
+            continue;
+        }
+        let place = found.iter().zip(&wanted).position(|(found, wanted)| found != wanted);
+        let place = place.unwrap_or(found.len().min(wanted.len()));
+        return Err(format!(
+            "alerts {partition}/{place}: {:?}, the ledger says {:?} ({} alerts, expected {})",
+            found.get(place),
+            wanted.get(place),
+            found.len(),
+            wanted.len()
+        ));
     }
     Ok(())
 }

@@ -26,12 +26,13 @@ pub use scheduler::{is_planted, reached};
 const FIRST_MS: i64 = 1_793_700_930_000;
 
 /// All topics, sources first.
-const TOPICS: [&str; 8] = [
+const TOPICS: [&str; 9] = [
     "generation.events",
     "other.events",
     "wallet.events",
     "credits.intake",
     "credits.ledger",
+    "credits.alerts",
     "credits.wallets",
     "credits.progress",
     "credits.quarantine",
@@ -58,6 +59,8 @@ pub enum Bug {
     TrustWhatIsKept,
     /// A producer is used on after its connections were lost.
     GoOnAfterAnOutage,
+    /// Alerts go out in a transaction of their own, once that of their entries is committed.
+    AlertsAfterCommit,
 }
 
 /// What may go wrong in a run: the seed switches each on or off.

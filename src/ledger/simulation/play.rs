@@ -43,6 +43,7 @@ pub struct Run {
 pub struct Happened {
     pub records: u64,
     pub entries: u64,
+    pub alerts: u64,
     pub deaths: u64,
     pub pauses: u64,
     pub replacements: u64,
@@ -363,7 +364,8 @@ impl Play {
         }
         let state = self.simulation.lock();
         self.happened.records = self.workload.counts.records;
-        self.happened.entries = check::check(&state, &self.workload, until)?;
+        let counted = check::check(&state, &self.workload, &PRICING, until)?;
+        (self.happened.entries, self.happened.alerts) = (counted.entries, counted.alerts);
         Ok(())
     }
 

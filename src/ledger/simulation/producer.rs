@@ -68,6 +68,7 @@ impl Producer for ModelProducer {
     ) -> Result<(), TransactionError> {
         let topic = match to {
             OutTopic::Ledger => "credits.ledger",
+            OutTopic::Alerts => "credits.alerts",
             OutTopic::Wallets => "credits.wallets",
             OutTopic::Progress => "credits.progress",
         };

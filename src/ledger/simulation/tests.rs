@@ -73,9 +73,10 @@ fn every_run_comes_out_as_the_books_say() {
 
 fn sums(played: &[(u64, Run)]) -> String {
     type Of = fn(&Happened) -> u64;
-    let all: [(&str, Of); 15] = [
+    let all: [(&str, Of); 16] = [
         ("records", |run| run.records),
         ("entries", |run| run.entries),
+        ("alerts", |run| run.alerts),
         ("deaths", |run| run.deaths),
         ("pauses", |run| run.pauses),
         ("stalls", |run| run.stalls),
@@ -120,6 +121,7 @@ fn every_planted_bug_is_found() {
         Bug::OneDaysIdentities,
         Bug::TrustWhatIsKept,
         Bug::GoOnAfterAnOutage,
+        Bug::AlertsAfterCommit,
     ] {
         let played = play_seeds(1..1 + all.unwrap_or(SEEDS_FOR_A_BUG), Some(bug), all.is_none());
         let found = played.iter().filter(|(_, run)| run.outcome.is_err()).count();

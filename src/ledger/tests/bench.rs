@@ -518,7 +518,7 @@ impl Computed {
 
     /// Everything that the transaction would write, to the byte.
     pub fn bytes(&self) -> String {
-        let topics = [OutTopic::Ledger, OutTopic::Wallets, OutTopic::Progress];
+        let topics = [OutTopic::Ledger, OutTopic::Alerts, OutTopic::Wallets, OutTopic::Progress];
         format!("{:#?}\n{:#?}\n{:#?}", topics.map(|topic| self.records(topic)), self.sent(), self.offsets)
     }
 }

@@ -2,7 +2,7 @@
 //! Python, written from the rules alone), step by step.
 //!
 //! Goal: what a life makes of a wallet is what the rules say. Method: every step of a life is a committed batch of its
-//! own; outcome, reason, entries, sums and level must be the oracle's after each, and grants and usage in the end. A
+//! own; outcome, reason, entries, sums, level and alerts must be the oracle's after each, and grants and usage in the end. A
 //! life that differs is made as short as possible and printed.
 
 use std::collections::BTreeMap;
@@ -186,6 +186,7 @@ impl Played {
             "held": wallet.held,
             "overdraft": wallet.overdraft,
             "level": wallet.level.as_str(),
+            "alerts": alerts_of(computed),
         })
     }
 
@@ -287,8 +288,22 @@ impl Played {
     }
 }
 
+/// Alerts as the oracle tells them: it knows neither when they are written nor how times are spelt.
+fn alerts_of(computed: &Computed) -> Vec<Value> {
+    let told = |value: &str| {
+        let mut alert: Value = serde_json::from_str(value).unwrap();
+        let members = alert.as_object_mut().unwrap();
+        assert_eq!((members.remove("v"), members.remove("raised_at").is_some()), (Some(1.into()), true));
+        if let Some(time) = members.get_mut("expires_at") {
+            *time = Timestamp::parse(time.as_str().unwrap()).unwrap().millis().into();
+        }
+        alert
+    };
+    computed.records(OutTopic::Alerts).iter().map(|(_, _, value)| told(value)).collect()
+}
+
 fn difference(came: &Value, wanted: &Value) -> Option<String> {
-    let names = ["outcome", "reason", "entries", "balance", "held", "overdraft", "level"];
+    let names = ["outcome", "reason", "entries", "balance", "held", "overdraft", "level", "alerts"];
     let name = names.into_iter().find(|name| came[*name] != wanted[*name])?;
     Some(format!("{name} is {}, expected {}", came[name], wanted[name]))
 }

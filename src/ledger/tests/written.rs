@@ -2,12 +2,13 @@
 
 use super::bench::event;
 use super::*;
+use crate::alert::{Alert, AlertKind};
 use crate::event::Reason;
 use crate::ledger::outbox::OutTopic;
 use crate::ledger::process::Flows;
 use crate::ledger::{PartitionProgress, ShardProgress};
 use crate::time::Timestamp;
-use crate::wallet::WalletSnapshot;
+use crate::wallet::{Level, WalletSnapshot};
 
 fn batch() -> Vec<Made> {
     let w2 = |made: Made| made.of_wallet(&wallet_of(1, 2)).at_partition(1);
@@ -141,6 +142,7 @@ fn everything_that_is_written_is_valid_by_its_schema() {
     let validator = |text: &str| jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap();
     let schemas = [
         (OutTopic::Ledger, validator(include_str!("../../../config/schemas/ledger-record.schema.json"))),
+        (OutTopic::Alerts, validator(include_str!("../../../config/schemas/alert.schema.json"))),
         (OutTopic::Wallets, validator(include_str!("../../../config/schemas/wallet-snapshot.schema.json"))),
         (OutTopic::Progress, validator(include_str!("../../../config/schemas/progress.schema.json"))),
     ];
@@ -159,4 +161,29 @@ fn everything_that_is_written_is_valid_by_its_schema() {
             }
         }
     }
+}
+
+#[test]
+fn alerts_go_where_the_entries_go_that_raise_them_and_are_counted() {
+    let mut bench = Bench::with_shards(2);
+    let wallet_id = wallet_of(1, 2);
+    let there = |made: Made| made.of_wallet(&wallet_id).at_partition(1);
+    let first = bench.run(&[there(topup("e1", "t1", 100))]);
+    assert!(first.records(OutTopic::Alerts).is_empty() && first.tally.alerts.is_empty(), "it begins at ok");
+
+    // 111 of 555 are a fifth, 27 less than a twentieth; the second is sent twice.
+    let burnt = [usage("e2", "j1", 444), usage("e3", "j2", 1), usage("e3", "j2", 1), usage("e4", "j3", 83)];
+    let computed = bench.run(&burnt.map(there));
+    let ids: Vec<(i32, String, String)> = computed
+        .records(OutTopic::Alerts)
+        .into_iter()
+        .map(|(partition, key, value)| {
+            let alert: Alert<'_> = serde_json::from_str(&value).unwrap();
+            (partition, key, alert.alert_id.into_owned())
+        })
+        .collect();
+    let expected = |id: &str| (1, wallet_id.clone(), format!("{wallet_id}:{id}"));
+    assert_eq!(ids, [expected("low:2"), expected("critical:4")]);
+    let level = |level| (AlertKind::Level, level);
+    assert_eq!(computed.tally.alerts, [level(Level::Low), level(Level::Critical)]);
 }

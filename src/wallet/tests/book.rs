@@ -90,6 +90,8 @@ pub struct Book {
     pub first_day: i32,
     clock: Timestamp,
     commands: usize,
+    /// Tables show what is warned of.
+    pub shows_warnings: bool,
 }
 
 /// A command, parsed.
@@ -104,6 +106,15 @@ pub struct Line {
 /// Plays a table on a new wallet.
 pub fn play(table: &str) -> Book {
     play_with(|_| {}, table)
+}
+
+/// Plays a table that shows warnings too: `noted runway 90`, `noted expiring 60 in 30 days`, `noted overdraft_unpaid 5`,
+/// `noted hold_timed_out 4 JOB`. Other tables leave them out.
+pub fn play_warned(table: &str) -> Book {
+    let mut book = Book::new(&Config::default());
+    book.shows_warnings = true;
+    book.play(table);
+    book
 }
 
 /// Plays a table on a new wallet, under a changed configuration.
@@ -139,6 +150,7 @@ impl Book {
             first_day: i32::MIN,
             clock: Timestamp::from_millis(0),
             commands: 0,
+            shows_warnings: false,
         }
     }
 
@@ -164,7 +176,8 @@ impl Book {
             Ok(records) => {
                 let shown_of = |record: &String| {
                     let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
-                    record.entries.iter().map(shown).collect::<Vec<_>>()
+                    let is_shown = |entry: &&Entry<'_>| self.shows_warnings || entry.warning_kind().is_none();
+                    record.entries.iter().filter(is_shown).map(shown).collect::<Vec<_>>()
                 };
                 records.iter().flat_map(shown_of).collect::<Vec<_>>().join("; ")
             }
@@ -264,7 +277,7 @@ impl Book {
                 self.jobs.insert(key, memo);
             }
         }
-        self.replica.prune(read.clock_day() - self.policy.horizon_days);
+        self.replica.end_unit(read.clock_day() - self.policy.horizon_days);
         assert_eq!(self.replica, self.wallet, "the fold of all entries");
         let packed = postcard::to_allocvec(&self.wallet).unwrap();
         assert_eq!(postcard::from_bytes::<Wallet>(&packed).unwrap(), self.wallet, "packed and unpacked");
@@ -464,7 +477,16 @@ fn shown(entry: &Entry<'_>) -> String {
         | EntryType::ContractEnded => format!(" {}", entry.plan),
         EntryType::LimitsChanged => String::new(),
         EntryType::Held | EntryType::Released => format!(" {:+}{}", entry.held_credits, job_of(entry)),
-        EntryType::Noted => job_of(entry),
+        EntryType::Noted => match (entry.warning_kind(), entry.warning) {
+            (None, _) => job_of(entry),
+            (Some(_), Some(warning)) => {
+                format!(" {} {} in {} days", entry.reason, entry.amount, warning.days)
+            }
+            (Some(WarningKind::HoldTimedOut), None) => {
+                format!(" {} {}{}", entry.reason, entry.amount, job_of(entry))
+            }
+            (Some(_), None) => format!(" {} {}", entry.reason, entry.amount),
+        },
         EntryType::Refused | EntryType::OverdraftRepaid => format!(" {}", entry.amount),
         EntryType::Charged if entry.credits == 0 => " 0".to_owned(),
         _ => format!(" {:+}", entry.credits),

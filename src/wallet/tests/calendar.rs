@@ -15,6 +15,7 @@ fn contract(starts_at: &str, terms: &[u32]) -> Contract {
         is_changed: false,
         is_cancelled: false,
         is_ended: false,
+        expiry_warned: None,
     };
     contract.ends_at = contract.terms_end();
     contract

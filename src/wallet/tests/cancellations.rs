@@ -218,8 +218,8 @@ fn a_difference_expires_where_its_contract_was_cancelled() {
         "contract c1 lite 2026-10-15 at=10-15    => contract_started lite; granted +200 plan:c1:0(+200=200)
          change c1 scale from=11-01 at=10-16     => contract_changed lite
          cancel c1 from=11-10 at=10-20           => contract_changed lite
-         tick at=11-01                           => granted +3100 plan:c1:0+5(+3100=3100)
-         tick at=11-10T01:00                     => contract_ended scale; expired -200 plan:c1:0(-200=0); expired -3100 plan:c1:0+5(-3100=0)",
+         tick at=11-01                           => granted +3100 plan:c1:0+6(+3100=3100)
+         tick at=11-10T01:00                     => contract_ended scale; expired -200 plan:c1:0(-200=0); expired -3100 plan:c1:0+6(-3100=0)",
     );
     // A change booked beyond the new end never comes.
     play(

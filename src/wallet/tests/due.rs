@@ -39,7 +39,7 @@ fn different_instants_come_in_their_own_order() {
          change c1 scale from=10-15T00:00:00.002 at=09-16       => contract_changed lite
          adjust a1 10 expires=10-14T23:00:00.001 at=09-16       => adjusted +10 adjustment:a1(+10=10)
          hold j1 4 images at=10-13T23:59:59.999                 => held +4 j1
-         tick at=10-20                                          => released -4 j1; granted +200 plan:c1:1(+200=200); expired -10 adjustment:a1(-10=0); granted +3100 plan:c1:1+9(+3100=3100)",
+         tick at=10-20                                          => released -4 j1; granted +200 plan:c1:1(+200=200); expired -10 adjustment:a1(-10=0); granted +3100 plan:c1:1+10(+3100=3100)",
     );
 }
 
@@ -66,9 +66,9 @@ fn expiries_at_one_instant_come_by_id() {
         "contract c1 old 2026-01-15 months=1 at=2026-01-15      => contract_started old; granted +5 plan:c1:0(+5=5)
          adjust b 10 expires=2026-02-15 at=2026-01-15           => adjusted +10 adjustment:b(+10=10)
          adjust a 10 expires=2026-02-15 at=2026-01-20           => adjusted +10 adjustment:a(+10=10)
-         change c1 lite at=2026-01-20                           => contract_changed lite; granted +195 plan:c1:0+6(+195=195)
-         change c1 scale at=2026-01-21                          => contract_changed scale; granted +3100 plan:c1:0+8(+3100=3100)
-         tick at=2026-02-15T01:00                               => contract_ended scale; expired -10 adjustment:a(-10=0); expired -10 adjustment:b(-10=0); expired -5 plan:c1:0(-5=0); expired -195 plan:c1:0+6(-195=0); expired -3100 plan:c1:0+8(-3100=0)",
+         change c1 lite at=2026-01-20                           => contract_changed lite; granted +195 plan:c1:0+7(+195=195)
+         change c1 scale at=2026-01-21                          => contract_changed scale; granted +3100 plan:c1:0+9(+3100=3100)
+         tick at=2026-02-15T01:00                               => contract_ended scale; expired -10 adjustment:a(-10=0); expired -10 adjustment:b(-10=0); expired -5 plan:c1:0(-5=0); expired -195 plan:c1:0+7(-195=0); expired -3100 plan:c1:0+9(-3100=0)",
     );
     let mut book = play(
         "contract c1 strict 2025-09-15 at=2025-09-15 => contract_started strict; granted +100 plan:c1:0(+100=100)",
@@ -158,7 +158,7 @@ fn what_is_due_next_follows_from_the_wallet_alone() {
         ("tick at=10-02", Some("10-02T10:00")),
         ("charge j1 1 images at=10-02", Some("11-02")),
         ("change c1 scale from=10-20 at=10-02", Some("10-20")),
-        ("cancel c1 from=10-05 at=10-02", Some("10-05")),
+        ("cancel c1 from=10-05 at=10-02", Some("10-04")),
         ("tick at=10-05", Some("10-05T01:00")),
         ("tick at=10-05T01:00", Some("12-01T01:00")),
         ("charge j2 10 images at=10-05T01:00", None),

@@ -211,18 +211,18 @@ fn the_base_follows_the_plan_in_force() {
          # 20 % of 3300; the difference does not count, the plan does.
          change c1 scale from=11-01 at=10-16             => contract_changed strict
          = 55 overdraft 0 ok | plan:c1:0 0 | topup:t1 55
-         tick at=11-01                                   => granted +3200 plan:c1:0+6(+3200=3200)
-         charge j2 2595 images at=11-01                  => charged -2595 plan:c1:0+6(-2595=605)
-         = 660 overdraft 0 low | plan:c1:0 0 | plan:c1:0+6 605 | topup:t1 55
+         tick at=11-01                                   => granted +3200 plan:c1:0+7(+3200=3200)
+         charge j2 2595 images at=11-01                  => charged -2595 plan:c1:0+7(-2595=605)
+         = 660 overdraft 0 low | plan:c1:0 0 | plan:c1:0+7 605 | topup:t1 55
          # A late event of the time before does not bring the old plan back.
-         charge j3 1 images at=10-20                     => charged -1 plan:c1:0+6(-1=604)
-         = 659 overdraft 0 low | plan:c1:0 0 | plan:c1:0+6 604 | topup:t1 55
+         charge j3 1 images at=10-20                     => charged -1 plan:c1:0+7(-1=604)
+         = 659 overdraft 0 low | plan:c1:0 0 | plan:c1:0+7 604 | topup:t1 55
          # At its end the last top-up is the base, 555: 659 are plenty.
          change c1 strict from=11-14 at=11-02            => contract_changed scale
          tick at=12-15                                   => granted +100 plan:c1:1(+100=100); contract_ended strict
-         = 759 overdraft 0 ok | plan:c1:0+6 604 | plan:c1:1 100 | topup:t1 55
-         tick at=12-15T01:00                             => expired -604 plan:c1:0+6(-604=0); expired -100 plan:c1:1(-100=0)
-         = 55 overdraft 0 low | plan:c1:0+6 0 | plan:c1:1 0 | topup:t1 55",
+         = 759 overdraft 0 ok | plan:c1:0+7 604 | plan:c1:1 100 | topup:t1 55
+         tick at=12-15T01:00                             => expired -604 plan:c1:0+7(-604=0); expired -100 plan:c1:1(-100=0)
+         = 55 overdraft 0 low | plan:c1:0+7 0 | plan:c1:1 0 | topup:t1 55",
     );
 }
 

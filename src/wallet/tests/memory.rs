@@ -128,8 +128,8 @@ fn what_belongs_to_a_forgotten_grant_comes_back_as_an_adjustment() {
          tick at=12-09             =>
          adjust a1 -1 at=12-09     => adjusted -1 topup:t2(-1=6)
          = 6 overdraft 0 ok | topup:t2 6
-         failed j1 at=12-09        => reversed +13 adjustment:reversal+5(+10=10) topup:t2(+3=9)
-         = 19 overdraft 0 ok | adjustment:reversal+5 10 | topup:t2 9",
+         failed j1 at=12-09        => reversed +13 adjustment:reversal+6(+10=10) topup:t2(+3=9)
+         = 19 overdraft 0 ok | adjustment:reversal+6 10 | topup:t2 9",
     );
     let grant = &book.wallet.grants[0];
     assert_eq!((grant.priority, grant.expires_at, grant.granted_at), (20, None, when("12-09")));
@@ -146,7 +146,7 @@ fn grants_that_repaid_nothing_take_no_room_of_those_that_did() {
         book.enter(&book::parse(&format!("adjust a{number} 1 expires=11-05")));
     }
     book.enter(&book::parse("tick at=11-09"));
-    book.play("charge j2 1 images at=11-09 => charged -1");
+    book.play("charge j2 1 images at=11-09 => charged -1\n tick at=11-16 =>");
     assert_eq!(book.wallet.grants.len(), 201);
     book.play(
         "tick at=12-15         =>

@@ -264,9 +264,9 @@ fn a_change_that_happened_before_the_end_is_accepted_even_after_it() {
          tick at=10-20                                 => contract_ended lite; expired -200 plan:c1:0(-200=0)
          change c1 scale at=10-15                      => ! no_contract
          change c1 scale at=10-15T00:00:00.001         => ! no_contract
-         change c1 scale at=10-14T23:59:59.999         => contract_changed scale; granted +3100 plan:c1:0+6(+3100=3100); expired -3100 plan:c1:0+6(-3100=0)
+         change c1 scale at=10-14T23:59:59.999         => contract_changed scale; granted +3100 plan:c1:0+9(+3100=3100); expired -3100 plan:c1:0+9(-3100=0)
          # Its end is not posted twice.
-         = 0 overdraft 0 exhausted | plan:c1:0 0 | plan:c1:0+6 0",
+         = 0 overdraft 0 exhausted | plan:c1:0 0 | plan:c1:0+9 0",
     );
 }
 

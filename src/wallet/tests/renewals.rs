@@ -140,7 +140,7 @@ fn a_change_booked_for_the_seam_goes_over_the_renewals_plan() {
         "contract c1 lite 2026-11-15 months=1 at=11-15         => contract_started lite; granted +250 plan:c1:0(+250=250)
          renew c1 plan=capped at=11-20                         => contract_renewed lite
          change c1 scale from=2026-12-14T23:59:59.999 at=11-20 => contract_changed lite
-         tick at=12-15                                         => granted +3050 plan:c1:0+5(+3050=3050); granted +100 plan:c1:1(+100=100)",
+         tick at=12-15                                         => granted +3050 plan:c1:0+8(+3050=3050); granted +100 plan:c1:1(+100=100)",
     );
 }
 
@@ -150,7 +150,7 @@ fn a_change_past_the_end_counts_only_if_a_renewal_carries_the_contract_there() {
         "contract c1 lite 2026-11-15 months=1 at=11-15 => contract_started lite; granted +250 plan:c1:0(+250=250)
          change c1 scale from=12-20 at=11-20           => contract_changed lite
          tick at=12-20                                 => contract_ended lite; expired -250 plan:c1:0(-250=0)
-         renew c1 at=12-14                             => contract_renewed lite; granted +250 plan:c1:1(+250=250); granted +3050 plan:c1:1+8(+3050=3050)",
+         renew c1 at=12-14                             => contract_renewed lite; granted +250 plan:c1:1(+250=250); granted +3050 plan:c1:1+12(+3050=3050)",
     );
 }
 
