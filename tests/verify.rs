@@ -237,6 +237,56 @@ fn a_range_looks_at_what_was_posted_in_it_only() {
 }
 
 #[test]
+fn a_range_that_ends_inside_an_hour_mends_what_lies_in_it_only() {
+    let deployment = at_rest();
+    let clickhouse = deployment.clickhouse();
+    // All of it was posted within some seconds. The range has its ends among these entries.
+    let entries = clickhouse.number("SELECT count() FROM ledger_entries FINAL");
+    let posted_at = |tenths: i64| {
+        let offset = entries * tenths / 10;
+        let query =
+            format!("SELECT posted_at FROM ledger_entries FINAL ORDER BY posted_at LIMIT 1 OFFSET {offset}");
+        clickhouse.rows(&query)[0][0].clone()
+    };
+    let rfc3339 = |at: &str| format!("{}Z", at.replace(' ', "T"));
+    let (from, to) = (posted_at(3), posted_at(6));
+    assert!(from < to, "{from} {to}");
+    let range = ["--from", &rfc3339(&from), "--to", &rfc3339(&to)];
+    verify(&deployment, &range, 0);
+    let before = contents(&deployment);
+
+    // One in the middle of the range is lost.
+    let lost = clickhouse.rows(&format!(
+        "SELECT wallet_id, seq FROM ledger_entries FINAL WHERE posted_at > '{from}' AND posted_at < '{to}' LIMIT 1"
+    ));
+    let delete = format!(
+        "DELETE FROM {}.ledger_entries WHERE wallet_id = '{}' AND seq = {}",
+        deployment.name, lost[0][0], lost[0][1]
+    );
+    clickhouse.try_execute(&delete).unwrap();
+    let repaired = verify(&deployment, &[&range[..], &["--repair", "clickhouse"]].concat(), 1);
+    assert_eq!(differences(&repaired, "ledger_clickhouse").len(), 1, "{repaired}");
+    assert_eq!(contents(&deployment), before);
+    verify(&deployment, &[], 0);
+}
+
+#[test]
+fn what_came_after_a_range_is_no_difference() {
+    let deployment = at_rest();
+    let between = creditstream::time::Timestamp::now().to_string();
+    let mut instance = deployment.start(&[]);
+    deployment.generate(&usage(3, 2_000, 120));
+    common::wait_for("the second load to be posted and written", Duration::from_secs(60), || {
+        let report = &deployment.run(&["verify", "--format", "json"]).json_lines()[0];
+        (report["equal"] == true && report["notes"] == json!([])).then_some(())
+    });
+    instance.terminate();
+    // Nearly every wallet has a state that is newer than the range.
+    verify(&deployment, &["--to", &between], 0);
+    verify(&deployment, &["--from", &between], 0);
+}
+
+#[test]
 fn drift_is_seen_beside_the_running_service() {
     let deployment = Deployment::with(&[("drift.interval_seconds", "1")]);
     let mut instance = deployment.start(&[]);

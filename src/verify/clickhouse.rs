@@ -102,9 +102,9 @@ impl Verification {
         totals: HourTotals,
     ) -> Result<(), VerifyError> {
         let position = self.ledger_positions.get(&shard).copied().unwrap_or(i64::MAX);
-        let mut stored = self.stored.of_hour(shard, hour, position).await?;
+        let mut stored = self.stored.of_hour(shard, hour, position, &self.window).await?;
         let place = format!("shard {shard}, hour {}", Timestamp::from_millis(hour * HOUR_MS));
-        let (check, to_mend) = (&mut self.clickhouse, &mut self.to_mend);
+        let (window, check, to_mend) = (self.window, &mut self.clickhouse, &mut self.to_mend);
         let mut differs = |wallet_id: &str, seq: u64, what: String, credits: u64| {
             check.differs(Difference {
                 place: place.clone(),
@@ -125,6 +125,7 @@ impl Verification {
                 fold::each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
                     // A double is passed over: the first one counts.
                     if fold::hour_of(entry.posted_at) != hour
+                        || !window.contains(entry.posted_at)
                         || !seen.insert((wallet_id.to_owned(), entry.seq))
                     {
                         return;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::fold::{HASH_SQL, HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
 use crate::sink::insert::{ClickHouseError, bounded, client};
+use crate::time::Timestamp;
 use std::time::Duration;
 
 /// One scan of all entries may take longer than a request of the sink.
@@ -86,8 +87,14 @@ impl Stored {
         Ok(rows.into_iter().map(totals).collect())
     }
 
-    /// The entries of one shard and hour, below the sink's position.
-    pub async fn of_hour(&self, shard: i32, hour: i64, position: i64) -> Result<OfHour, ClickHouseError> {
+    /// The entries of one shard and hour that lie in the window, below the sink's position.
+    pub async fn of_hour(
+        &self,
+        shard: i32,
+        hour: i64,
+        position: i64,
+        window: &Window,
+    ) -> Result<OfHour, ClickHouseError> {
         #[derive(clickhouse::Row, Deserialize)]
         struct Row {
             wallet_id: String,
@@ -97,7 +104,8 @@ impl Stored {
         }
         let sql = format!(
             "SELECT wallet_id, seq, {HASH_SQL} AS hash, credits FROM ledger_entries FINAL WHERE ledger_partition = ? AND ledger_offset < ? \
-             AND toUnixTimestamp64Milli(posted_at) >= ? AND toUnixTimestamp64Milli(posted_at) < ?"
+             AND toUnixTimestamp64Milli(posted_at) >= ? AND toUnixTimestamp64Milli(posted_at) < ? AND {}",
+            posted_in(window)
         );
         let query = self
             .client
@@ -177,14 +185,11 @@ impl Stored {
     }
 }
 
-/// The window as a condition; all months are read where it is whole.
+/// The window as a condition; all months are read where it has no end of its own.
 fn posted_in(window: &Window) -> String {
-    if window.is_whole {
-        return "1".to_owned();
-    }
-    format!(
-        "posted_at >= fromUnixTimestamp64Milli({}) AND posted_at < fromUnixTimestamp64Milli({})",
-        window.from.millis(),
-        window.to.millis()
-    )
+    let instant = |at: Timestamp| format!("fromUnixTimestamp64Milli({})", at.millis());
+    let from = (window.from > Timestamp::MIN).then(|| format!("posted_at >= {}", instant(window.from)));
+    let to = (window.to < Timestamp::MAX).then(|| format!("posted_at < {}", instant(window.to)));
+    let both: Vec<String> = from.into_iter().chain(to).collect();
+    if both.is_empty() { "1".to_owned() } else { both.join(" AND ") }
 }
