@@ -339,7 +339,9 @@ fn drift_is_seen_beside_the_running_service() {
         (drift(&mut instance, "source_ledger") > 0).then_some(())
     });
 
-    verify(&deployment, &["--repair", "clickhouse"], 1);
+    // The double does not forbid to write what is missing.
+    let repaired = verify(&deployment, &["--repair", "clickhouse"], 1);
+    assert!(repaired["notes"].to_string().contains("differ among themselves"), "{repaired}");
     common::wait_for("the repair to be seen", patience, || {
         (drift(&mut instance, "ledger_clickhouse") == 0).then_some(())
     });
@@ -359,7 +361,8 @@ fn contents(deployment: &Deployment) -> Vec<Vec<Vec<String>>> {
 }
 
 /// Writes a wallet's latest state again, as it is once a spent grant has been forgotten. Its row in ClickHouse stays.
-fn leave_out_a_spent_grant(deployment: &Deployment) {
+/// The wallet, and the grant.
+fn leave_out_a_spent_grant(deployment: &Deployment) -> (String, String) {
     let topic = &deployment.config.topics.wallets;
     let states = kafka::read_all(&deployment.config, topic);
     let is_spent = |grant: &Value| grant["credits_remaining"] == 0;
@@ -374,7 +377,7 @@ fn leave_out_a_spent_grant(deployment: &Deployment) {
     let mut state = record.json();
     let grants = state["grants"].as_array_mut().unwrap();
     let place = grants.iter().position(is_spent).unwrap();
-    grants.remove(place);
+    let grant = grants.remove(place)["grant_id"].as_str().unwrap().to_owned();
     let value = state.to_string();
     let sent = Sent {
         partition: Some(record.partition),
@@ -383,6 +386,96 @@ fn leave_out_a_spent_grant(deployment: &Deployment) {
         headers: vec![],
     };
     kafka::send(&deployment.config, topic, &sent).unwrap();
+    (record.key_text().to_owned(), grant)
+}
+
+/// Leaves only the last state of each wallet, as the broker does in the end.
+fn compact_states(deployment: &Deployment) {
+    let (config, topic) = (&deployment.config, &deployment.config.topics.wallets);
+    let states = kafka::read_all(config, topic);
+    let mut latest = std::collections::BTreeMap::new();
+    for record in &states {
+        latest.insert(&record.key, record);
+    }
+    let again = |record: &&kafka::Record| Sent {
+        partition: Some(record.partition),
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers: vec![],
+    };
+    let kept: Vec<Sent<'_>> = latest.values().map(|record| again(&record)).collect();
+    kafka::send_all(config, topic, &kept).unwrap();
+    for partition in 0..common::deployment::SHARDS {
+        let of_partition = states.iter().filter(|record| record.partition == partition);
+        if let Some(last) = of_partition.map(|record| record.offset).max() {
+            kafka::delete_records(config, topic, partition, last + 1);
+        }
+    }
+}
+
+#[test]
+fn what_was_repaired_is_as_it_was_before_the_damage() {
+    let deployment = at_rest();
+    let (spender, spent) = leave_out_a_spent_grant(&deployment);
+    compact_states(&deployment);
+    verify(&deployment, &[], 0);
+    let before = contents(&deployment);
+    let clickhouse = deployment.clickhouse();
+    let execute = |statement: &str| {
+        clickhouse.try_execute(&statement.replace("DB", &deployment.name)).unwrap();
+    };
+    // Of the wallet whose spent grant only the ledger has: a balance, that grant, and one that nobody made.
+    let of_spender = format!("FINAL WHERE wallet_id = '{spender}'");
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE (balance + 5 AS balance) FROM DB.wallets {of_spender}"
+    ));
+    execute(&format!(
+        "INSERT INTO DB.grants SELECT * REPLACE ('topup:nobody' AS grant_id, seq + 1000 AS seq) FROM DB.grants {of_spender} LIMIT 1"
+    ));
+    execute(&format!("DELETE FROM DB.grants WHERE wallet_id = '{spender}' AND grant_id = '{spent}'"));
+    // Rows that no state says: of a wallet that is ahead, and of one that does not exist.
+    let ahead = clickhouse.rows(&format!(
+        "SELECT wallet_id FROM wallets FINAL WHERE wallet_id != '{spender}' ORDER BY wallet_id LIMIT 1"
+    ))[0][0]
+        .clone();
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE (seq + 100 AS seq) FROM DB.wallets FINAL WHERE wallet_id = '{ahead}'"
+    ));
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE ('ws_nobody' AS wallet_id) FROM DB.wallets {of_spender}"
+    ));
+
+    let found = differences(&verify(&deployment, &[], 1), "ledger_clickhouse");
+    for (wallet, words) in
+        [(&spender, "wallets says"), (&ahead, "the topic has come to"), (&"ws_nobody".to_owned(), "no state")]
+    {
+        let says = |(_, of, _, what): &(String, String, u64, String)| of == wallet && what.contains(words);
+        assert!(found.iter().any(says), "{wallet} {words}: {found:#?}");
+    }
+    verify(&deployment, &["--repair", "clickhouse"], 1);
+    for (before, after) in before.iter().zip(&contents(&deployment)) {
+        assert_eq!(before, after);
+    }
+    verify(&deployment, &[], 0);
+}
+
+#[test]
+fn a_ledger_that_was_cut_empties_no_table() {
+    let deployment = at_rest();
+    let before = contents(&deployment);
+    let topic = &deployment.config.topics.ledger;
+    let ends = kafka::settled_ends(&deployment.config, topic);
+    let (partition, end) = (0..).zip(ends).max_by_key(|(_, end)| *end).unwrap();
+    kafka::delete_records(&deployment.config, topic, partition, end / 2);
+    let report = verify(&deployment, &["--repair", "clickhouse"], 1);
+    let found = differences(&report, "ledger_clickhouse");
+    assert!(found.iter().any(|(_, _, _, what)| what.contains("the ledger does not")), "{found:#?}");
+    let notes = report["notes"].to_string();
+    let says = format!(
+        "nothing was deleted in ClickHouse, only written: the ledger of shard {partition} does not begin"
+    );
+    assert!(notes.contains(&says), "{notes}");
+    assert_eq!(contents(&deployment), before);
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub struct Verification {
     /// What ClickHouse must hold.
     hours: Hours,
     to_mend: repair::ToMend,
+    /// Shards whose ledger has lost its beginning.
+    cut: Vec<i32>,
 }
 
 impl Verification {
@@ -124,6 +126,7 @@ impl Verification {
             entries: 0,
             hours: Hours::new(),
             to_mend: repair::ToMend::default(),
+            cut: Vec::new(),
         })
     }
 
@@ -136,8 +139,9 @@ impl Verification {
         tokio::task::block_in_place(|| self.compare_source(told))?;
         for shard in 0..self.shards {
             told(&format!("shard {shard} of {}: wallets and ledger", self.shards));
+            let rows = self.stored.wallets(shard, self.shards).await?;
             let fold = tokio::task::block_in_place(|| self.fold_shard(shard))?;
-            self.compare_wallet_rows(shard, &fold).await?;
+            self.compare_wallet_rows(shard, &fold, &rows);
         }
         told("clickhouse: entries by hour");
         self.compare_hours().await?;
@@ -220,12 +224,6 @@ impl Verification {
             }
         })?;
         let ledger = self.stretch(shard)?;
-        if ledger.from > 0 && self.window.is_whole {
-            self.notes.push(format!(
-                "the ledger of shard {shard} begins at offset {}: is it kept for ever?",
-                ledger.from
-            ));
-        }
         let (source, wallets) = (&mut self.source, &mut self.wallets);
         let cut = |topic: &str, partition, offset| progress.counts(shard, topic, partition, offset);
         self.reader.read(&topics.ledger, &[ledger], |record| {
@@ -248,9 +246,16 @@ impl Verification {
     }
 
     /// The ledger of a shard, from where entries of the window may stand.
-    fn stretch(&self, shard: i32) -> Result<Stretch, VerifyError> {
+    fn stretch(&mut self, shard: i32) -> Result<Stretch, VerifyError> {
         let topic = &self.config.topics.ledger;
-        let mut stretch = [self.reader.whole(topic, shard)?];
+        let whole = self.reader.whole(topic, shard)?;
+        if whole.from > 0 {
+            self.cut.push(shard);
+            let note =
+                format!("the ledger of shard {shard} begins at offset {}: is it kept for ever?", whole.from);
+            self.notes.push(note);
+        }
+        let mut stretch = [whole];
         if let Some(from) = self.scope.from {
             // A record's Kafka timestamp is that of its sending, a little later than the posting.
             self.reader.begin_at(topic, &mut stretch, from.millis())?;

@@ -165,20 +165,40 @@ impl Stored {
         bounded(QUERY_TIMEOUT, self.client.query("TRUNCATE TABLE days_refreshed").execute()).await
     }
 
-    /// Deletes entries that the ledger does not have.
-    pub async fn delete_entries(&self, entries: &[(String, u64)]) -> Result<(), ClickHouseError> {
-        for some in entries.chunks(NAMED_PER_STATEMENT) {
-            let query =
-                self.client.query("DELETE FROM ledger_entries WHERE (wallet_id, seq) IN ?").bind(some);
-            bounded(QUERY_TIMEOUT, query.execute()).await?;
+    /// All rows of `grants` of these wallets, also those that newer ones will replace: wallet, grant, seq.
+    pub async fn grants(&self, wallets: &[String]) -> Result<Vec<(String, String, u64)>, ClickHouseError> {
+        let sql = "SELECT DISTINCT wallet_id, grant_id, seq FROM grants WHERE wallet_id IN ?";
+        let mut found = Vec::new();
+        for some in wallets.chunks(NAMED_PER_STATEMENT) {
+            let rows: Vec<(String, String, u64)> =
+                bounded(QUERY_TIMEOUT, self.client.query(sql).bind(some).fetch_all()).await?;
+            found.extend(rows);
+        }
+        Ok(found)
+    }
+
+    /// Deletes rows of `ledger_entries` or `wallets`: wallet, seq.
+    pub async fn delete_rows(&self, table: &str, rows: &[(String, u64)]) -> Result<(), ClickHouseError> {
+        for some in rows.chunks(NAMED_PER_STATEMENT) {
+            let sql = format!("DELETE FROM {table} WHERE (wallet_id, seq) IN ?");
+            bounded(QUERY_TIMEOUT, self.client.query(&sql).bind(some).execute()).await?;
         }
         Ok(())
     }
 
-    /// Deletes all rows of wallets in a table that is filled again from the topics.
-    pub async fn delete_wallets(&self, table: &str, wallets: &[String]) -> Result<(), ClickHouseError> {
+    /// Deletes rows of `grants`: wallet, grant, seq.
+    pub async fn delete_grants(&self, rows: &[(String, String, u64)]) -> Result<(), ClickHouseError> {
+        for some in rows.chunks(NAMED_PER_STATEMENT) {
+            let query = self.client.query("DELETE FROM grants WHERE (wallet_id, grant_id, seq) IN ?");
+            bounded(QUERY_TIMEOUT, query.bind(some).execute()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all usage of wallets, which is filled again from the ledger.
+    pub async fn delete_usage(&self, wallets: &[String]) -> Result<(), ClickHouseError> {
         for some in wallets.chunks(NAMED_PER_STATEMENT) {
-            let query = self.client.query(&format!("DELETE FROM {table} WHERE wallet_id IN ?")).bind(some);
+            let query = self.client.query("DELETE FROM usage_hourly WHERE wallet_id IN ?").bind(some);
             bounded(QUERY_TIMEOUT, query.execute()).await?;
         }
         Ok(())

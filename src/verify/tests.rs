@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::fold::{HourTotals, ShardFold, Window, hour_of};
+use super::repair::{ENTRIES_MAX, ToMend, WALLETS_MAX};
 use super::report::{Between, Check};
 use crate::time::Timestamp;
 
@@ -162,4 +163,22 @@ fn entries_ahead_of_the_sink_are_counted_once_it_has_come_to_them() {
     assert_eq!((counted(&run), run.fold.ahead()), (3, 0));
     let at_once = Run::new(true, i64::MAX).read(&records);
     assert_eq!(run.fold.hours, at_once.fold.hours);
+}
+
+#[test]
+fn what_is_too_much_to_be_mended_is_not_kept() {
+    let mut few = ToMend::default();
+    (0..WALLETS_MAX).for_each(|n| few.add_state(0, &format!("ws_{n}")));
+    (0..ENTRIES_MAX as i64).for_each(|offset| few.add_record(0, offset));
+    few.add_record(0, 7);
+    assert!(!few.is_too_much());
+    few.add_usage(0, "ws_1");
+    assert!(few.is_too_much());
+    let mut many = ToMend::default();
+    (0..=ENTRIES_MAX as u64).for_each(|seq| many.add_extra_entry("ws_1".to_owned(), seq));
+    assert!(many.is_too_much());
+    // No more is taken in.
+    let kept = many.kept();
+    many.add_extra_entry("ws_1".to_owned(), 0);
+    assert_eq!(many.kept(), kept);
 }

@@ -233,6 +233,14 @@ pub fn grow_topic(config: &Config, topic: &str, partition_count: usize) {
     results.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
+/// Deletes the records of a partition below an offset.
+pub fn delete_records(config: &Config, topic: &str, partition: i32, before: i64) {
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+    let deleted = block_on(admin(config).delete_records(&wanted, &AdminOptions::new())).unwrap();
+    deleted.elements().iter().for_each(|element| element.error().unwrap());
+}
+
 /// Deletes topics; what is not there is not missed.
 pub fn delete_topics(config: &Config, topics: &[&str]) {
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
