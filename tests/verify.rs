@@ -530,3 +530,22 @@ fn clickhouse_is_rebuilt_from_the_topics_row_by_row() {
     });
     instance.terminate();
 }
+
+#[test]
+fn a_rebuild_that_fails_after_the_exchange_says_so_and_runs_again() {
+    let deployment = at_rest();
+    let before = contents(&deployment);
+    let clickhouse = deployment.clickhouse();
+    // It is needed only once the tables are exchanged.
+    let execute = |statement: String| clickhouse.try_execute(&statement).unwrap();
+    execute(format!("RENAME TABLE {0}.days_refreshed TO {0}.away", deployment.name));
+    let settings = [("clickhouse.request_timeout_ms", "2000")];
+    let failed = deployment.run_with(&["rebuild-clickhouse"], &settings).expect(75).stderr;
+    assert!(failed.contains("exchanged, but it is not complete: run it again; clickhouse: "), "{failed}");
+    assert!(!failed.contains("nothing was exchanged"), "{failed}");
+    execute(format!("RENAME TABLE {0}.away TO {0}.days_refreshed", deployment.name));
+    deployment.run_with(&["rebuild-clickhouse"], &settings).expect(0);
+    assert_eq!(contents(&deployment), before);
+    let tables = clickhouse.rows("SHOW TABLES");
+    assert!(tables.iter().all(|table| !table[0].ends_with("_rebuild")), "{tables:?}");
+}
