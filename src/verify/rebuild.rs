@@ -190,7 +190,7 @@ impl Rebuild {
             let (mut one, mut other) =
                 (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
             let value = record.value.as_deref().unwrap_or_default();
-            fold.add(value, record.offset, &|_, _, _| false, &mut one, &mut other);
+            fold.add(value, record.offset, &|_| false, &mut one, &mut other);
             // Nothing is forgotten by so long a horizon. A double is passed over, as by every reader.
             if let Ok(entries) = serde_json::from_slice::<LedgerRecord<'_>>(value) {
                 let wallet = wallets.entry(entries.wallet_id.clone().into_owned()).or_default();

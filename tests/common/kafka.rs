@@ -155,6 +155,15 @@ pub fn producer(config: &Config) -> BaseProducer {
     base(config).set("acks", "all").set("message.max.bytes", "20000000").create().unwrap()
 }
 
+/// A producer whose transactions stay open until they are ended.
+pub fn transactional_producer(config: &Config, transactional_id: &str) -> BaseProducer {
+    let mut client = base(config);
+    client.set("acks", "all").set("transactional.id", transactional_id);
+    let producer: BaseProducer = client.create().unwrap();
+    producer.init_transactions(TIMEOUT).unwrap();
+    producer
+}
+
 /// Sends a record, and waits for the answer.
 pub fn send(config: &Config, topic: &str, record: &Sent<'_>) -> Result<(), String> {
     send_all(config, topic, std::slice::from_ref(record))
