@@ -481,7 +481,7 @@ fn what_was_repaired_is_as_it_was_before_the_damage() {
         "INSERT INTO DB.wallets SELECT * REPLACE (seq + 100 AS seq) FROM DB.wallets FINAL WHERE wallet_id = '{ahead}'"
     ));
     execute(&format!(
-        "INSERT INTO DB.wallets SELECT * REPLACE ('ws_nobody' AS wallet_id) FROM DB.wallets {of_spender}"
+        "INSERT INTO DB.wallets SELECT * REPLACE ('ws_nobody' AS wallet_id) FROM (SELECT * FROM DB.wallets {of_spender})"
     ));
 
     let found = differences(&verify(&deployment, &[], 1), "ledger_clickhouse");
