@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use common::deployment::everything;
 use common::kafka::{self, Sent};
 use common::{Deployment, usage};
-use creditstream::kafka::{Clients, Stretch, TopicReader};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -226,17 +225,6 @@ fn what_an_open_transaction_writes_to_the_quarantine_is_not_counted_before_it_is
         assert_eq!(answer.json_lines()[0]["equal"], true);
     });
     verify(&deployment, &[], 1);
-}
-
-#[test]
-fn a_partition_that_the_brokers_do_not_know_is_an_error_and_no_empty_stretch() {
-    let deployment = Deployment::new();
-    let clients = Clients::new(std::sync::Arc::new(deployment.config.clone()));
-    let reader = TopicReader::new(&clients, "test").unwrap();
-    let mut stretches = [Stretch { partition: 99, from: 0, to: 5 }];
-    let asked = reader.begin_at(&deployment.config.topics.ledger, &mut stretches, 1);
-    assert!(asked.is_err(), "{stretches:?}");
-    assert!(reader.stable(&deployment.config.topics.ledger, 99).is_err());
 }
 
 #[test]
