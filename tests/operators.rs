@@ -88,13 +88,31 @@ fn wait_until_gone(deployment: &Deployment, topic: &str) {
     });
 }
 
+/// Load goes on; neither the watch nor `verify` may see any difference, now and at the end.
+fn assert_no_drift_under_load(deployment: &Deployment, instance: &Instance) {
+    let checked = || {
+        instance.metric("creditstream_drift_checked_timestamp_seconds", &[("between", "ledger_clickhouse")])
+    };
+    let drift = || instance.metric("creditstream_drift_records", &[]);
+    let load = deployment.generate_slowly(&plain(14, 6_000), 500);
+    let mut checks = 0;
+    while !load.is_finished() || checks < 5 {
+        let last = checked();
+        wait_for("another check of the drift", PATIENCE, || (checked() > last).then_some(()));
+        assert_eq!(drift(), 0.0, "{}", instance.log());
+        deployment.run(&["verify"]).expect(0);
+        checks += 1;
+    }
+    load.join().unwrap();
+}
+
 fn stopped_sources(instance: &Instance) -> f64 {
     instance.metric("creditstream_shard_stopped", &[("reason", "source_changed")])
 }
 
 #[test]
 fn a_topic_that_was_made_anew_is_taken_up_once_it_is_accepted() {
-    let deployment = Deployment::with(&[("clock.idle_after_seconds", "1")]);
+    let deployment = Deployment::with(&[("clock.idle_after_seconds", "1"), ("drift.interval_seconds", "1")]);
     let topic = deployment.config.topics.generation.clone();
     let mut instance = deployment.start(&[]);
     let books = deployment.generate(&everything(1_500, 40));
@@ -148,6 +166,7 @@ fn a_topic_that_was_made_anew_is_taken_up_once_it_is_accepted() {
     wait_for("the new records to be charged", PATIENCE, || (charged(&instance) == sent).then_some(()));
     assert_eq!(stopped_sources(&instance), 0.0);
     wait_until_equal(&deployment);
+    assert_no_drift_under_load(&deployment, &instance);
     instance.terminate();
 }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use common::deployment::everything;
 use common::kafka::{self, Sent};
 use common::{Deployment, usage};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
 /// What `verify` says, with its exit code.
@@ -200,6 +202,32 @@ fn what_differs_in_the_topics_is_named() {
 }
 
 #[test]
+fn what_an_open_transaction_writes_to_the_quarantine_is_not_counted_before_it_is_settled() {
+    let deployment = at_rest();
+    let topics = &deployment.config.topics;
+    let producer = kafka::transactional_producer(&deployment.config, &format!("{}-open", deployment.name));
+    let headers = [("cs_topic", topics.generation.as_str()), ("cs_partition", "0"), ("cs_offset", "1")];
+    let headers = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+    let record: BaseRecord<'_, str, str> =
+        BaseRecord::to(&topics.quarantine).partition(0).payload("{}").headers(headers);
+    producer.begin_transaction().unwrap();
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(Duration::from_secs(20)).unwrap();
+    std::thread::scope(|threads| {
+        let verifying = threads.spawn(|| deployment.run(&["verify", "--format", "json"]));
+        // It has read the books long since, and waits for the end of the quarantine.
+        std::thread::sleep(Duration::from_secs(15));
+        assert!(!verifying.is_finished());
+        producer.commit_transaction(Duration::from_secs(20)).unwrap();
+        let answer = verifying.join().unwrap().expect(0);
+        assert_eq!(answer.json_lines()[0]["equal"], true);
+    });
+    verify(&deployment, &[], 1);
+}
+
+#[test]
 fn beside_a_running_service_there_is_no_difference() {
     let deployment = Deployment::new();
     let mut instance = deployment.start(&[]);
@@ -234,6 +262,50 @@ fn a_range_looks_at_what_was_posted_in_it_only() {
     assert_eq!(differences(&report, "ledger_clickhouse")[0].2, seq);
     let refused = deployment.run(&["verify", "--from", "yesterday"]).expect(2).stderr;
     assert!(refused.contains("\"yesterday\" is no time"), "{refused}");
+}
+
+#[test]
+fn a_range_that_ends_inside_an_hour_mends_what_lies_in_it_only() {
+    let deployment = at_rest();
+    let clickhouse = deployment.clickhouse();
+    // All of it was posted within some seconds. The range has its ends among these entries.
+    let times = clickhouse.rows("SELECT DISTINCT posted_at FROM ledger_entries FINAL ORDER BY posted_at");
+    let (from, to) = (times[times.len() / 3][0].clone(), times[times.len() * 2 / 3][0].clone());
+    let rfc3339 = |at: &str| format!("{}Z", at.replace(' ', "T"));
+    assert!(from < to, "{from} {to}");
+    let range = ["--from", &rfc3339(&from), "--to", &rfc3339(&to)];
+    verify(&deployment, &range, 0);
+    let before = contents(&deployment);
+
+    // One in the middle of the range is lost.
+    let lost = clickhouse.rows(&format!(
+        "SELECT wallet_id, seq FROM ledger_entries FINAL WHERE posted_at >= '{from}' AND posted_at < '{to}' LIMIT 1"
+    ));
+    let delete = format!(
+        "DELETE FROM {}.ledger_entries WHERE wallet_id = '{}' AND seq = {}",
+        deployment.name, lost[0][0], lost[0][1]
+    );
+    clickhouse.try_execute(&delete).unwrap();
+    let repaired = verify(&deployment, &[&range[..], &["--repair", "clickhouse"]].concat(), 1);
+    assert_eq!(differences(&repaired, "ledger_clickhouse").len(), 1, "{repaired}");
+    assert_eq!(contents(&deployment), before);
+    verify(&deployment, &[], 0);
+}
+
+#[test]
+fn what_came_after_a_range_is_no_difference() {
+    let deployment = at_rest();
+    let between = creditstream::time::Timestamp::now().to_string();
+    let mut instance = deployment.start(&[]);
+    deployment.generate(&usage(3, 2_000, 120));
+    common::wait_for("the second load to be posted and written", Duration::from_secs(60), || {
+        let report = &deployment.run(&["verify", "--format", "json"]).json_lines()[0];
+        (report["equal"] == true && report["notes"] == json!([])).then_some(())
+    });
+    instance.terminate();
+    // Nearly every wallet has a state that is newer than the range.
+    verify(&deployment, &["--to", &between], 0);
+    verify(&deployment, &["--from", &between], 0);
 }
 
 #[test]
@@ -289,7 +361,9 @@ fn drift_is_seen_beside_the_running_service() {
         (drift(&mut instance, "source_ledger") > 0).then_some(())
     });
 
-    verify(&deployment, &["--repair", "clickhouse"], 1);
+    // The double does not forbid to write what is missing.
+    let repaired = verify(&deployment, &["--repair", "clickhouse"], 1);
+    assert!(repaired["notes"].to_string().contains("differ among themselves"), "{repaired}");
     common::wait_for("the repair to be seen", patience, || {
         (drift(&mut instance, "ledger_clickhouse") == 0).then_some(())
     });
@@ -309,7 +383,8 @@ fn contents(deployment: &Deployment) -> Vec<Vec<Vec<String>>> {
 }
 
 /// Writes a wallet's latest state again, as it is once a spent grant has been forgotten. Its row in ClickHouse stays.
-fn leave_out_a_spent_grant(deployment: &Deployment) {
+/// The wallet, and the grant.
+fn leave_out_a_spent_grant(deployment: &Deployment) -> (String, String) {
     let topic = &deployment.config.topics.wallets;
     let states = kafka::read_all(&deployment.config, topic);
     let is_spent = |grant: &Value| grant["credits_remaining"] == 0;
@@ -324,7 +399,7 @@ fn leave_out_a_spent_grant(deployment: &Deployment) {
     let mut state = record.json();
     let grants = state["grants"].as_array_mut().unwrap();
     let place = grants.iter().position(is_spent).unwrap();
-    grants.remove(place);
+    let grant = grants.remove(place)["grant_id"].as_str().unwrap().to_owned();
     let value = state.to_string();
     let sent = Sent {
         partition: Some(record.partition),
@@ -333,6 +408,101 @@ fn leave_out_a_spent_grant(deployment: &Deployment) {
         headers: vec![],
     };
     kafka::send(&deployment.config, topic, &sent).unwrap();
+    (record.key_text().to_owned(), grant)
+}
+
+/// The record, to be sent once more.
+fn copy_of(record: &kafka::Record) -> Sent<'_> {
+    Sent {
+        partition: Some(record.partition),
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers: vec![],
+    }
+}
+
+/// Leaves only the last state of each wallet, as the broker does in the end.
+fn compact_states(deployment: &Deployment) {
+    let (config, topic) = (&deployment.config, &deployment.config.topics.wallets);
+    let states = kafka::read_all(config, topic);
+    let mut latest = std::collections::BTreeMap::new();
+    for record in &states {
+        latest.insert(&record.key, record);
+    }
+    let kept: Vec<Sent<'_>> = latest.values().map(|record| copy_of(record)).collect();
+    kafka::send_all(config, topic, &kept).unwrap();
+    kafka::set_topic(config, topic, &[("cleanup.policy", "compact,delete"), ("retention.ms", "-1")]);
+    for partition in 0..common::deployment::SHARDS {
+        let of_partition = states.iter().filter(|record| record.partition == partition);
+        if let Some(last) = of_partition.map(|record| record.offset).max() {
+            kafka::delete_records(config, topic, partition, last + 1);
+        }
+    }
+}
+
+#[test]
+fn what_was_repaired_is_as_it_was_before_the_damage() {
+    let deployment = at_rest();
+    let (spender, spent) = leave_out_a_spent_grant(&deployment);
+    compact_states(&deployment);
+    verify(&deployment, &[], 0);
+    let before = contents(&deployment);
+    let clickhouse = deployment.clickhouse();
+    let execute = |statement: &str| {
+        clickhouse.try_execute(&statement.replace("DB", &deployment.name)).unwrap();
+    };
+    // Of the wallet whose spent grant only the ledger has: a balance, that grant, and one that nobody made.
+    let of_spender = format!("FINAL WHERE wallet_id = '{spender}'");
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE (balance + 5 AS balance) FROM DB.wallets {of_spender}"
+    ));
+    execute(&format!(
+        "INSERT INTO DB.grants SELECT * REPLACE ('topup:nobody' AS grant_id, seq + 1000 AS seq) FROM DB.grants {of_spender} LIMIT 1"
+    ));
+    execute(&format!("DELETE FROM DB.grants WHERE wallet_id = '{spender}' AND grant_id = '{spent}'"));
+    // Rows that no state says: of a wallet that is ahead, and of one that does not exist.
+    let ahead = clickhouse.rows(&format!(
+        "SELECT wallet_id FROM wallets FINAL WHERE wallet_id != '{spender}' ORDER BY wallet_id LIMIT 1"
+    ))[0][0]
+        .clone();
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE (seq + 100 AS seq) FROM DB.wallets FINAL WHERE wallet_id = '{ahead}'"
+    ));
+    execute(&format!(
+        "INSERT INTO DB.wallets SELECT * REPLACE ('ws_nobody' AS wallet_id) FROM (SELECT * FROM DB.wallets {of_spender})"
+    ));
+
+    let found = differences(&verify(&deployment, &[], 1), "ledger_clickhouse");
+    for (wallet, words) in
+        [(&spender, "wallets says"), (&ahead, "the topic has come to"), (&"ws_nobody".to_owned(), "no state")]
+    {
+        let says = |(_, of, _, what): &(String, String, u64, String)| of == wallet && what.contains(words);
+        assert!(found.iter().any(says), "{wallet} {words}: {found:#?}");
+    }
+    verify(&deployment, &["--repair", "clickhouse"], 1);
+    for (before, after) in before.iter().zip(&contents(&deployment)) {
+        assert_eq!(before, after);
+    }
+    verify(&deployment, &[], 0);
+}
+
+#[test]
+fn a_ledger_that_was_cut_empties_no_table() {
+    let deployment = at_rest();
+    let before = contents(&deployment);
+    let topic = &deployment.config.topics.ledger;
+    let ends = kafka::settled_ends(&deployment.config, topic);
+    let (partition, end) = (0..).zip(ends).max_by_key(|(_, end)| *end).unwrap();
+    kafka::delete_records(&deployment.config, topic, partition, end / 2);
+    let report = verify(&deployment, &["--repair", "clickhouse"], 1);
+    let found = differences(&report, "ledger_clickhouse");
+    assert!(found.iter().any(|(_, _, _, what)| what.contains("the ledger does not")), "{found:#?}");
+    let notes = report["notes"].to_string();
+    let says = format!(
+        "nothing was deleted in ClickHouse, only written: the ledger of shard {partition} does not begin"
+    );
+    assert!(notes.contains(&says), "{notes}");
+    assert_eq!(contents(&deployment), before);
 }
 
 #[test]
@@ -386,4 +556,23 @@ fn clickhouse_is_rebuilt_from_the_topics_row_by_row() {
         (answer.code == 0 && report["notes"] == json!([])).then_some(())
     });
     instance.terminate();
+}
+
+#[test]
+fn a_rebuild_that_fails_after_the_exchange_says_so_and_runs_again() {
+    let deployment = at_rest();
+    let before = contents(&deployment);
+    let clickhouse = deployment.clickhouse();
+    // It is needed only once the tables are exchanged.
+    let execute = |statement: String| clickhouse.try_execute(&statement).unwrap();
+    execute(format!("RENAME TABLE {0}.days_refreshed TO {0}.away", deployment.name));
+    let settings = [("clickhouse.request_timeout_ms", "2000")];
+    let failed = deployment.run_with(&["rebuild-clickhouse"], &settings).expect(75).stderr;
+    assert!(failed.contains("exchanged, but it is not complete: run it again; clickhouse: "), "{failed}");
+    assert!(!failed.contains("nothing was exchanged"), "{failed}");
+    execute(format!("RENAME TABLE {0}.away TO {0}.days_refreshed", deployment.name));
+    deployment.run_with(&["rebuild-clickhouse"], &settings).expect(0);
+    assert_eq!(contents(&deployment), before);
+    let tables = clickhouse.rows("SHOW TABLES");
+    assert!(tables.iter().all(|table| !table[0].ends_with("_rebuild")), "{tables:?}");
 }

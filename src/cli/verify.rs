@@ -44,11 +44,14 @@ pub async fn rebuild(config: &Arc<Config>, output: Output) -> Result<u8, Failure
     let rebuilt = verify::rebuild(config, &|sentence| bar.set_message(sentence.to_owned())).await;
     bar.finish_and_clear();
     let written = rebuilt.map_err(|error| match error {
-        RebuildError::Record { .. } | RebuildError::Differs(_) => Failure::no(error),
+        RebuildError::Record { .. } | RebuildError::Differs(_) => {
+            Failure::no(format!("{error}; nothing was exchanged"))
+        }
         RebuildError::Migration(error) => Failure::from_chain(error.into()),
         RebuildError::Kafka(_) | RebuildError::ClickHouse(_) | RebuildError::Refused(_) => {
-            Failure::unavailable(error)
+            Failure::unavailable(format!("{error}; nothing was exchanged"))
         }
+        RebuildError::Incomplete(_) => Failure::try_again(error),
     })?;
     let document = serde_json::json!({ "rows_written": written });
     output.object(&document, || {

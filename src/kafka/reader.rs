@@ -95,6 +95,14 @@ impl TopicReader {
         (0..self.partitions(topic)?).map(|partition| self.whole(topic, partition)).collect()
     }
 
+    /// The end of what is settled in a partition: every transaction with a record below it was committed or aborted.
+    ///
+    /// # Errors
+    /// As [`TopicReader::whole`].
+    pub fn stable(&self, topic: &str, partition: i32) -> Result<i64, ReadError> {
+        Ok(watermarks(&self.committed, topic, partition)?.1)
+    }
+
     /// For each stretch the first offset whose record has that Kafka timestamp or a later one.
     ///
     /// # Errors
@@ -105,6 +113,7 @@ impl TopicReader {
             wanted.add_partition_offset(topic, stretch.partition, Offset::Offset(millis))?;
         }
         let found = self.ends.offsets_for_times(wanted, REQUEST_TIMEOUT)?;
+        found.elements().iter().try_for_each(|element| element.error())?;
         for stretch in stretches {
             let offset = found.find_partition(topic, stretch.partition).map(|element| element.offset());
             stretch.from = match offset {

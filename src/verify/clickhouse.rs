@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::fold::{self, HourTotals, ShardFold};
+use super::fold::{self, HourTotals, ShardFold, Snapshot};
 use super::report::Difference;
 use super::{Verification, VerifyError, stored};
 use crate::kafka::{Stretch, partition_for};
@@ -14,28 +14,28 @@ use crate::time::{HOUR_MS, Timestamp};
 const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
 impl Verification {
-    /// Rows of `wallets` against the states in the topic, as far as the sink has read it.
-    pub(super) async fn compare_wallet_rows(
-        &mut self,
-        shard: i32,
-        fold: &ShardFold,
-    ) -> Result<(), VerifyError> {
+    /// Rows of `wallets` against the states in the topic, as far as the sink has read it. The rows were asked for before
+    /// the states were read: what they have, the topic has by then, or it never had.
+    pub(super) fn compare_wallet_rows(&mut self, shard: i32, fold: &ShardFold, rows: &[(String, Snapshot)]) {
         let position = self.wallet_positions.get(&shard).copied().unwrap_or(0);
-        let rows = self.stored.wallets(shard, self.shards).await?;
         let mut seen = 0;
-        for (wallet_id, row) in &rows {
+        for (wallet_id, row) in rows {
             let Some(state) = fold.snapshots.get(wallet_id.as_str()) else {
-                self.wallet_differs(
-                    shard,
-                    wallet_id,
-                    row.seq,
-                    "wallets has a row, the topic no state".to_owned(),
-                    0,
-                );
+                self.to_mend.add_extra_state(wallet_id, row.seq);
+                let what = "wallets has a row, the topic no state".to_owned();
+                self.wallet_differs(shard, wallet_id, row.seq, what, row.balance.unsigned_abs());
                 continue;
             };
             seen += u64::from(state.offset < position);
-            // A newer row was read from a newer state.
+            if row.seq > state.seq {
+                self.to_mend.add_extra_state(wallet_id, row.seq);
+                let what = format!(
+                    "wallets says entry {}, balance {}; the topic has come to entry {}, balance {}",
+                    row.seq, row.balance, state.seq, state.balance
+                );
+                self.wallet_differs(shard, wallet_id, row.seq, what, row.balance.abs_diff(state.balance));
+                continue;
+            }
             let is_behind = row.seq < state.seq && state.offset < position;
             let is_other = row.seq == state.seq
                 && (row.balance, row.held, row.overdraft) != (state.balance, state.held, state.overdraft);
@@ -64,11 +64,10 @@ impl Verification {
                 }
             }
         }
-        Ok(())
     }
 
     fn wallet_differs(&mut self, shard: i32, wallet_id: &str, seq: u64, what: String, credits: u64) {
-        self.to_mend.states.insert((shard, wallet_id.to_owned()));
+        self.to_mend.add_state(shard, wallet_id);
         self.clickhouse.differs(Difference {
             place: format!("shard {shard}"),
             wallet_id: Some(wallet_id.to_owned()),
@@ -102,9 +101,9 @@ impl Verification {
         totals: HourTotals,
     ) -> Result<(), VerifyError> {
         let position = self.ledger_positions.get(&shard).copied().unwrap_or(i64::MAX);
-        let mut stored = self.stored.of_hour(shard, hour, position).await?;
+        let mut stored = self.stored.of_hour(shard, hour, position, &self.window).await?;
         let place = format!("shard {shard}, hour {}", Timestamp::from_millis(hour * HOUR_MS));
-        let (check, to_mend) = (&mut self.clickhouse, &mut self.to_mend);
+        let (window, check, to_mend) = (self.window, &mut self.clickhouse, &mut self.to_mend);
         let mut differs = |wallet_id: &str, seq: u64, what: String, credits: u64| {
             check.differs(Difference {
                 place: place.clone(),
@@ -125,6 +124,7 @@ impl Verification {
                 fold::each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
                     // A double is passed over: the first one counts.
                     if fold::hour_of(entry.posted_at) != hour
+                        || !window.contains(entry.posted_at)
                         || !seen.insert((wallet_id.to_owned(), entry.seq))
                     {
                         return;
@@ -152,7 +152,7 @@ impl Verification {
                     }
                 });
                 if !is_whole {
-                    to_mend.records.insert((shard, record.offset));
+                    to_mend.add_record(shard, record.offset);
                 }
             })
         })?;
@@ -163,7 +163,7 @@ impl Verification {
                 "clickhouse has it, the ledger does not".to_owned(),
                 credits.unsigned_abs(),
             );
-            to_mend.extra_entries.push((wallet_id, seq));
+            to_mend.add_extra_entry(wallet_id, seq);
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Verification {
         for (wallet_id, covered, remaining) in grants {
             let what = format!("its grants have {remaining} credits left, its row in wallets says {covered}");
             let shard = partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.states.insert((shard, wallet_id.clone()));
+            self.to_mend.add_state(shard, &wallet_id);
             self.clickhouse.differs(of_wallet("grants", wallet_id, what, covered.abs_diff(remaining)));
         }
         for difference in usage {
@@ -200,7 +200,7 @@ impl Verification {
             let credits =
                 usage.0.abs_diff(entries.0) + usage.1.abs_diff(entries.1) + usage.2.abs_diff(entries.2);
             let shard = partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.usage.insert((shard, wallet_id.clone()));
+            self.to_mend.add_usage(shard, &wallet_id);
             self.clickhouse.differs(of_wallet("usage_hourly", wallet_id, what, credits));
         }
         Ok(())

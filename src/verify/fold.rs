@@ -163,8 +163,31 @@ impl Window {
     }
 }
 
-/// Whether a record of this origin (topic, partition, offset) is in the books that the count is compared with.
-pub type Cut<'c> = &'c dyn Fn(&str, i32, i64) -> bool;
+/// Where a record came from that an event made, and what the shard's ledger held of it before.
+pub struct Origin<'o> {
+    /// Topic.
+    pub topic: &'o str,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Records of this topic and partition that were counted before.
+    pub nth: u64,
+    /// How often its offsets fell before: each time a newer topic of that name began.
+    pub falls: usize,
+}
+
+/// Whether a record of this origin is in the books that the count is compared with.
+pub type Cut<'c> = &'c dyn Fn(&Origin<'_>) -> bool;
+
+/// What a shard's ledger holds of an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Posted {
+    /// Records that count.
+    pub records: u64,
+    last_offset: i64,
+    falls: usize,
+}
 
 /// A shard, as far as it was read.
 pub struct ShardFold {
@@ -178,16 +201,18 @@ pub struct ShardFold {
     /// Entries that ClickHouse must have, by hour of posting.
     pub hours: BTreeMap<i64, HourTotals>,
     /// Records that an event made, by its origin.
-    pub posted: HashMap<(Box<str>, i32), u64>,
+    pub posted: HashMap<(Box<str>, i32), Posted>,
     /// All entries that count.
     pub entries: u64,
     /// Entries of these that the sink has not written yet, as far as its group says.
     pub ahead_of_sink: u64,
     newest: Timestamp,
     text: String,
-    /// Entries ahead of the sink are kept until [`ShardFold::advance`] says that it has come to them.
-    pub keeps_ahead: bool,
+    /// So many entries ahead of the sink are kept until [`ShardFold::advance`] says that it has come to them.
+    pub ahead_max: usize,
     ahead: VecDeque<Ahead>,
+    /// There were more than that: the totals by hour are not to be relied upon any more.
+    pub is_overfull: bool,
 }
 
 /// What is kept of an entry that the sink has not written yet.
@@ -214,8 +239,9 @@ impl ShardFold {
             ahead_of_sink: 0,
             newest: Timestamp::from_millis(0),
             text: String::new(),
-            keeps_ahead: false,
+            ahead_max: 0,
             ahead: VecDeque::new(),
+            is_overfull: false,
         }
     }
 
@@ -256,9 +282,12 @@ impl ShardFold {
         else {
             return;
         };
-        if cut(&first.origin_topic, first.origin_partition, first.origin_offset) {
-            *self.posted.entry(((*first.origin_topic).into(), first.origin_partition)).or_default() += 1;
-        }
+        let (topic, partition, offset) = (&*first.origin_topic, first.origin_partition, first.origin_offset);
+        let posted = self.posted.entry((topic.into(), partition)).or_default();
+        posted.falls += usize::from(offset < posted.last_offset);
+        posted.last_offset = offset;
+        let origin = Origin { topic, partition, offset, nth: posted.records, falls: posted.falls };
+        posted.records += u64::from(cut(&origin));
     }
 
     /// Whether the entry counts: it is the wallet's next.
@@ -335,7 +364,8 @@ impl ShardFold {
     fn count_hour(&mut self, wallet_id: &str, entry: &EntryView<'_>, offset: i64) {
         let is_ahead = offset >= self.sink_position;
         self.ahead_of_sink += u64::from(is_ahead);
-        if is_ahead && !self.keeps_ahead {
+        if is_ahead && self.ahead.len() >= self.ahead_max {
+            self.is_overfull = true;
             return;
         }
         let hash = entry.hash(wallet_id, offset, &mut self.text);
@@ -368,7 +398,13 @@ impl ShardFold {
         }
     }
 
+    /// Entries below this offset are counted, and in ClickHouse.
+    pub fn sink_position(&self) -> i64 {
+        self.sink_position
+    }
+
     /// How many entries are kept until the sink has come to them.
+    #[cfg(test)]
     pub fn ahead(&self) -> usize {
         self.ahead.len()
     }
@@ -419,7 +455,9 @@ impl ShardFold {
 
     /// The shard was read to its end: states that are ahead of it, or far behind.
     pub fn finish(&self, check: &mut Check) {
-        for (wallet_id, snapshot) in &self.snapshots {
+        // Where the window has an end, a state may be newer than that.
+        let states = self.snapshots.iter().filter(|_| self.window.to == Timestamp::MAX);
+        for (wallet_id, snapshot) in states {
             let last = self.wallets.get(wallet_id).map_or(0, |folded| folded.seq);
             if snapshot.seq > last && (self.window.is_whole || last > 0) {
                 let what = format!(

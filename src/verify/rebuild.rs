@@ -33,7 +33,7 @@ const OFFSETS_AT_ONCE: i64 = 50_000;
 /// Statements over whole tables.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Why it was given up. The tables in use are as they were, unless it says otherwise.
+/// Why it was given up. The tables in use are as they were, but for [`RebuildError::Incomplete`].
 #[derive(Debug, Error)]
 pub enum RebuildError {
     /// The topics could not be read.
@@ -49,7 +49,7 @@ pub enum RebuildError {
     #[error(transparent)]
     Migration(#[from] MigrationError),
     /// A record cannot become rows.
-    #[error("{topic}/{partition}, offset {offset}: {reason}; nothing was exchanged")]
+    #[error("{topic}/{partition}, offset {offset}: {reason}")]
     Record {
         /// Topic.
         topic: String,
@@ -61,10 +61,11 @@ pub enum RebuildError {
         reason: String,
     },
     /// The new tables are not what the ledger says.
-    #[error(
-        "{0} shards and hours of the new table differ from the ledger: nothing was exchanged; run it again"
-    )]
+    #[error("{0} shards and hours of the new table differ from the ledger: run it again")]
     Differs(usize),
+    /// It failed after the first table was exchanged: newest rows may be missing, and old tables may be there still.
+    #[error("tables were exchanged, but it is not complete: run it again; {0}")]
+    Incomplete(Box<RebuildError>),
 }
 
 impl From<VerifyError> for RebuildError {
@@ -114,18 +115,7 @@ pub async fn rebuild(
     // read for longest, and the entries come last.
     rebuild.fill_all().await?;
     rebuild.fill_rest(Source::Ledger).await?;
-    told("exchanging");
-    rebuild.exchange().await?;
-    rebuild.suffix = "";
-    rebuild.fill_all().await?;
-    rebuild.stored.forget_refreshed_days().await?;
-    // What the sink had sent before the exchange may land in the old tables for so long.
-    told("waiting for inserts that were under way");
-    tokio::time::sleep(config.clickhouse.request_timeout()).await;
-    rebuild.fill_all().await?;
-    // A refresh that was under way may have noted how far it had come in the old tables.
-    rebuild.stored.forget_refreshed_days().await?;
-    rebuild.drop_tables().await?;
+    rebuild.take_over(told).await.map_err(|error| RebuildError::Incomplete(Box::new(error)))?;
     Ok(rebuild.written)
 }
 
@@ -146,6 +136,23 @@ struct Rebuild {
 }
 
 impl Rebuild {
+    /// The new tables become those in use, and get what the old ones got meanwhile.
+    async fn take_over(&mut self, told: Told<'_>) -> Result<(), RebuildError> {
+        told("exchanging");
+        self.exchange().await?;
+        self.suffix = "";
+        self.fill_all().await?;
+        self.stored.forget_refreshed_days().await?;
+        // What the sink had sent before the exchange may land in the old tables for so long.
+        told("waiting for inserts that were under way");
+        tokio::time::sleep(self.config.clickhouse.request_timeout()).await;
+        self.fill_all().await?;
+        // A refresh that was under way may have noted how far it had come in the old tables.
+        self.stored.forget_refreshed_days().await?;
+        self.drop_tables().await?;
+        Ok(())
+    }
+
     async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
         bounded(STATEMENT_TIMEOUT, self.statements.query(sql).execute()).await
     }
@@ -183,7 +190,7 @@ impl Rebuild {
             let (mut one, mut other) =
                 (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
             let value = record.value.as_deref().unwrap_or_default();
-            fold.add(value, record.offset, &|_, _, _| false, &mut one, &mut other);
+            fold.add(value, record.offset, &|_| false, &mut one, &mut other);
             // Nothing is forgotten by so long a horizon. A double is passed over, as by every reader.
             if let Ok(entries) = serde_json::from_slice::<LedgerRecord<'_>>(value) {
                 let wallet = wallets.entry(entries.wallet_id.clone().into_owned()).or_default();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::fold::{Origin, Posted};
 use super::report::{Check, Difference};
 use crate::kafka::{ReadError, RecordView, Stretch, TopicReader};
 use crate::ledger::{
@@ -40,6 +41,15 @@ fn sum(books: &Books, outcomes: &[Outcome]) -> u64 {
     outcomes.iter().map(|outcome| books.get(*outcome)).sum()
 }
 
+/// The newest id of each origin's topic: a shard meets them one after the other.
+fn newest_ids(progress: &ShardProgress) -> HashMap<(&str, i32), &str> {
+    progress
+        .origins
+        .iter()
+        .map(|origin| ((origin.topic.as_str(), origin.partition), origin.topic_id.as_str()))
+        .collect()
+}
+
 /// Records that were posted where they were read, those of earlier topics of that name included.
 fn posted_of(progress: &PartitionProgress) -> u64 {
     sum(&progress.outcomes, &POSTED) + sum(&progress.earlier, &POSTED)
@@ -65,13 +75,7 @@ impl Progress {
         reader.read(topic, partitions, |record| {
             let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
             let (Some(key), Some(value)) = (key, record.value) else { return };
-            let read = if key.starts_with("shard/") {
-                serde_json::from_slice(value).map(|read| drop(progress.shards.insert(key.to_owned(), read)))
-            } else {
-                serde_json::from_slice(value)
-                    .map(|read| drop(progress.partitions.insert(key.to_owned(), read)))
-            };
-            if let Err(error) = read {
+            if let Err(error) = progress.add(key, value) {
                 check.differs(Difference {
                     place: format!("{topic}/{}, offset {}", record.partition, record.offset),
                     wallet_id: None,
@@ -85,6 +89,25 @@ impl Progress {
         Ok(progress)
     }
 
+    /// Of records as the topic has them.
+    #[cfg(test)]
+    pub fn of_records<'r>(records: impl IntoIterator<Item = (&'r str, serde_json::Value)>) -> Progress {
+        let mut progress = Progress::default();
+        for (key, value) in records {
+            progress.add(key, value.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        }
+        progress
+    }
+
+    fn add(&mut self, key: &str, value: &[u8]) -> Result<(), serde_json::Error> {
+        if key.starts_with("shard/") {
+            self.shards.insert(key.to_owned(), serde_json::from_slice(value)?);
+        } else {
+            self.partitions.insert(key.to_owned(), serde_json::from_slice(value)?);
+        }
+        Ok(())
+    }
+
     /// Position and books of a partition.
     pub fn of(&self, topic: &str, partition: i32) -> Option<&PartitionProgress> {
         self.partitions.get(&partition_key(topic, partition))
@@ -96,23 +119,65 @@ impl Progress {
         self.partitions.keys().filter_map(of).collect()
     }
 
-    /// Whether the books of a shard count a record of this origin.
-    pub fn counts(&self, shard: i32, topic: &str, partition: i32, offset: i64) -> bool {
-        // Records that were posted where they were read. A topic that was repartitioned is at home no more, but was.
-        let posts = |progress: &&PartitionProgress| {
-            partition == shard && (progress.at_home || posted_of(progress) > 0)
-        };
-        if let Some(own) = self.of(topic, partition).filter(posts) {
-            // An entry does not say from which topic of that name it comes: those of an earlier one are all counted.
-            let is_counted = offset <= own.offset || !own.earlier.is_empty();
-            if own.at_home || is_counted {
-                return is_counted;
+    /// Whether the books of a shard count a record of this origin, which is met in the order of its ledger.
+    pub fn counts(&self, shard: i32, intake: &str, origin: &Origin<'_>) -> bool {
+        let Origin { topic, partition, offset, nth, falls } = *origin;
+        if let Some(own) = self.of(topic, partition).filter(|_| partition == shard) {
+            // An entry does not say from which topic of that name it comes, but those of earlier ones came first, and
+            // the books say how many they were: as many as were posted otherwise than now.
+            if own.at_home {
+                let earlier = || sum(&own.earlier, &POSTED) + self.came_through(intake, shard, topic);
+                return offset <= own.offset || nth < earlier();
+            }
+            if nth < posted_of(own) {
+                return true;
             }
         }
-        let origins = self.shards.get(&shard_key(shard)).map_or(&[][..], |progress| &progress.origins);
-        // A topic that was made anew has an origin of its own, with another id, beside that of the old one.
-        let is_of = |origin: &&OriginProgress| origin.topic == topic && origin.partition == partition;
-        origins.iter().filter(is_of).any(|origin| offset <= origin.offset)
+        // A topic that was made anew has an origin of its own, behind that of the old one.
+        let is_of = |known: &&OriginProgress| known.topic == topic && known.partition == partition;
+        let mut of_origin = self.origins(shard).iter().rev().filter(is_of);
+        let Some(newest) = of_origin.next() else { return false };
+        if offset <= newest.offset {
+            return true;
+        }
+        let earlier: Vec<i64> = of_origin.map(|earlier| earlier.offset).collect();
+        falls < earlier.len() && earlier.iter().any(|last| offset <= *last)
+    }
+
+    /// Whether the books of a shard count a record of the topic of that name as it is now.
+    pub fn has_come_to(&self, shard: i32, topic: &str, partition: i32, offset: i64) -> bool {
+        if let Some(own) = self.of(topic, partition).filter(|own| partition == shard && own.at_home) {
+            return offset <= own.offset;
+        }
+        let is_of = |known: &&OriginProgress| known.topic == topic && known.partition == partition;
+        self.origins(shard).iter().rev().find(is_of).is_some_and(|newest| offset <= newest.offset)
+    }
+
+    /// Whether later books go on from these: the sources are the same topics, split as they were, and read further.
+    pub fn goes_on_in(&self, later: &Progress) -> bool {
+        let goes_on = |(key, was): (&String, &PartitionProgress)| {
+            later.partitions.get(key).is_none_or(|is| {
+                (&is.topic_id, is.partitions, is.at_home) == (&was.topic_id, was.partitions, was.at_home)
+                    && is.offset >= was.offset
+            })
+        };
+        let has_no_newer = |(key, was): (&String, &ShardProgress)| {
+            let known = newest_ids(was);
+            let now = later.shards.get(key).map(newest_ids).unwrap_or_default();
+            known.iter().all(|(origin, id)| now.get(origin).is_none_or(|newest| newest == id))
+        };
+        self.partitions.iter().all(goes_on) && self.shards.iter().all(has_no_newer)
+    }
+
+    fn origins(&self, shard: i32) -> &[OriginProgress] {
+        self.shards.get(&shard_key(shard)).map_or(&[][..], |progress| &progress.origins)
+    }
+
+    /// Records of the shard's partition of a topic that came through intake, and were posted.
+    fn came_through(&self, intake: &str, shard: i32, topic: &str) -> u64 {
+        let books = self.of(intake, shard).map_or(&[][..], |progress| &progress.by_origin);
+        let of_origin = books.iter().filter(|books| books.topic == topic && books.partition == shard);
+        of_origin.map(|books| sum(&books.outcomes, &POSTED)).sum()
     }
 
     /// Records of each origin that the books of a shard say were posted.
@@ -160,12 +225,12 @@ impl Progress {
 /// What a shard's ledger holds of each origin, against its books.
 pub fn compare_posted(
     shard: i32,
-    posted: &HashMap<(Box<str>, i32), u64>,
+    posted: &HashMap<(Box<str>, i32), Posted>,
     books: &ByOrigin,
     check: &mut Check,
 ) {
-    let found: ByOrigin =
-        posted.iter().map(|((topic, partition), n)| ((topic.to_string(), *partition), *n)).collect();
+    let found = posted.iter().map(|((topic, partition), of)| ((topic.to_string(), *partition), of.records));
+    let found: ByOrigin = found.collect();
     compare(books, &found, check, |(topic, partition), expected, found| Difference {
         place: format!("{topic}/{partition}"),
         wallet_id: None,

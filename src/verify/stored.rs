@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::fold::{HASH_SQL, HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
 use crate::sink::insert::{ClickHouseError, bounded, client};
+use crate::time::Timestamp;
 use std::time::Duration;
 
 /// One scan of all entries may take longer than a request of the sink.
@@ -86,8 +87,14 @@ impl Stored {
         Ok(rows.into_iter().map(totals).collect())
     }
 
-    /// The entries of one shard and hour, below the sink's position.
-    pub async fn of_hour(&self, shard: i32, hour: i64, position: i64) -> Result<OfHour, ClickHouseError> {
+    /// The entries of one shard and hour that lie in the window, below the sink's position.
+    pub async fn of_hour(
+        &self,
+        shard: i32,
+        hour: i64,
+        position: i64,
+        window: &Window,
+    ) -> Result<OfHour, ClickHouseError> {
         #[derive(clickhouse::Row, Deserialize)]
         struct Row {
             wallet_id: String,
@@ -97,7 +104,8 @@ impl Stored {
         }
         let sql = format!(
             "SELECT wallet_id, seq, {HASH_SQL} AS hash, credits FROM ledger_entries FINAL WHERE ledger_partition = ? AND ledger_offset < ? \
-             AND toUnixTimestamp64Milli(posted_at) >= ? AND toUnixTimestamp64Milli(posted_at) < ?"
+             AND toUnixTimestamp64Milli(posted_at) >= ? AND toUnixTimestamp64Milli(posted_at) < ? AND {}",
+            posted_in(window)
         );
         let query = self
             .client
@@ -157,34 +165,51 @@ impl Stored {
         bounded(QUERY_TIMEOUT, self.client.query("TRUNCATE TABLE days_refreshed").execute()).await
     }
 
-    /// Deletes entries that the ledger does not have.
-    pub async fn delete_entries(&self, entries: &[(String, u64)]) -> Result<(), ClickHouseError> {
-        for some in entries.chunks(NAMED_PER_STATEMENT) {
-            let query =
-                self.client.query("DELETE FROM ledger_entries WHERE (wallet_id, seq) IN ?").bind(some);
-            bounded(QUERY_TIMEOUT, query.execute()).await?;
+    /// All rows of `grants` of these wallets, also those that newer ones will replace: wallet, grant, seq.
+    pub async fn grants(&self, wallets: &[String]) -> Result<Vec<(String, String, u64)>, ClickHouseError> {
+        let sql = "SELECT DISTINCT wallet_id, grant_id, seq FROM grants WHERE wallet_id IN ?";
+        let mut found = Vec::new();
+        for some in wallets.chunks(NAMED_PER_STATEMENT) {
+            let rows: Vec<(String, String, u64)> =
+                bounded(QUERY_TIMEOUT, self.client.query(sql).bind(some).fetch_all()).await?;
+            found.extend(rows);
+        }
+        Ok(found)
+    }
+
+    /// Deletes rows of `ledger_entries` or `wallets`: wallet, seq.
+    pub async fn delete_rows(&self, table: &str, rows: &[(String, u64)]) -> Result<(), ClickHouseError> {
+        for some in rows.chunks(NAMED_PER_STATEMENT) {
+            let sql = format!("DELETE FROM {table} WHERE (wallet_id, seq) IN ?");
+            bounded(QUERY_TIMEOUT, self.client.query(&sql).bind(some).execute()).await?;
         }
         Ok(())
     }
 
-    /// Deletes all rows of wallets in a table that is filled again from the topics.
-    pub async fn delete_wallets(&self, table: &str, wallets: &[String]) -> Result<(), ClickHouseError> {
+    /// Deletes rows of `grants`: wallet, grant, seq.
+    pub async fn delete_grants(&self, rows: &[(String, String, u64)]) -> Result<(), ClickHouseError> {
+        for some in rows.chunks(NAMED_PER_STATEMENT) {
+            let query = self.client.query("DELETE FROM grants WHERE (wallet_id, grant_id, seq) IN ?");
+            bounded(QUERY_TIMEOUT, query.bind(some).execute()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all usage of wallets, which is filled again from the ledger.
+    pub async fn delete_usage(&self, wallets: &[String]) -> Result<(), ClickHouseError> {
         for some in wallets.chunks(NAMED_PER_STATEMENT) {
-            let query = self.client.query(&format!("DELETE FROM {table} WHERE wallet_id IN ?")).bind(some);
+            let query = self.client.query("DELETE FROM usage_hourly WHERE wallet_id IN ?").bind(some);
             bounded(QUERY_TIMEOUT, query.execute()).await?;
         }
         Ok(())
     }
 }
 
-/// The window as a condition; all months are read where it is whole.
+/// The window as a condition; all months are read where it has no end of its own.
 fn posted_in(window: &Window) -> String {
-    if window.is_whole {
-        return "1".to_owned();
-    }
-    format!(
-        "posted_at >= fromUnixTimestamp64Milli({}) AND posted_at < fromUnixTimestamp64Milli({})",
-        window.from.millis(),
-        window.to.millis()
-    )
+    let instant = |at: Timestamp| format!("fromUnixTimestamp64Milli({})", at.millis());
+    let from = (window.from > Timestamp::MIN).then(|| format!("posted_at >= {}", instant(window.from)));
+    let to = (window.to < Timestamp::MAX).then(|| format!("posted_at < {}", instant(window.to)));
+    let both: Vec<String> = from.into_iter().chain(to).collect();
+    if both.is_empty() { "1".to_owned() } else { both.join(" AND ") }
 }

@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::fold::{HourTotals, ShardFold, Window, hour_of};
+use super::fold::{HourTotals, Origin, ShardFold, Window, hour_of};
+use super::repair::{ENTRIES_MAX, ToMend, WALLETS_MAX};
 use super::report::{Between, Check};
+use super::source::Progress;
 use crate::time::Timestamp;
 
 fn at(text: &str) -> Timestamp {
@@ -46,7 +48,7 @@ impl Run {
     fn read(mut self, records: &[String]) -> Run {
         for (offset, record) in (0..).zip(records) {
             let (source, wallets) = (&mut self.source, &mut self.wallets);
-            self.fold.add(record.as_bytes(), offset, &|_, _, _| true, source, wallets);
+            self.fold.add(record.as_bytes(), offset, &|_| true, source, wallets);
         }
         self
     }
@@ -71,7 +73,7 @@ impl Run {
 fn entries_that_follow_upon_each_other_are_no_difference() {
     let records = [record(&[entry(1, 100, 100), entry(2, -8, 92)]), record(&[entry(3, -2, 90)])];
     let run = Run::new(true, i64::MAX).state(3, 90).read(&records);
-    assert_eq!(run.fold.posted.values().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!(run.fold.posted.values().map(|of| of.records).collect::<Vec<_>>(), [2]);
     assert_eq!((run.fold.entries, run.wallets.compared), (3, 1));
     let totals = run.fold.hours[&hour_of(at(HOUR))];
     let HourTotals { entries, credits, offsets, .. } = totals;
@@ -150,7 +152,7 @@ fn a_window_begins_in_the_middle_of_a_wallets_life() {
 fn entries_ahead_of_the_sink_are_counted_once_it_has_come_to_them() {
     let records = [record(&[entry(1, 100, 100)]), record(&[entry(2, -5, 95)]), record(&[entry(3, -5, 90)])];
     let mut run = Run::new(true, 1);
-    run.fold.keeps_ahead = true;
+    run.fold.ahead_max = 2;
     let mut run = run.read(&records);
     let counted = |run: &Run| run.fold.hours.values().map(|totals| totals.entries).sum::<u64>();
     assert_eq!((counted(&run), run.fold.ahead()), (1, 2));
@@ -158,8 +160,106 @@ fn entries_ahead_of_the_sink_are_counted_once_it_has_come_to_them() {
     assert_eq!((counted(&run), run.fold.ahead()), (2, 1));
     // The group was reset: what was written is written.
     run.fold.advance(0);
+    assert_eq!(run.fold.sink_position(), 2, "ClickHouse is asked for what was counted");
     run.fold.advance(3);
-    assert_eq!((counted(&run), run.fold.ahead()), (3, 0));
+    assert_eq!((counted(&run), run.fold.ahead(), run.fold.is_overfull), (3, 0, false));
     let at_once = Run::new(true, i64::MAX).read(&records);
     assert_eq!(run.fold.hours, at_once.fold.hours);
+}
+
+#[test]
+fn no_more_entries_ahead_of_the_sink_are_kept_than_there_is_room_for() {
+    let records = [record(&[entry(1, 100, 100), entry(2, -5, 95)]), record(&[entry(3, -5, 90)])];
+    let mut run = Run::new(true, 0);
+    run.fold.ahead_max = 2;
+    let run = run.read(&records);
+    assert_eq!((run.fold.ahead(), run.fold.is_overfull), (2, true));
+}
+
+#[test]
+fn what_is_too_much_to_be_mended_is_not_kept() {
+    let mut few = ToMend::default();
+    (0..WALLETS_MAX).for_each(|n| few.add_state(0, &format!("ws_{n}")));
+    (0..ENTRIES_MAX as i64).for_each(|offset| few.add_record(0, offset));
+    few.add_record(0, 7);
+    assert!(!few.is_too_much());
+    few.add_usage(0, "ws_1");
+    assert!(few.is_too_much());
+    let mut many = ToMend::default();
+    (0..=ENTRIES_MAX as u64).for_each(|seq| many.add_extra_entry("ws_1".to_owned(), seq));
+    assert!(many.is_too_much());
+    // No more is taken in.
+    let kept = many.kept();
+    many.add_extra_entry("ws_1".to_owned(), 0);
+    assert_eq!(many.kept(), kept);
+}
+
+/// Books of `usage/3` in shard 3: a topic of that id, read up to that offset, and what an earlier one had posted.
+fn books(id: &str, at_home: bool, offset: i64, earlier: u64, origins: &[(&str, i64)]) -> Progress {
+    let origins: Vec<Value> = origins
+        .iter()
+        .map(|(id, offset)| json!({"topic": "usage", "topic_id": id, "partition": 3, "offset": offset}))
+        .collect();
+    let mut partition = json!({
+        "v": 1, "topic_id": id, "partitions": 4, "at_home": at_home, "offset": offset, "outcomes": {}
+    });
+    if earlier > 0 {
+        partition["earlier"] = json!({"charged": earlier});
+    }
+    let shard = json!({
+        "v": 1, "batch": 1, "clock": HOUR, "group": "g", "config_hash": "h", "origins": origins
+    });
+    Progress::of_records([("usage/3", partition), ("shard/3", shard)])
+}
+
+#[test]
+fn only_the_newest_topic_of_a_name_is_cut_at_the_books() {
+    // Books, and the offsets of the ledger's records in order, with whether they are in the books.
+    let table: [(Progress, &[(i64, bool)]); 5] = [
+        (books("a", true, 5, 0, &[]), &[(3, true), (5, true), (6, false)]),
+        // Made anew, and nothing of it read: what the old one posted is counted, what comes now is not.
+        (books("b", true, -1, 2, &[]), &[(3, true), (9, true), (0, false), (1, false)]),
+        (books("b", true, 0, 2, &[]), &[(3, true), (9, true), (0, true), (1, false)]),
+        // Through intake: the old topic was read up to offset 9, the new one up to 1.
+        (
+            books("b", false, 4, 0, &[("a", 9), ("b", 1)]),
+            &[(3, true), (9, true), (0, true), (1, true), (2, false)],
+        ),
+        // At home before, through intake now.
+        (books("b", false, 4, 2, &[("b", 1)]), &[(3, true), (9, true), (0, true), (1, true), (2, false)]),
+    ];
+    for (case, (books, records)) in table.iter().enumerate() {
+        let of = |(seq, (offset, _)): (u64, &(i64, bool))| {
+            let mut entry = entry(seq, 1, seq as i64);
+            entry["origin_offset"] = json!(offset);
+            record(&[entry])
+        };
+        let records_of: Vec<String> = (1..).zip(*records).map(of).collect();
+        let mut run = Run::new(true, i64::MAX);
+        for (offset, value) in (0..).zip(&records_of) {
+            let cut = |origin: &Origin<'_>| {
+                let is_counted = books.counts(3, "intake", origin);
+                assert_eq!(is_counted, records[offset as usize].1, "case {case}, record {offset}");
+                is_counted
+            };
+            run.fold.add(value.as_bytes(), offset, &cut, &mut run.source, &mut run.wallets);
+        }
+    }
+}
+
+#[test]
+fn books_of_another_topic_do_not_go_on_from_those_before() {
+    let before = books("a", true, 5, 0, &[("a", 9)]);
+    for (later, goes_on) in [
+        (books("a", true, 6, 0, &[("a", 10)]), true),
+        (books("b", true, 6, 3, &[("a", 10)]), false),
+        (books("a", false, 6, 0, &[("a", 10)]), false),
+        (books("a", true, 4, 0, &[("a", 10)]), false),
+        (books("a", true, 6, 0, &[("a", 10), ("b", 0)]), false),
+    ] {
+        assert_eq!(before.goes_on_in(&later), goes_on);
+    }
+    // A watch counts what came after its beginning: of the newest topic alone.
+    let base = books("b", false, 6, 0, &[("a", 10), ("b", 0)]);
+    assert!(base.has_come_to(3, "usage", 3, 0) && !base.has_come_to(3, "usage", 3, 1));
 }

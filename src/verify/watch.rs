@@ -13,7 +13,7 @@ use std::time::Instant;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::watch;
 
-use super::fold::{HourTotals, ShardFold, Window};
+use super::fold::{HourTotals, Origin, ShardFold, Window};
 use super::report::{Between, Check, Difference};
 use super::source::{Progress, read_once};
 use super::stored::Stored;
@@ -23,7 +23,8 @@ use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
 use crate::metrics::Metrics;
 use crate::time::{HOUR_MS, Timestamp};
 
-/// Entries of a shard that wait for the sink are kept up to here, 50 bytes each; beyond, its watch begins anew.
+/// Entries that wait for the sink are kept up to here, 50 bytes each, the same share for every shard; beyond, a shard is
+/// not watched until the sink has come closer.
 const AHEAD_MAX: usize = 2_000_000;
 /// Differences that a log line names.
 const LOGGED_MAX: usize = 20;
@@ -37,8 +38,11 @@ pub async fn watch(config: Arc<Config>, metrics: Metrics, owned: watch::Receiver
         let shards = owned.borrow().clone();
         match look(&config, &mut watched, &shards).await {
             Ok(found) => publish(&metrics, &found),
-            // The time of the last check tells that there was none.
-            Err(error) => tracing::warn!(%error, "drift could not be checked; tried again"),
+            // The time of the last check tells that there was none. What was half read is read anew.
+            Err(error) => {
+                watched = None;
+                tracing::warn!(%error, "drift could not be checked; tried again");
+            }
         }
     }
 }
@@ -75,6 +79,8 @@ struct Watch {
     /// Partitions of each source topic.
     sources: Vec<(String, i32)>,
     shards: BTreeMap<i32, Watched>,
+    /// Shards that are not watched, for the sink is too far behind.
+    waiting: BTreeSet<i32>,
     /// Differences in the ledger itself, until they are older than the window.
     faults: VecDeque<(Instant, Between, u64, u64)>,
     /// What was said last, so that the same is not said every time.
@@ -88,8 +94,26 @@ struct Watched {
     next_state: i64,
     /// The books when it began.
     base: Progress,
+    /// Everything below this offset of the ledger is in those books, or aborted.
+    settled: i64,
     /// Records of the sources that were counted since, and the next offset, by topic and partition.
     counted: HashMap<(String, i32), (u64, i64)>,
+}
+
+impl Watched {
+    /// Whether the books go on from those that it began with, and from what was counted since.
+    fn goes_on_in(&self, books: &Progress) -> bool {
+        let is_counted = |((topic, partition), (_, next)): (&(String, i32), &(u64, i64))| {
+            books.of(topic, *partition).is_none_or(|progress| progress.offset + 1 >= *next)
+        };
+        self.base.goes_on_in(books) && self.counted.iter().all(is_counted)
+    }
+}
+
+/// All source topics, with the number of their partitions.
+fn with_partitions(config: &Config, reader: &TopicReader) -> Result<Vec<(String, i32)>, ReadError> {
+    let topics = sources(config).into_iter();
+    topics.map(|topic| reader.partitions(&topic).map(|count| (topic, count))).collect()
 }
 
 impl Watch {
@@ -98,8 +122,7 @@ impl Watch {
         let reader = TopicReader::new(&clients, "drift")?;
         let sink_group = clients.group_reader(&config.sink.group).map_err(ReadError::from)?;
         let shard_count = reader.partitions(&config.topics.ledger)?;
-        let with_partitions = |topic: String| Ok((topic.clone(), reader.partitions(&topic)?));
-        let sources = sources(config).into_iter().map(with_partitions).collect::<Result<_, VerifyError>>()?;
+        let sources = with_partitions(config, &reader)?;
         let stored = Stored::new(&config.clickhouse);
         Ok(Watch {
             config: Arc::clone(config),
@@ -109,6 +132,7 @@ impl Watch {
             shard_count,
             sources,
             shards: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             faults: VecDeque::new(),
             said: Vec::new(),
         })
@@ -120,9 +144,9 @@ impl Watch {
         owned: &BTreeSet<i32>,
     ) -> Result<BTreeMap<&'static str, (u64, u64)>, VerifyError> {
         self.shards.retain(|shard, _| owned.contains(shard));
-        let (positions, mut source) = tokio::task::block_in_place(|| self.read(owned))?;
+        let mut source = tokio::task::block_in_place(|| self.read(owned))?;
         let mut clickhouse = Check::new(Between::LedgerClickhouse);
-        self.compare_hours(&positions, &mut clickhouse).await?;
+        self.compare_hours(&mut clickhouse).await?;
 
         let mut found: BTreeMap<&'static str, (u64, u64)> =
             Between::ALL.into_iter().map(|between| (between.as_str(), (0, 0))).collect();
@@ -139,21 +163,34 @@ impl Watch {
         Ok(found)
     }
 
-    /// Reads what is new in the topics of these shards; the sink's positions, and how the books compare.
-    fn read(&mut self, owned: &BTreeSet<i32>) -> Result<(BTreeMap<i32, i64>, Check), VerifyError> {
+    /// Reads what is new in the topics of these shards; how the books compare.
+    fn read(&mut self, owned: &BTreeSet<i32>) -> Result<Check, VerifyError> {
         let topics = self.config.topics.clone();
         let positions = committed(&self.sink_group, &topics.ledger, self.shard_count)?;
         let (mut lasting, mut wallets) =
             (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
 
+        // Asked before the books are read: what stands below is in them.
+        let settled = |shard: &i32| Ok((*shard, self.reader.stable(&topics.ledger, *shard)?));
+        let settled = owned.iter().map(settled).collect::<Result<BTreeMap<i32, i64>, ReadError>>()?;
         // The books are read before the ledger: what they count stands in it by now.
         let before = self.progress(owned, &mut lasting)?;
-        for shard in owned {
-            if !self.shards.contains_key(shard) {
-                let begun = self.begin(*shard, &before)?;
-                self.shards.insert(*shard, begun);
+        if !self.shards.values().all(|watched| watched.goes_on_in(&before)) {
+            tracing::info!("a source is not what it was: the watch begins anew");
+            self.shards.clear();
+            // They are met again.
+            self.faults.clear();
+            self.sources = with_partitions(&self.config, &self.reader)?;
+        }
+        let ahead_max = AHEAD_MAX / owned.len().max(1);
+        for (shard, settled) in settled {
+            let position = positions.get(&shard).copied().unwrap_or(0);
+            if !self.shards.contains_key(&shard) && !self.must_wait(shard, position, ahead_max)? {
+                let begun = self.begin(shard, &before, settled)?;
+                self.shards.insert(shard, begun);
             }
         }
+        self.shards.values_mut().for_each(|watched| watched.fold.ahead_max = ahead_max);
         let mut now = Check::new(Between::SourceLedger);
         // What the ledger held when it was read last, these books must count.
         self.compare_posted(&before, &mut now, |posted, books| posted > books);
@@ -173,7 +210,20 @@ impl Watch {
         while self.faults.front().is_some_and(|(since, ..)| since.elapsed() > window) {
             self.faults.pop_front();
         }
-        Ok((positions, now))
+        Ok(now)
+    }
+
+    /// Whether the sink is too far behind for a shard to be watched.
+    fn must_wait(&mut self, shard: i32, position: i64, ahead_max: usize) -> Result<bool, ReadError> {
+        let behind = self.reader.whole(&self.config.topics.ledger, shard)?.to - position;
+        if usize::try_from(behind).unwrap_or(0) <= ahead_max {
+            self.waiting.remove(&shard);
+            return Ok(false);
+        }
+        if self.waiting.insert(shard) {
+            tracing::warn!(shard, behind, "the sink is too far behind: drift in this shard is not watched");
+        }
+        Ok(true)
     }
 
     /// The progress of these shards, and of the partitions whose number belongs to them.
@@ -184,12 +234,11 @@ impl Watch {
     }
 
     /// Begins with whole hours, so that their totals can be compared.
-    fn begin(&self, shard: i32, base: &Progress) -> Result<Watched, VerifyError> {
+    fn begin(&self, shard: i32, base: &Progress, settled: i64) -> Result<Watched, VerifyError> {
         let topics = &self.config.topics;
         let from = Timestamp::now().plus_millis(-self.window_ms()).hour();
         let window = Window { from, to: Timestamp::MAX, is_whole: false };
-        let mut fold = ShardFold::new(shard, window, 0);
-        fold.keeps_ahead = true;
+        let fold = ShardFold::new(shard, window, 0);
         let mut ledger = [self.reader.whole(&topics.ledger, shard)?];
         self.reader.begin_at(&topics.ledger, &mut ledger, from.millis())?;
         let [ledger] = ledger;
@@ -204,6 +253,7 @@ impl Watch {
             next_state,
             counted: counted.collect(),
             base: base.clone(),
+            settled,
         })
     }
 
@@ -254,21 +304,20 @@ impl Watch {
         self.reader.read(topic, &stretches, |record| {
             let Some(watched) = shards.get_mut(&record.partition) else { return };
             let (fold, base) = (&mut watched.fold, &watched.base);
-            let is_new =
-                |topic: &str, partition, offset| !base.counts(record.partition, topic, partition, offset);
+            let is_settled = record.offset < watched.settled;
+            let is_new = |origin: &Origin<'_>| {
+                let Origin { topic, partition, offset, .. } = *origin;
+                !is_settled && !base.has_come_to(record.partition, topic, partition, offset)
+            };
             fold.add(record.value.unwrap_or_default(), record.offset, &is_new, source, wallets);
         })?;
         let oldest = super::fold::hour_of(Timestamp::now().plus_millis(-self.window_ms()));
         self.shards.retain(|shard, watched| {
             watched.fold.forget(oldest);
-            let fits = watched.fold.ahead() <= AHEAD_MAX;
-            if !fits {
-                tracing::warn!(
-                    shard,
-                    "the sink is too far behind to be watched: the watch of this shard begins anew"
-                );
+            if watched.fold.is_overfull {
+                tracing::warn!(shard, "the sink falls behind: the watch of this shard begins anew");
             }
-            fits
+            !watched.fold.is_overfull
         });
         Ok(())
     }
@@ -279,7 +328,7 @@ impl Watch {
         for (shard, watched) in &self.shards {
             let sum = |progress: &Progress| progress.posted(*shard, &sources, intake).values().sum::<u64>();
             let expected = sum(books).saturating_sub(sum(&watched.base));
-            let posted: u64 = watched.fold.posted.values().sum();
+            let posted: u64 = watched.fold.posted.values().map(|of| of.records).sum();
             if is_wrong(posted, expected) {
                 check.differs(Difference {
                     place: format!("shard {shard}"),
@@ -338,18 +387,17 @@ impl Watch {
     }
 
     /// What ClickHouse has of the window against the ledger, by shard and hour.
-    async fn compare_hours(
-        &mut self,
-        positions: &BTreeMap<i32, i64>,
-        check: &mut Check,
-    ) -> Result<(), VerifyError> {
+    async fn compare_hours(&mut self, check: &mut Check) -> Result<(), VerifyError> {
         let Some(from) = self.shards.values().filter_map(|watched| watched.fold.hours.keys().next()).min()
         else {
             return Ok(());
         };
         let from = Timestamp::from_millis(from * HOUR_MS);
         let window = Window { from, to: Timestamp::MAX, is_whole: false };
-        let stored = self.stored.hours(positions, &window).await?;
+        // Up to where each shard was counted: a group that goes back takes nothing out of ClickHouse.
+        let counted = |shard| self.shards.get(&shard).map_or(0, |watched| watched.fold.sink_position());
+        let positions = (0..self.shard_count).map(|shard| (shard, counted(shard))).collect();
+        let stored = self.stored.hours(&positions, &window).await?;
         for (shard, watched) in &self.shards {
             let of_shard = stored.range((*shard, i64::MIN)..=(*shard, i64::MAX)).map(|((_, hour), _)| *hour);
             let oldest = watched.fold.hours.keys().next().copied().unwrap_or(i64::MAX);

@@ -155,6 +155,15 @@ pub fn producer(config: &Config) -> BaseProducer {
     base(config).set("acks", "all").set("message.max.bytes", "20000000").create().unwrap()
 }
 
+/// A producer whose transactions stay open until they are ended.
+pub fn transactional_producer(config: &Config, transactional_id: &str) -> BaseProducer {
+    let mut client = base(config);
+    client.set("acks", "all").set("transactional.id", transactional_id);
+    let producer: BaseProducer = client.create().unwrap();
+    producer.init_transactions(TIMEOUT).unwrap();
+    producer
+}
+
 /// Sends a record, and waits for the answer.
 pub fn send(config: &Config, topic: &str, record: &Sent<'_>) -> Result<(), String> {
     send_all(config, topic, std::slice::from_ref(record))
@@ -231,6 +240,14 @@ pub fn grow_topic(config: &Config, topic: &str, partition_count: usize) {
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     let results = block_on(admin(config).create_partitions(&[grown], &options)).unwrap();
     results.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Deletes the records of a partition below an offset.
+pub fn delete_records(config: &Config, topic: &str, partition: i32, before: i64) {
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+    let deleted = block_on(admin(config).delete_records(&wanted, &AdminOptions::new())).unwrap();
+    deleted.elements().iter().for_each(|element| element.error().unwrap());
 }
 
 /// Deletes topics; what is not there is not missed.
