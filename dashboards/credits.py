@@ -163,6 +163,14 @@ def build() -> dashboard.Dashboard:
         rows(EXPIRING), "No credits expire within these days.",
         column_units={"credits_granted": CREDITS, "credits_remaining": CREDITS, "days_left": DAYS}, height=9)))
 
+    made.with_row(dashboard.Row("Live"))
+    made.with_panel(chart("Credits a minute", "Credits that flow a minute, by flow. Of all plans. Live.",
+                          live("60 * sum by (flow) (rate(creditstream_credits_total[$__rate_interval])) > 0", "{{flow}}"), CREDITS,
+                          "Nothing was posted in this range, or Prometheus does not scrape creditstream."))
+    made.with_panel(colour_levels(chart(
+        "Alerts", "Alerts raised, by the level that the wallet then had: a level changed, credits end or expire soon, and others. Of all plans. Live.",
+        live("sum by (level) (increase(creditstream_alerts_total[$__rate_interval]))", "{{level}}"), COUNT, NOT_SCRAPED, bars=True, stacked=True)))
+
     made.with_row(dashboard.Row("Money"))
     made.with_panel(chart("Top-up revenue per day", "What top-ups cost, by plan, a day." + BY_POSTED,
                           series(by_day_and_plan("revenue_usd", "topup_revenue")), DOLLARS,

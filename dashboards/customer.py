@@ -15,7 +15,7 @@ SECONDS = "s"
 
 BALANCE = f"""
     SELECT toDateTime(day, 'UTC') AS time, balance, overdraft,
-    (SELECT max(allocation) FROM plan_utilisation(wallet = {WALLET}, at = $__toTime)) AS allocation
+    (SELECT allocation FROM plan_utilisation(wallet = {WALLET}, at = $__toTime)) AS allocation
     FROM balance_daily(wallet = {WALLET}, at = $__toTime)
     WHERE $__dateFilter(day)
     ORDER BY time"""

@@ -111,7 +111,7 @@ def build() -> dashboard.Dashboard:
                           bars=True, width=8))
 
     made.with_row(dashboard.Row("Models and keys"))
-    made.with_panel(listing("Models not seen before", "Models whose first usage is in the range, and usage that named none. A misspelt one is charged the rate of "
+    made.with_panel(listing("Models not seen before", "Models that first appear in the range, charged or refused, and usage that named none. A misspelt one is charged the rate of "
                             "its asset, not the model's own.", rows(NEW_MODELS), "No new model in this range.",
                             column_units={"all_jobs": COUNT, "charged": CREDITS}, width=12))
     made.with_panel(chart("Share handed over", "Records that were not at home, of all, by source topic.",

@@ -115,7 +115,7 @@ def macros(sql: str, context: Context) -> str:
             raise ValueError(f"$__{found[1]} is in no table here")
         count, replacement = MACROS[found[1]]
         given, end = arguments(sql, found.end() - 1) if found[2] and count else ([], found.end(1))
-        if len(given) != count:
+        if len(given) != count or "" in given:
             raise ValueError(f"$__{found[1]} takes {count} arguments: {given}")
         sql = sql[:found.start()] + replacement(given, context) + sql[end:]
     return sql
