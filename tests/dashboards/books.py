@@ -27,8 +27,8 @@ class Asked:
 
     begin: datetime
     end: datetime
-    plans: list[str] | None = None
-    models: list[str] | None = None
+    plans: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
     wallet: str = "ws_bob"
     expire_days: int = 30
 

@@ -29,12 +29,12 @@ WHOLE = Asked(instant("2026-09-01 00:00:00"), instant("2026-12-02 12:00:00"))
 ASKED = (
     WHOLE,
     replace(WHOLE, begin=instant("2026-11-01 06:00:00"), end=instant("2026-11-27 23:00:00")),
-    replace(WHOLE, plans=["lite", "none"], wallet="ws_ada", expire_days=300),
-    replace(WHOLE, plans=["performance"], models=["veo-3"], wallet="ws_cal"),
-    replace(WHOLE, models=["none", "imagen-4"], wallet="ws_eve", expire_days=365),
-    replace(WHOLE, plans=["scale"], wallet="ws_dee"),
+    replace(WHOLE, plans=("lite", "none"), wallet="ws_ada", expire_days=300),
+    replace(WHOLE, plans=("performance",), models=("veo-3",), wallet="ws_cal"),
+    replace(WHOLE, models=("none", "imagen-4"), wallet="ws_eve", expire_days=365),
+    replace(WHOLE, plans=("scale",), wallet="ws_dee"),
     replace(WHOLE, wallet="ws_fay"),
-    replace(WHOLE, wallet="nobody", plans=["it's"], models=["no\\such"]),
+    replace(WHOLE, wallet="nobody", plans=("it's",), models=("no\\such",)),
 )
 
 STATEMENT = ("seq", "entry_type", "credits", "balance_after", "overdraft_after", "amount")
@@ -141,7 +141,7 @@ def conflicts(b: Books, a: Asked) -> Rows:
 
 
 def context(asked: Asked) -> Context:
-    chosen = {"plan": asked.plans or ALL, "model": asked.models or ALL, "wallet": asked.wallet, "expire_days": str(asked.expire_days)}
+    chosen = {"plan": list(asked.plans or ()) or ALL, "model": list(asked.models or ()) or ALL, "wallet": asked.wallet, "expire_days": str(asked.expire_days)}
     return Context(asked.begin, asked.end, chosen, {"plan": ".*", "model": ".*"})
 
 
