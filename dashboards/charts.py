@@ -54,11 +54,9 @@ def ask(sql: str) -> list[list[str]]:
 
 
 def ceiling(value: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 … that four steps of it hold the value."""
-    step = 1
-    while step * 4 < value:
-        step = step * 2 if str(step)[0] in "15" else step * 5 // 2
-    return step * 4
+    """Four round steps that hold the value."""
+    scale = int(10 ** max(0, len(str(value // 4)) - 2))
+    return 4 * scale * next(step for step in (10, 15, 20, 25, 30, 40, 50, 60, 80, 100) if 4 * scale * step >= value)
 
 
 class Svg:

@@ -151,8 +151,8 @@ def without_zeros(rows: Rows) -> Rows:
             or not any(re.fullmatch(r"-?\d+", value) for value in row[1:])]
 
 
-def answer(database: Database, name: str, text: str, asked: Asked) -> Rows:
-    found = database.rows(sql(text, context(asked)))
+def shown(name: str, found: Rows) -> Rows:
+    """Of an answer, what the books have too."""
     if name in COLUMNS:
         found = [[row[column] for column in COLUMNS[name]] for row in found]
     return found if name in WITH_ZEROS else without_zeros(found)
@@ -183,10 +183,12 @@ class QueriesTest(unittest.TestCase):
         database = seeded()
         cls.addClassCleanup(database.drop)
         cls.books = Books([DATA, SEED])
-        asked = [(name, text, asked) for name, text in boards.queries_of_clickhouse().items() for asked in ASKED]
+        asked = {(name, of): sql(text, context(of)) for name, text in boards.queries_of_clickhouse().items() for of in ASKED}
+        # Most queries do not depend on everything that is chosen: each is asked once.
+        texts = sorted(set(asked.values()))
         with ThreadPoolExecutor(4) as pool:
-            answers = pool.map(lambda one: answer(database, *one), asked)
-            cls.answers = {(name, of): rows for (name, _, of), rows in zip(asked, answers)}
+            answers = dict(zip(texts, pool.map(database.rows, texts)))
+        cls.answers = {(name, of): shown(name, answers[text]) for (name, of), text in asked.items()}
 
     def test_every_query_answers_what_the_books_say(self) -> None:
         self.assertEqual(sorted({name for name, _ in self.answers}), sorted(EXPECTED), "every query has books, and the books no others")
@@ -221,15 +223,12 @@ class DifferenceTest(unittest.TestCase):
         database.migrate()
         database.execute(ALERTS)
         queries = {name: sql(text, context(WHOLE)) for name, text in boards.queries_of_clickhouse().items()}
-        untouched = set(queries)
+        self.assertEqual([name for name, text in queries.items() if self.fails(database, text)], [])
         for table, column in ALTERED:
-            self.assertEqual([name for name, text in queries.items() if self.fails(database, text)], [])
             database.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO altered")
-            failed = {name for name, text in queries.items() if self.fails(database, text)}
-            self.assertTrue(failed, f"nothing reads {table}.{column}")
-            untouched -= failed
+            queries = {name: text for name, text in queries.items() if not self.fails(database, text)}
             database.execute(f"ALTER TABLE {table} RENAME COLUMN altered TO {column}")
-        self.assertEqual(sorted(untouched), [], "these never failed")
+        self.assertEqual(sorted(queries), [], "these never failed")
 
     def fails(self, database: Database, text: str) -> bool:
         try:
