@@ -40,13 +40,14 @@ SAMPLES = """
     LIMIT 5 BY reason
     LIMIT 70"""
 
-# DISTINCT instead of FINAL: only what is late is compared, and an entry that is stored twice is the same twice.
+# Grouped instead of FINAL: only what is late is compared, and an entry that is stored twice is the same twice.
 LATE = f"""
-    SELECT toDateTime(toDate(posted_at), 'UTC') AS time, count() AS entries, sum(charged) AS credits
+    SELECT toDateTime(day, 'UTC') AS time, count() AS entries, sum(charged) AS credits
     FROM (
-    SELECT DISTINCT wallet_id, seq, posted_at, if(entry_type = 'charged', -credits, 0) AS charged
+    SELECT toDate(any(posted_at)) AS day, any(if(entry_type = 'charged', -credits, 0)) AS charged
     FROM ledger_entries
     WHERE $__timeFilter(posted_at) AND startsWith(event_type, 'generation.') AND dateDiff('second', event_time, posted_at) > {LATE_SECONDS}
+    GROUP BY wallet_id, seq
     )
     GROUP BY time ORDER BY time"""
 
