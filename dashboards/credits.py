@@ -52,7 +52,8 @@ SPENDERS = f"""
     WHERE $__timeFilter(posted_at) AND entry_type = 'charged' AND {PLAN} AND {MODEL}
     GROUP BY wallet_id ORDER BY sum(credits), wallet_id LIMIT 100
     )
-    SELECT e.wallet_id AS wallet_id, -sum(e.credits) AS charged, uniqExact(e.job_id) AS jobs, any(w.plan) AS plan_now, any(w.level) AS level, any(w.available) AS available
+    SELECT e.wallet_id AS wallet_id, -sum(e.credits) AS charged, uniqExact(e.job_id) AS jobs,
+    any(w.plan) AS plan_now, any(w.level) AS level, any(w.available) AS available
     FROM (
     SELECT wallet_id, credits, job_id FROM ledger_entries FINAL
     WHERE wallet_id IN candidates AND $__timeFilter(posted_at) AND entry_type = 'charged' AND {PLAN} AND {MODEL}

@@ -29,7 +29,8 @@ BURN_DOWN = f"""
     WHERE wallet_id = {WALLET} AND posted_at <= $__toTime
     GROUP BY changed_on, id
     )
-    SELECT toDateTime(d.day, 'UTC') AS time, if(isNull(g.expires_at), 'never expires', concat('expires ', toString(toDate(assumeNotNull(g.expires_at))))) AS expiry,
+    SELECT toDateTime(d.day, 'UTC') AS time,
+    if(isNull(g.expires_at), 'never expires', concat('expires ', toString(toDate(assumeNotNull(g.expires_at))))) AS expiry,
     sum(e.change) AS credits
     FROM (SELECT arrayJoin(arrayMap(i -> toDate($__fromTime, 'UTC') + i, range(toUInt32(1 + dateDiff('day', $__fromTime, $__toTime, 'UTC'))))) AS day) AS d
     CROSS JOIN effects AS e
@@ -54,8 +55,8 @@ PER_DAY = f"""
     GROUP BY time, model_name ORDER BY time, model_name"""
 
 STATEMENT = f"""
-    SELECT seq, posted_at, entry_type, credits, balance_after, overdraft_after, held_credits, amount, job_id, asset_id, asset_type, model, images, video_seconds,
-    rate, user_id, project_id, amount_usd, reason, actor, reference, event_time
+    SELECT seq, posted_at, entry_type, credits, balance_after, overdraft_after, held_credits, amount, job_id, asset_id,
+    asset_type, model, images, video_seconds, rate, user_id, project_id, amount_usd, reason, actor, reference, event_time
     FROM wallet_statement(wallet = {WALLET})
     WHERE $__timeFilter(posted_at)
     ORDER BY seq DESC LIMIT 500"""

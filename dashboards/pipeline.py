@@ -93,7 +93,8 @@ def build() -> dashboard.Dashboard:
                           live(f"sum by (kind) (increase(creditstream_clickhouse_errors_total{{{JOB}}}[$__rate_interval]))", "{{kind}}"), COUNT,
                           NOT_SCRAPED, width=8, steps=NONE_IS_GOOD))
     made.with_panel(listing("Freshness", "How far each table has come. The lag is that of the newest row: it grows also while nothing happens.",
-                            rows(FRESHNESS), "ClickHouse has no rows yet.", column_units={"ledger_partition": COUNT, "ledger_offset": COUNT, "lag_seconds": SECONDS}))
+                            rows(FRESHNESS), "ClickHouse has no rows yet.",
+                            column_units={"ledger_partition": COUNT, "ledger_offset": COUNT, "lag_seconds": SECONDS}))
 
     made.with_row(dashboard.Row("Drift"))
     made.with_panel(chart("Drift in credits", "Credits that differ between two places, without sign: must be 0.",

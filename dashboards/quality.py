@@ -33,7 +33,8 @@ CONFLICTS = """
     GROUP BY time ORDER BY time"""
 
 SAMPLES = """
-    SELECT quarantined_at, reason, detail, wallet_id, source, event_id, origin_topic, origin_partition, origin_offset, value_bytes, substringUTF8(value, 1, 500) AS value_begins
+    SELECT quarantined_at, reason, detail, wallet_id, source, event_id, origin_topic, origin_partition, origin_offset,
+    value_bytes, substringUTF8(value, 1, 500) AS value_begins
     FROM quarantined_events FINAL
     WHERE $__timeFilter(quarantined_at)
     ORDER BY quarantined_at DESC, origin_topic, origin_partition, origin_offset DESC
@@ -93,7 +94,8 @@ def build() -> dashboard.Dashboard:
     made.with_panel(chart("Quarantined by reason, live", "Records a second that could not be applied, by reason.",
                           live(f"sum by (reason) (rate(creditstream_quarantined_events_total{{{JOB}}}[$__rate_interval])) > 0", "{{reason}}"), "recps",
                           NONE_KEPT, stacked=True, width=8))
-    made.with_panel(chart("Quarantined by day", "Records by reason and the day on which they were quarantined last. Replayed in vain, a record moves to its new day.",
+    made.with_panel(chart("Quarantined by day", "Records by reason and the day on which they were quarantined last. "
+                          "Replayed in vain, a record moves to its new day.",
                           series(BY_REASON), COUNT, NONE_KEPT, name="reason", bars=True, stacked=True, width=8))
     made.with_panel(bar_list("Reasons", "Records that could not be applied in the range, by reason. docs/events.md says what each means.",
                              rows(REASONS), COUNT, NONE_KEPT))
@@ -103,7 +105,8 @@ def build() -> dashboard.Dashboard:
 
     made.with_row(dashboard.Row("Doubles, conflicts, lateness"))
     made.with_panel(chart("Duplicates and skipped", "Records a second that had been seen before, by how that was noticed: the same payload, or the offset.",
-                          live(f'sum by (outcome) (rate(creditstream_events_total{{{JOB}, outcome=~"duplicate|skipped"}}[$__rate_interval]))', "{{outcome}}"),
+                          live(f'sum by (outcome) (rate(creditstream_events_total{{{JOB}, outcome=~"duplicate|skipped"}}'
+                               "[$__rate_interval]))", "{{outcome}}"),
                           "recps", NO_EVENTS, width=8))
     made.with_panel(chart("Conflicts by day", "id_conflict: an id came again with another payload. job_conflict: a job was completed twice under two ids. "
                           "Neither is charged.", series(CONFLICTS), COUNT, NONE_KEPT, bars=True, width=8, steps=NONE_IS_GOOD))
@@ -112,8 +115,8 @@ def build() -> dashboard.Dashboard:
                           bars=True, width=8))
 
     made.with_row(dashboard.Row("Models and keys"))
-    made.with_panel(listing("Models not seen before", "Models that first appear in the range, charged or refused, and usage that named none. A misspelt one is charged the rate of "
-                            "its asset, not the model's own.", rows(NEW_MODELS), "No new model in this range.",
+    made.with_panel(listing("Models not seen before", "Models that first appear in the range, charged or refused, and usage that named "
+                            "none. A misspelt one is charged the rate of its asset, not the model's own.", rows(NEW_MODELS), "No new model in this range.",
                             column_units={"all_jobs": COUNT, "charged": CREDITS}, width=12))
     made.with_panel(chart("Share handed over", "Records that were not at home, of all, by source topic.",
                           live(f'sum by (topic) (rate(creditstream_events_total{{{JOB}, outcome="handed_over"}}[$__rate_interval]))\n'

@@ -212,7 +212,8 @@ ALTERED = (("ledger_entries", "credits"), ("ledger_entries", "amount"), ("usage_
            ("credits_by_day", "balance_change"), ("credits_by_day", "topup_usd"), ("usage_hourly", "credits_charged"), ("wallets", "level"),
            ("wallets", "updated_at"), ("grants", "credits_granted"), ("grants", "expires_at"), ("quarantined_events", "reason"), ("alerts", "available"))
 # What does not change when a wallet is charged one credit more.
-NOT_ABOUT_CHARGES = re.compile(r"credits: (Credits (granted|refunded)|Granted|Refunds|Top-up|Exhausted|Expiring)|customer: (Level|Gone|Burn-down)|pipeline|quality|.*: (variable|annotation)")
+NOT_ABOUT_CHARGES = re.compile(r"credits: (Credits (granted|refunded)|Granted|Refunds|Top-up|Exhausted|Expiring)"
+                               r"|customer: (Level|Gone|Burn-down)|pipeline|quality|.*: (variable|annotation)")
 
 
 class DifferenceTest(unittest.TestCase):
