@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo chaos chaos-short test test-one bench-ledger bench-month bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-one bench-ledger bench-month bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,13 @@ build: ## Build the binary, target/release/creditstream
 
 demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
 	@.stack/venv/bin/python demo/demo.py
+
+dashboards: ## Make dashboards/*.json anew, after a change of the program beside them
+	@$(STACK) install
+	@.stack/dashboards/bin/python dashboards/build.py
+
+charts: stack-up ## Draw docs/images/*.svg from what the last demo left in ClickHouse
+	@$(PYTHON) -B dashboards/charts.py
 
 # Minutes of faults, and what decides them.
 MINUTES ?= 10
@@ -40,6 +47,7 @@ test: build stack-up ## All tests, on the real components
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/clickhouse --pattern 'test_*.py'
+	@.stack/dashboards/bin/python -B -m unittest discover --start-directory tests/dashboards --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
 	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins --tests
 	$(CARGO) test --release --locked --features fault-points --test crashes

@@ -290,6 +290,11 @@ def bring_venv(stack: Path) -> None:
     _make_venv(stack / "venv", "requirements.txt", log_path(stack, "install-python"))
 
 
+def bring_dashboards(stack: Path) -> None:
+    """The Python of dashboards/ and its tests, apart from the stack's own: nothing that runs needs it."""
+    _make_venv(stack / "dashboards", "requirements-dashboards.txt", log_path(stack, "install-dashboards"))
+
+
 _debian_lock = threading.Lock()
 
 

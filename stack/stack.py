@@ -179,6 +179,7 @@ def main() -> int:
             local = [name for name in COMPONENTS if not stack.is_external(COMPONENTS[name])]
             with processes.lock(stack.folder):
                 install.ensure(stack.folder, local, with_build=True)
+                install.bring_dashboards(stack.folder)
         else:
             install.write_jar_sums(stack.folder)
     except StackError as error:

@@ -31,6 +31,14 @@ GRANT SELECT ON credits.usage_daily_all TO creditstream_reader;
 GRANT SELECT ON credits.usage_monthly TO creditstream_reader;
 GRANT SELECT ON credits.wallet_statement TO creditstream_reader;
 
+-- Dashboards, for Grafana, beside the role of the reader: the tables of which they show single rows.
+CREATE ROLE IF NOT EXISTS creditstream_dashboards SETTINGS PROFILE 'creditstream_reader';
+GRANT SELECT ON credits.alerts TO creditstream_dashboards;
+GRANT SELECT ON credits.grants TO creditstream_dashboards;
+GRANT SELECT ON credits.ledger_entries TO creditstream_dashboards;
+GRANT SELECT ON credits.quarantined_events TO creditstream_dashboards;
+GRANT SELECT ON credits.wallets TO creditstream_dashboards;
+
 -- Writer, for the sink: it inserts, and alters or deletes nothing. It reads what it needs in order to go on where it was
 -- (the last entries of a wallet) and to sum up days.
 CREATE ROLE IF NOT EXISTS creditstream_writer;
