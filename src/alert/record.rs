@@ -81,4 +81,15 @@ impl AlertKind {
         AlertKind::OverdraftUnpaid,
         AlertKind::HoldTimedOut,
     ];
+
+    /// The name in records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AlertKind::Level => "level",
+            AlertKind::Runway => "runway",
+            AlertKind::Expiring => "expiring",
+            AlertKind::OverdraftUnpaid => "overdraft_unpaid",
+            AlertKind::HoldTimedOut => "hold_timed_out",
+        }
+    }
 }
