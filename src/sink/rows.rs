@@ -54,7 +54,9 @@ pub enum RecordError {
     #[error("the value is not a record that the ledger stage writes: {0}; find out who wrote it")]
     Malformed(#[from] serde_json::Error),
     /// A tombstone where there can be none.
-    #[error("the record has no value, but ledger entries and alerts are never deleted; find out who wrote it")]
+    #[error(
+        "the record has no value, but ledger entries and alerts are never deleted; find out who wrote it"
+    )]
     NoValue,
     /// Written by a newer version.
     #[error(
