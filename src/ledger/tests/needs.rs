@@ -47,13 +47,14 @@ impl Instance {
     }
 }
 
-/// A bench of one shard in which each wallet has a plan of 200 credits of which so many are used.
+/// A bench of one shard in which each wallet has used so much of its plan: of 200 credits, or of 3,300 for `big`.
 fn wallets(used: &[(&str, u32)]) -> Bench {
     let mut bench = Bench::with_shards(1);
     for (wallet, images) in used {
         let id = |what: &str| format!("{wallet}-{what}");
+        let plan = if *wallet == "big" { "scale" } else { "lite" };
         bench.run(&[
-            contract(&id("c"), &id("c"), "lite").of_wallet(wallet),
+            contract(&id("c"), &id("c"), plan).of_wallet(wallet),
             usage(&id("u"), &id("j"), *images).of_wallet(wallet),
         ]);
     }
@@ -62,8 +63,16 @@ fn wallets(used: &[(&str, u32)]) -> Bench {
 
 #[test]
 fn the_worst_levels_come_first_then_the_least_available_then_the_id() {
-    let used =
-        [("ok", 10), ("low", 170), ("critical", 195), ("b", 200), ("a", 200), ("over", 230), ("worse", 260)];
+    let used = [
+        ("ok", 10),
+        ("low", 170),
+        ("critical", 195),
+        ("b", 200),
+        ("a", 200),
+        ("over", 230),
+        ("worse", 260),
+        ("big", 3_200),
+    ];
     let bench = wallets(&used);
     let in_order = [
         "worse lite overdrawn -60",
@@ -71,6 +80,7 @@ fn the_worst_levels_come_first_then_the_least_available_then_the_id() {
         "a lite exhausted 0",
         "b lite exhausted 0",
         "critical lite critical 5",
+        "big scale critical 100",
         "low lite low 30",
     ];
     for limit in 0..=in_order.len() + 1 {
