@@ -152,6 +152,10 @@ metrics! {
         "Refunds of jobs that nobody had heard of: noted, and applied where the charge comes later.";
     wallets: IntGaugeVec = int_gauges("wallets", &["plan", "level"]),
         "Wallets in the shards of this instance, by plan and level.";
+    wallet_available_credits: IntGaugeVec = int_gauges("wallet_available_credits", &["wallet", "plan", "level"]),
+        "Credits available in the wallets of this instance that are most in need, at most alerts.series_limit of them.";
+    wallet_series_omitted: IntGauge = int_gauge("wallet_series_omitted"),
+        "Wallets of this instance that are low or worse and have no series of their own.";
     alerts: IntCounterVec = counters("alerts_total", &["kind", "level"]),
         "Alerts posted, by kind and the level that the wallet then had.";
     lag_records: IntGaugeVec = int_gauges("lag_records", &["stage", "topic", "partition"]),
@@ -388,13 +392,15 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 27] = [
+    const CONTRACT: [&str; 29] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
         "credits_total",
         "unknown_refunds_total",
         "wallets",
+        "wallet_available_credits",
+        "wallet_series_omitted",
         "alerts_total",
         "lag_records",
         "lag_seconds",

@@ -1,34 +1,37 @@
 //! Dies at every named point of the code (src/fault.rs), as if it were killed between those two lines, and goes on.
-//! Afterwards the proof must hold to the credit.
+//! Afterwards the proof must hold to the credit, and every alert have arrived.
 //!
 //! `cargo test --release --features fault-points --test crashes`
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
-use common::Deployment;
+use common::alerts::{LOCAL, by_wallet, endpoint, lives, post};
 use common::deployment::everything;
+use common::receiver::{Receiver, Reply};
+use common::{Deployment, kafka};
 
 /// For a process that dies under load, and for what it left behind to be taken up.
-const DEATH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(40);
+const DEATH_PATIENCE: Duration = Duration::from_secs(40);
 
 /// A test for each point, and at which time there it dies: where it can, after something was committed.
 macro_rules! points {
-    ($($test:ident: $point:literal, $time:literal;)*) => {
-        const POINTS: &[&str] = &[$($point),*];
+    ($list:ident, $check:ident: $($test:ident: $point:literal, $time:literal;)*) => {
+        const $list: &[&str] = &[$($point),*];
         $(
             #[test]
             fn $test() {
-                dies_and_goes_on($point, $time);
+                $check($point, $time);
             }
         )*
     };
 }
 
-points! {
+points! { POINTS, dies_and_goes_on:
     shards_assigned: "shards.assigned", 1;
     shards_restored: "shards.restored", 1;
     batch_computed: "batch.computed", 5;
@@ -57,6 +60,18 @@ points! {
     sink_offsets_committed: "sink.offsets_committed", 3;
 }
 
+points! { DISPATCHER_POINTS, dies_and_delivers:
+    // Both endpoints have one then.
+    dispatcher_group_placed: "dispatcher.group_placed", 2;
+    dispatcher_read: "dispatcher.read", 9;
+    dispatcher_before_request: "dispatcher.before_request", 9;
+    dispatcher_answered: "dispatcher.answered", 9;
+    dispatcher_settled: "dispatcher.settled", 4;
+    dispatcher_positions_committed: "dispatcher.positions_committed", 2;
+    dispatcher_before_dead: "dispatcher.before_dead", 9;
+    dispatcher_dead_written: "dispatcher.dead_written", 9;
+}
+
 fn dies_and_goes_on(point: &str, time: u32) {
     let deployment = Deployment::with(&[
         ("ledger.static_membership", "true"),
@@ -64,7 +79,7 @@ fn dies_and_goes_on(point: &str, time: u32) {
         ("store.identities_in_memory", "10000"),
     ]);
     let load = deployment.generate_slowly(&everything(10_000, 100), 3_000);
-    let mut instance = deployment.start_at_fault(&format!("{point}:{time}"));
+    let mut instance = deployment.start_at_fault(&[], &format!("{point}:{time}"));
     instance.wait_for_abort(DEATH_PATIENCE);
     let mut instance = deployment.start(&[]);
     let books = load.join().unwrap();
@@ -73,7 +88,52 @@ fn dies_and_goes_on(point: &str, time: u32) {
     instance.terminate();
 }
 
-/// The list above is that of the code: a point without a test would be one that nobody has died at.
+/// One endpoint takes what it is sent, another is gone: each alert is taken by the one, always under the same id, and
+/// dead for the other, both in the order of its wallet.
+fn dies_and_delivers(point: &str, time: u32) {
+    let good = Receiver::start(|_, _| Reply::Slow(Duration::from_millis(20)));
+    let gone = Receiver::start(|_, _| Reply::Status(410));
+    let endpoints = [endpoint("good", &good.url(), LOCAL), endpoint("gone", &gone.url(), LOCAL)];
+    let deployment = Deployment::with(&[("dispatcher.endpoints", &format!("[{}]", endpoints.join(", ")))]);
+    let alerts = lives(6, 5);
+    let mut instance = deployment.start_at_fault(&["dispatcher"], &format!("{point}:{time}"));
+    post(&deployment, &alerts);
+    instance.wait_for_abort(DEATH_PATIENCE);
+    let dead_before = dead_of(&deployment, "gone");
+    let mut instance = deployment.start(&["dispatcher"]);
+    let all: BTreeSet<String> = alerts.iter().map(ToString::to_string).collect();
+    let dead = common::wait_for("every alert to be taken and dead", DEATH_PATIENCE, || {
+        let taken: BTreeSet<String> = good.requests().into_iter().map(|request| request.body).collect();
+        let dead = dead_of(&deployment, "gone");
+        let bodies: BTreeSet<&String> = dead.iter().map(|(_, body)| body).collect();
+        (taken == all && bodies.len() == all.len()).then_some(dead)
+    });
+    let requests = good.requests();
+    common::alerts::assert_in_order(&by_wallet(&requests));
+    let ids: BTreeSet<(&str, &str)> =
+        requests.iter().map(|request| (request.id(), request.body.as_str())).collect();
+    assert_eq!(ids.len(), all.len(), "an alert came under two ids");
+    assert!(dead_before.iter().all(|record| dead.contains(record)), "a dead alert is lost");
+    let mut seqs: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (_, body) in &dead {
+        let alert: serde_json::Value = serde_json::from_str(body).unwrap();
+        let wallet = alert["wallet_id"].as_str().unwrap().to_owned();
+        seqs.entry(wallet).or_default().push(alert["seq"].as_u64().unwrap());
+    }
+    common::alerts::assert_in_order(&seqs);
+    assert_eq!(dead_of(&deployment, "good"), [], "what was taken is not dead");
+    instance.terminate();
+}
+
+/// Dead alerts of an endpoint: where they stand, and what they say.
+fn dead_of(deployment: &Deployment, endpoint: &str) -> Vec<((i32, i64), String)> {
+    let records = kafka::read_all(&deployment.config, &deployment.config.topics.alerts_dead);
+    let of = |record: &kafka::Record| record.header("cs_endpoint").as_deref() == Some(endpoint);
+    let told = |record: kafka::Record| ((record.partition, record.offset), record.json().to_string());
+    records.into_iter().filter(of).map(told).collect()
+}
+
+/// The lists above are those of the code: a point without a test would be one that nobody has died at.
 #[test]
 fn every_point_of_the_code_has_its_test() {
     let mut found = BTreeSet::new();
@@ -92,5 +152,6 @@ fn every_point_of_the_code_has_its_test() {
             }
         }
     }
-    assert_eq!(found, POINTS.iter().map(|point| (*point).to_owned()).collect());
+    let tested = POINTS.iter().chain(DISPATCHER_POINTS).map(|point| (*point).to_owned());
+    assert_eq!(found, tested.collect());
 }

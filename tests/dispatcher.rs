@@ -4,29 +4,24 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use common::alerts::{
+    LOCAL, NEW_SECRET, OLD_SECRET, assert_in_order, by_wallet, endpoint, level_alert, lives, partition_of,
+    post,
+};
 use common::receiver::{Receiver, Reply, Request};
 use common::{Deployment, Instance, kafka, wait_for};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(40);
-const OLD_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const NEW_SECRET: &str = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-/// Another one.
+/// One that no endpoint has.
 const WRONG_SECRET: &str = "whsec_QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8=";
-
-/// An endpoint as the configuration has it.
-fn endpoint(name: &str, url: &str, more: &str) -> String {
-    format!("{{ name = {name:?}, url = {url:?}, secrets = [{OLD_SECRET:?}, {NEW_SECRET:?}]{more} }}")
-}
-
-const LOCAL: &str = ", allow_private = true";
 
 /// With quick retries; alerts are given up after so many seconds.
 fn deployment(endpoints: &[String], give_up_s: u32) -> Deployment {
@@ -41,51 +36,6 @@ fn deployment(endpoints: &[String], give_up_s: u32) -> Deployment {
 
 fn start(deployment: &Deployment) -> Instance {
     deployment.start(&["dispatcher"])
-}
-
-fn level_alert(wallet: &str, seq: u64, level: &str, plan: &str) -> serde_json::Value {
-    json!({
-        "v": 1, "wallet_id": wallet, "alert_id": format!("{wallet}:{level}:{seq}"), "kind": "level", "level": level,
-        "level_before": "ok", "seq": seq, "raised_at": "2026-11-03T10:15:30.123Z", "available": 40,
-        "allocation": 200, "plan": plan
-    })
-}
-
-fn partition_of(wallet: &str) -> i32 {
-    creditstream::kafka::partition_for(wallet.as_bytes(), common::deployment::SHARDS)
-}
-
-/// Posts alerts as the ledger stage does: key and partition are the wallet's.
-fn post(deployment: &Deployment, alerts: &[serde_json::Value]) {
-    let records: Vec<(String, String)> = alerts
-        .iter()
-        .map(|alert| (alert["wallet_id"].as_str().unwrap().to_owned(), alert.to_string()))
-        .collect();
-    let sent: Vec<kafka::Sent<'_>> = records
-        .iter()
-        .map(|(wallet, value)| kafka::Sent {
-            partition: Some(partition_of(wallet)),
-            key: Some(wallet.as_bytes()),
-            value: Some(value.as_bytes()),
-            ..kafka::Sent::default()
-        })
-        .collect();
-    kafka::send_all(&deployment.config, &deployment.config.topics.alerts, &sent).unwrap();
-}
-
-fn lives(wallets: u64, alerts: u64) -> Vec<serde_json::Value> {
-    let numbers = (1..=alerts).flat_map(|seq| (0..wallets).map(move |wallet| (wallet, seq)));
-    numbers.map(|(wallet, seq)| level_alert(&format!("w.{wallet}"), seq, "low", "lite")).collect()
-}
-
-/// Of each wallet the numbers as they came.
-fn by_wallet(requests: &[Request]) -> BTreeMap<String, Vec<u64>> {
-    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for request in requests {
-        let (wallet, seq) = request.wallet_and_seq();
-        found.entry(wallet).or_default().push(seq);
-    }
-    found
 }
 
 fn dead(deployment: &Deployment) -> Vec<kafka::Record> {
@@ -543,13 +493,53 @@ fn killed_again_and_again_it_delivers_every_alert_at_least_once_and_in_order() {
         let came: BTreeSet<String> = receiver.requests().into_iter().map(|request| request.body).collect();
         (came == all).then_some(())
     });
-    for (wallet, seqs) in by_wallet(&receiver.requests()) {
-        // First arrivals are in order: what comes again came before.
-        let mut next = 1;
-        for seq in seqs {
-            assert!(seq <= next, "{wallet}: {seq} came before {next}");
-            next = next.max(seq + 1);
-        }
-    }
+    assert_in_order(&by_wallet(&receiver.requests()));
     instance.terminate();
+}
+
+/// Goal: dispatchers share the work, and one of them dying loses nothing. Method: two of the same group, one killed while
+/// alerts are under way; the other has all partitions once the group has noticed.
+#[test]
+fn two_dispatchers_share_the_partitions_and_when_one_is_killed_the_other_goes_on() {
+    let receiver = Receiver::start(|_, _| Reply::Slow(Duration::from_millis(20)));
+    let deployment = deployment(&[endpoint("all", &receiver.url(), LOCAL)], 3_600);
+    let mut one = start(&deployment);
+    wait_for("a reader", PATIENCE, || (one.log_count("alerts are read") >= 1).then_some(()));
+    let mut other = start(&deployment);
+    let partitions = |instance: &Instance| -> i64 {
+        let log = instance.log();
+        let line = log.lines().rfind(|line| line.contains("alerts are read"));
+        let fields = line.and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        fields.and_then(|fields| fields["partitions"].as_i64()).unwrap_or(0)
+    };
+    // Of both topics.
+    let all = 2 * i64::from(common::deployment::SHARDS);
+    wait_for("both to have partitions", PATIENCE, || {
+        let (ours, theirs) = (partitions(&one), partitions(&other));
+        (ours > 0 && theirs > 0 && ours + theirs == all).then_some(())
+    });
+    let alerts = lives(20, 3);
+    post(&deployment, &alerts);
+    let requests = receiver.wait_for_requests(60);
+    assert!(by_wallet(&requests).values().all(|seqs| *seqs == [1, 2, 3]), "{:?}", by_wallet(&requests));
+    wait_for("the metrics", PATIENCE, || {
+        let (ours, theirs) = (deliveries(&one, "all", "delivered"), deliveries(&other, "all", "delivered"));
+        (ours > 0.0 && theirs > 0.0 && ours + theirs == 60.0).then_some(())
+    });
+
+    let more: Vec<serde_json::Value> = (4..=9)
+        .flat_map(|seq| (0..20).map(move |wallet| level_alert(&format!("w.{wallet}"), seq, "low", "lite")))
+        .collect();
+    post(&deployment, &more);
+    receiver.wait_for_requests(80);
+    one.kill_9();
+    let all: BTreeSet<String> = alerts.iter().chain(&more).map(ToString::to_string).collect();
+    wait_for("every alert", PATIENCE, || {
+        let came: BTreeSet<String> = receiver.requests().into_iter().map(|request| request.body).collect();
+        (came == all).then_some(())
+    });
+    assert_in_order(&by_wallet(&receiver.requests()));
+    other.assert_running();
+    assert_eq!(partitions(&other), 2 * i64::from(common::deployment::SHARDS));
+    other.terminate();
 }

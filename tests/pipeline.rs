@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::deployment::{SHARDS, everything};
@@ -10,7 +11,7 @@ use common::kafka::{self, Sent};
 use common::outcome::{JobOutcome, Outcome};
 use common::progress::Progress;
 use common::proof::{PATIENCE, expected_outcomes};
-use common::{Deployment, random_name, usage, wait_for};
+use common::{Deployment, Instance, random_name, usage, wait_for};
 use creditstream::generate::{GenerateOptions, Phase};
 use creditstream::kafka::partition_for;
 use serde_json::Value;
@@ -73,6 +74,76 @@ fn roles_work_apart_in_processes_of_their_own() {
     deployment.assert_proof_with_clickhouse(&books);
     assert_eq!(sink.metric("creditstream_events_total", &[]), 0.0, "the sink decides nothing");
     sink.terminate();
+}
+
+/// Sends adjustments to wallets, as a person would make them.
+fn adjust(deployment: &Deployment, wallets: impl Iterator<Item = (u32, i64)>) {
+    let events: Vec<(String, String)> = wallets
+        .map(|(number, credits)| {
+            let (wallet, time) = (format!("w.{number:02}"), creditstream::time::Timestamp::now());
+            let event = serde_json::json!({
+                "specversion": "1.0", "id": random_name(), "source": "/t", "type": "wallet.adjusted", "subject": wallet,
+                "time": time, "data": {"adjustment_id": random_name(), "credits": credits, "reason": "r", "actor": "a"}
+            });
+            (wallet, event.to_string())
+        })
+        .collect();
+    let sent = events.iter().map(|(wallet, event)| Sent {
+        key: Some(wallet.as_bytes()),
+        value: Some(event.as_bytes()),
+        ..Sent::default()
+    });
+    let topic = &deployment.config.topics.wallet;
+    kafka::send_all(&deployment.config, topic, &sent.collect::<Vec<_>>()).unwrap();
+}
+
+/// Wallets that an instance lists by name, with what they have; and how many it leaves out.
+fn listed(instance: &Instance) -> (BTreeMap<String, i64>, i64) {
+    let samples = instance.metrics();
+    let of_wallets = samples.iter().filter(|sample| sample.name == "creditstream_wallet_available_credits");
+    let listed = of_wallets.map(|sample| {
+        assert_eq!((sample.labels["plan"].as_str(), sample.labels["level"].as_str()), ("none", "overdrawn"));
+        (sample.labels["wallet"].clone(), sample.value as i64)
+    });
+    (listed.collect(), instance.metric("creditstream_wallet_series_omitted", &[]) as i64)
+}
+
+/// Goal: series by wallet are few, and those that matter, whoever has the shards. Method: 20 overdrawn wallets, two
+/// workers, then a second instance; some wallets recover; an instance leaves.
+#[test]
+fn the_wallets_most_in_need_are_listed_by_name_until_they_recover_or_their_shard_leaves() {
+    let deployment = Deployment::with(&[("alerts.series_limit", "5"), ("ledger.workers", "2")]);
+    let mut one = deployment.start_with(&["ledger"], &[("ledger.instance", "one")]);
+    one.wait_until_ready();
+    let overdraws = |number: u32| (number, -100 - i64::from(number));
+    adjust(&deployment, (0..20).map(overdraws));
+    let of = |numbers: std::ops::Range<u32>| -> BTreeMap<String, i64> {
+        numbers.map(overdraws).map(|(number, credits)| (format!("w.{number:02}"), credits)).collect()
+    };
+    let worst = of(15..20);
+    wait_for("the five worst", PATIENCE, || (listed(&one) == (worst.clone(), 15)).then_some(()));
+    // What pays an overdraft takes the series away, and the next ones come.
+    adjust(&deployment, (17..20).map(|number| (number, 1_000)));
+    let next = of(12..17);
+    wait_for("the next five", PATIENCE, || (listed(&one) == (next.clone(), 12)).then_some(()));
+
+    let mut two = deployment.start_with(&["ledger"], &[("ledger.instance", "two")]);
+    let sum_up = |one: &Instance, two: &Instance| {
+        let ((mut all, of_one), (of_two, omitted)) = (listed(one), listed(two));
+        let counts = (all.len(), of_two.len());
+        all.extend(of_two);
+        (counts, all.len(), of_one + omitted)
+    };
+    wait_for("both to list their own", PATIENCE, || {
+        let ((ours, theirs), all, omitted) = sum_up(&one, &two);
+        let is_apart = ours > 0 && theirs > 0 && ours.max(theirs) <= 5 && all == ours + theirs;
+        (is_apart && all as i64 + omitted == 17).then_some(())
+    });
+    one.terminate();
+    wait_for("the other to list the five worst", PATIENCE, || {
+        (listed(&two) == (next.clone(), 12)).then_some(())
+    });
+    two.terminate();
 }
 
 #[test]

@@ -377,6 +377,7 @@ fn contents(deployment: &Deployment) -> Vec<Vec<Vec<String>>> {
         "SELECT * FROM usage_hourly FINAL ORDER BY wallet_id, hour, asset_type, model, plan, part",
         "SELECT * FROM wallets FINAL ORDER BY wallet_id",
         "SELECT * EXCEPT (seq) FROM grants FINAL ORDER BY wallet_id, grant_id",
+        "SELECT * FROM alerts FINAL ORDER BY wallet_id, alert_id",
         "SELECT * FROM quarantined_events FINAL ORDER BY origin_topic, origin_topic_id, origin_partition, origin_offset",
     ];
     queries.map(|query| deployment.clickhouse().rows(query)).to_vec()
@@ -505,14 +506,37 @@ fn a_ledger_that_was_cut_empties_no_table() {
     assert_eq!(contents(&deployment), before);
 }
 
+/// One more than there are, and has the sink write it.
+fn raise_an_alert(deployment: &Deployment) {
+    let alert = json!({
+        "v": 1, "wallet_id": "w", "alert_id": "w:low:3", "kind": "level", "level": "low", "level_before": "ok", "seq": 3,
+        "raised_at": "2026-11-03T10:15:30.123Z", "available": 40, "allocation": 200, "plan": "lite"
+    })
+    .to_string();
+    let sent = kafka::Sent {
+        partition: Some(0),
+        key: Some(b"w"),
+        value: Some(alert.as_bytes()),
+        ..kafka::Sent::default()
+    };
+    kafka::send(&deployment.config, &deployment.config.topics.alerts, &sent).unwrap();
+    let mut instance = deployment.start(&["sink"]);
+    common::wait_for("the alert", Duration::from_secs(40), || {
+        let found = deployment.clickhouse().number("SELECT count() FROM alerts WHERE alert_id = 'w:low:3'");
+        (found == 1).then_some(())
+    });
+    instance.terminate();
+}
+
 #[test]
 fn clickhouse_is_rebuilt_from_the_topics_row_by_row() {
     let deployment = at_rest();
     leave_out_a_spent_grant(&deployment);
+    raise_an_alert(&deployment);
     let before = contents(&deployment);
     assert!(before.iter().all(|rows| !rows.is_empty()));
     // All is lost but the names.
-    for table in ["ledger_entries", "usage_hourly", "wallets", "grants", "quarantined_events"] {
+    for table in ["ledger_entries", "usage_hourly", "wallets", "grants", "alerts", "quarantined_events"] {
         deployment.clickhouse().try_execute(&format!("TRUNCATE TABLE {}.{table}", deployment.name)).unwrap();
     }
     verify(&deployment, &[], 1);

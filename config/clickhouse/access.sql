@@ -21,6 +21,7 @@ GRANT SELECT ON credits.credit_flow TO creditstream_reader;
 GRANT SELECT ON credits.credits_outstanding TO creditstream_reader;
 GRANT SELECT ON credits.expiring_credits TO creditstream_reader;
 GRANT SELECT ON credits.freshness TO creditstream_reader;
+GRANT SELECT ON credits.open_alerts TO creditstream_reader;
 GRANT SELECT ON credits.plan_utilisation TO creditstream_reader;
 GRANT SELECT ON credits.quarantine_summary TO creditstream_reader;
 GRANT SELECT ON credits.runway TO creditstream_reader;
@@ -46,6 +47,7 @@ GRANT INSERT ON credits.ledger_entries TO creditstream_writer;
 GRANT INSERT ON credits.usage_hourly TO creditstream_writer;
 GRANT INSERT ON credits.wallets TO creditstream_writer;
 GRANT INSERT ON credits.grants TO creditstream_writer;
+GRANT INSERT ON credits.alerts TO creditstream_writer;
 GRANT INSERT ON credits.quarantined_events TO creditstream_writer;
 GRANT INSERT ON credits.usage_by_day TO creditstream_writer;
 GRANT INSERT ON credits.credits_by_day TO creditstream_writer;
@@ -57,4 +59,4 @@ GRANT SELECT ON credits.days_refreshed TO creditstream_writer;
 -- Owner, for `creditstream init`: makes and changes tables and views. Views keep running with this user's rights: do not
 -- drop the user.
 CREATE ROLE IF NOT EXISTS creditstream_owner;
-GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT ON credits.* TO creditstream_owner;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT ON credits.* TO creditstream_owner;

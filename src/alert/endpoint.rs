@@ -16,6 +16,7 @@ use super::reader::{Event, Reader, Received};
 use super::record::{ALERT_FORMAT, Alert};
 use super::sign::webhook_id;
 use crate::config::{Config, EndpointConfig};
+use crate::fault::fault_point;
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 
@@ -94,6 +95,7 @@ impl Endpoint {
             self.begin_due();
             let positions = self.queue.take_positions();
             if !positions.is_empty() {
+                fault_point!("dispatcher.settled");
                 self.reader.commit(positions);
             }
             let has_room = self.under_way.len() < self.config.dispatcher.requests_max;
@@ -131,7 +133,10 @@ impl Endpoint {
 
     fn take_record(&mut self, received: Received) {
         match wanted(&self.endpoint, received) {
-            Ok(item) => self.queue.push(item),
+            Ok(item) => {
+                self.queue.push(item);
+                fault_point!("dispatcher.read");
+            }
             Err(place) => {
                 self.reader.release(1);
                 self.queue.pass(place);
@@ -151,7 +156,9 @@ impl Endpoint {
                 let sender = Arc::clone(&self.sender);
                 self.under_way.spawn(async move {
                     let begun = Instant::now();
+                    fault_point!("dispatcher.before_request");
                     let (outcome, answer) = sender.send(&item).await;
+                    fault_point!("dispatcher.answered");
                     Done::Answered { item, outcome, answer, seconds: begun.elapsed().as_secs_f64() }
                 });
             }
@@ -210,7 +217,9 @@ impl Endpoint {
                 endpoint: &endpoint,
                 why: (DETAIL, &why),
             };
+            fault_point!("dispatcher.before_dead");
             dead.write(&record).await;
+            fault_point!("dispatcher.dead_written");
             Done::Buried(item)
         });
     }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::dead::{ENDPOINT, REPLAY_OF};
 use super::queue::{Place, Source};
 use crate::config::{Config, EndpointConfig, TopicsConfig};
+use crate::fault::fault_point;
 use crate::kafka::{Clients, KafkaLog};
 use crate::time::Timestamp;
 
@@ -248,6 +249,7 @@ impl Reading {
             // The group has members: another instance has placed it.
             tracing::info!(%error, "the group's first positions were not committed");
         }
+        fault_point!("dispatcher.group_placed");
         Ok(())
     }
 
@@ -294,7 +296,10 @@ impl Reading {
         }
         self.committed_at = Instant::now();
         match self.consumer.commit(&self.to_commit, CommitMode::Sync) {
-            Ok(()) => self.to_commit = TopicPartitionList::new(),
+            Ok(()) => {
+                fault_point!("dispatcher.positions_committed");
+                self.to_commit = TopicPartitionList::new();
+            }
             Err(error) => tracing::warn!(%error, "an endpoint's positions were not committed: trying again"),
         }
     }

@@ -150,6 +150,8 @@ pub struct AlertsConfig {
     pub critical_percent: u8,
     /// Share of the allocation by which a threshold must be exceeded again, percent, 0 to 100.
     pub hysteresis_percent: u8,
+    /// Most wallets of an instance that have a series of their own: those most in need.
+    pub series_limit: usize,
 }
 
 /// `[clock]`

@@ -26,6 +26,7 @@ pub(super) const INTEGER_BOUNDS: &[(&str, i64, i64)] = &[
     ("alerts.low_percent", 0, 100),
     ("alerts.critical_percent", 0, 100),
     ("alerts.hysteresis_percent", 0, 100),
+    ("alerts.series_limit", 0, 10_000),
     ("clock.horizon_days", 1, 3_650),
     ("clock.max_clock_skew_seconds", 0, 86_400),
     ("clock.allowed_lateness_seconds", 0, 2_592_000),

@@ -312,6 +312,7 @@ impl<W: World> Worker<W> {
             slot.state.standings.publish(&self.setup.metrics, -1);
             self.parked.insert(shard, slot.state);
         }
+        self.publish_needs();
         self.setup.metrics.shards_owned.sub(i64::try_from(shards.len()).unwrap_or(i64::MAX));
         self.clear_refused();
         for shard in std::mem::take(&mut self.stopped).into_keys() {
@@ -329,6 +330,7 @@ impl<W: World> Worker<W> {
         if let Some(slot) = self.shards.remove(&shard) {
             slot.state.standings.publish(&self.setup.metrics, -1);
             self.setup.metrics.shards_owned.dec();
+            self.publish_needs();
         } else {
             return Err(LedgerError::Stopped(why.to_owned()));
         }

@@ -22,6 +22,7 @@ mod decoding;
 mod flight;
 pub mod identity_store;
 mod memory;
+mod needs;
 mod outbox;
 mod process;
 mod progress;

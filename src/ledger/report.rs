@@ -12,7 +12,7 @@ use crate::wallet::{Level, Wallet};
 /// What a wallet counts as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
-    /// The plan that it had last: it does not change with the clock, so that gauges add up.
+    /// The plan in force, or [`NO_PLAN`].
     plan: Box<str>,
     level: Level,
 }
@@ -32,9 +32,11 @@ impl Standing {
     }
 }
 
-fn plan_of(wallet: &Wallet) -> &str {
-    let plan = wallet.contracts.last().and_then(|contract| contract.plans.last());
-    plan.map_or(NO_PLAN, |span| &span.plan)
+/// The label of its plan: the one in force by the time by which its level is reckoned. It changes with its entries only,
+/// never with the clock, so that gauges add up.
+pub fn plan_of(wallet: &Wallet) -> &str {
+    let contract = wallet.contract_at(wallet.latest_at);
+    contract.map_or(NO_PLAN, |contract| contract.plan_at(wallet.latest_at))
 }
 
 impl Standings {

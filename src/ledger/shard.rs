@@ -11,8 +11,9 @@ use super::TimeRules;
 use super::clock::ClockState;
 use super::identity_store::{IdentityStore, Memo, Recent};
 use super::memory::{Found, first_day};
+use super::needs::{Needs, Urgency};
 use super::progress::OriginProgress;
-use super::report::Standings;
+use super::report::{Standing, Standings};
 use super::wallets::{Handle, WalletTable};
 use crate::event::IdentityKey;
 use crate::time::{ShardClock, Timestamp};
@@ -30,6 +31,8 @@ pub struct ShardState {
     pub wallets: WalletTable,
     /// How many of them have which plan and level.
     pub standings: Standings,
+    /// Those that are low or worse.
+    pub needs: Needs,
     /// Those whose latest state is not in `credits.wallets` yet. Kept through checkpoints and restores, for a
     /// snapshot that lags behind for longer than the horizon could not be completed from the ledger's tail.
     pub unsaved: Handles,
@@ -76,7 +79,9 @@ pub struct Touched {
     /// When something of it was due before the batch.
     due_before: Option<Timestamp>,
     /// What it counted as before the batch; `None`: it is new.
-    standing_before: Option<super::report::Standing>,
+    standing_before: Option<Standing>,
+    /// How much in need it was before the batch.
+    urgency_before: Option<Urgency>,
 }
 
 /// A shard with the batches under way.
@@ -108,6 +113,7 @@ impl ShardState {
             shard,
             wallets: WalletTable::default(),
             standings: Standings::default(),
+            needs: Needs::default(),
             unsaved: Handles::default(),
             identities,
             head: ShardHead { batch: 0, clock, origins: Vec::new() },
@@ -116,16 +122,20 @@ impl ShardState {
         }
     }
 
-    /// Draws up timers and standings from the wallets, once all of them are there.
+    /// Draws up timers, standings and needs from the wallets, once all of them are there.
     pub fn index(&mut self, policy: &Policy) {
         self.standings = Standings::default();
+        let mut in_need = Vec::new();
         let handles: Vec<Handle> = self.wallets.handles().collect();
         for handle in handles {
             if let Some(wallet) = self.wallets.get(handle) {
                 self.standings.count(Some(&wallet), 1);
                 self.wallets.set_due(handle, next_due(&wallet, policy));
+                let urgency = Urgency::of(&wallet);
+                in_need.extend(urgency.map(|urgency| (self.wallets.id(handle).into(), urgency)));
             }
         }
+        self.needs = Needs::of(in_need.into_iter());
     }
 }
 
@@ -183,6 +193,8 @@ impl ShardSlot {
             if touched.wallet.seq == 0 {
                 continue;
             }
+            let urgency = Urgency::of(&touched.wallet);
+            self.state.needs.move_one(self.state.wallets.id(handle), touched.urgency_before, urgency);
             change.move_one(touched.standing_before, &touched.wallet);
             self.state.wallets.put(handle, &touched.wallet);
             self.state.unsaved.insert(handle);
@@ -279,7 +291,8 @@ impl ShardView<'_> {
             };
             Box::new(Touched {
                 due_before: state.wallets.due(handle),
-                standing_before: known.as_ref().map(super::report::Standing::of),
+                standing_before: known.as_ref().map(Standing::of),
+                urgency_before: known.as_ref().and_then(Urgency::of),
                 wallet: known.unwrap_or_default(),
             })
         });

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::needs::NeedSeries;
 use super::routes::Routes;
 use crate::kafka::{Clients, KafkaConsumer, watermarks};
 use crate::metrics::Metrics;
@@ -19,7 +20,11 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What workers and the watch tell each other.
 #[derive(Default)]
-pub struct Board(Mutex<Marks>);
+pub struct Board {
+    marks: Mutex<Marks>,
+    /// Series of the wallets most in need.
+    pub needs: NeedSeries,
+}
 
 #[derive(Default)]
 struct Marks {
@@ -40,7 +45,7 @@ pub struct Position {
 
 impl Board {
     fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A worker took these shards.

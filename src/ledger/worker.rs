@@ -20,6 +20,7 @@ use super::committer::{Committer, Done, Job};
 use super::compute::{Computation, SourceId, SourceSlot};
 use super::flight::{Flight, InFlight};
 use super::identity_store::Maintenance;
+use super::needs::Listed;
 use super::outbox::Outbox;
 use super::process::{Context, Tally};
 use super::routes::Routes;
@@ -39,6 +40,8 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// Latest states of wallets are written this often. A wallet that many events touch is written once for all of them.
 const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
+/// The wallets most in need are listed this often.
+const NEEDS_EVERY: Duration = Duration::from_secs(1);
 /// What is in flight when partitions are revoked is given this long to end.
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -89,6 +92,8 @@ pub struct Worker<W: World> {
     pub(super) aborts: u32,
     /// When unsaved wallets were last sent to be written.
     saved_at: Instant,
+    /// When the wallets most in need were last listed.
+    listed_at: Instant,
     /// The batch under way is the last: wallets are saved with it.
     is_last_batch: bool,
     /// The batch before was aborted because a record was too large for a topic of ours.
@@ -162,6 +167,7 @@ impl<W: World> Worker<W> {
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
             saved_at: setup.world.now(),
+            listed_at: setup.world.now(),
             is_last_batch: false,
             cuts_large: false,
             setup: Arc::clone(setup),
@@ -197,6 +203,10 @@ impl<W: World> Worker<W> {
             }
             let now = self.setup.world.now();
             self.checkpoints.step(&mut self.shards, &self.board, now, self.in_flight.is_some());
+            if now.duration_since(self.listed_at) >= NEEDS_EVERY {
+                self.listed_at = now;
+                self.publish_needs();
+            }
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
             while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) {
@@ -399,6 +409,13 @@ impl<W: World> Worker<W> {
             (*id, Position { next: source.head.next.max(source.end), last_timestamp: source.last_timestamp })
         });
         self.board.set_positions(positions);
+    }
+
+    /// Exports the wallets most in need of the shards that are here.
+    pub(super) fn publish_needs(&self) {
+        let limit = self.setup.config.alerts.series_limit;
+        let listed = Listed::of(self.shards.values().map(|slot| &slot.state), limit);
+        self.board.needs.publish(self.number, listed, limit, &self.setup.metrics);
     }
 
     /// Revoked: what is in flight ends, or is left to end without us; the state is kept.

@@ -1,5 +1,5 @@
-//! Owns the way from Kafka to ClickHouse: `credits.ledger`, `credits.wallets` and `credits.quarantine`, each
-//! into its own tables.
+//! Owns the way from Kafka to ClickHouse: `credits.ledger`, `credits.wallets`, `credits.alerts` and
+//! `credits.quarantine`, each into its own tables.
 //!
 //! A batch is collected ([`reader`]), judged ([`guard`]) and turned into rows ([`rows`]), serialised once
 //! ([`block`]), inserted until ClickHouse acknowledges it ([`insert`]); only then its offsets are committed. Now and then

@@ -11,19 +11,22 @@ pub enum Source {
     Ledger,
     /// `credits.wallets`.
     Wallets,
+    /// `credits.alerts`.
+    Alerts,
     /// `credits.quarantine`.
     Quarantine,
 }
 
 impl Source {
     /// All topics.
-    pub const ALL: [Source; 3] = [Source::Ledger, Source::Wallets, Source::Quarantine];
+    pub const ALL: [Source; 4] = [Source::Ledger, Source::Wallets, Source::Alerts, Source::Quarantine];
 
     /// The topic's name.
     pub fn topic(self, topics: &TopicsConfig) -> &str {
         match self {
             Source::Ledger => &topics.ledger,
             Source::Wallets => &topics.wallets,
+            Source::Alerts => &topics.alerts,
             Source::Quarantine => &topics.quarantine,
         }
     }

@@ -16,10 +16,11 @@ use super::guard::{Contradiction, FoldGuard, Verdict};
 use super::quarantined;
 use super::record::{Record, Source, SourcePartition};
 use super::tables;
+use crate::alert::{ALERT_FORMAT, Alert};
 use crate::config::TopicsConfig;
 use crate::rate::AssetType;
 use crate::wallet::{
-    BucketTotals, Entry, GrantState, LEDGER_FORMAT, LedgerRecord, SNAPSHOT_FORMAT, WalletSnapshot,
+    BucketTotals, Entry, GrantState, LEDGER_FORMAT, LedgerRecord, Level, SNAPSHOT_FORMAT, WalletSnapshot,
 };
 
 /// What a batch of records comes to.
@@ -53,7 +54,9 @@ pub enum RecordError {
     #[error("the value is not a record that the ledger stage writes: {0}; find out who wrote it")]
     Malformed(#[from] serde_json::Error),
     /// A tombstone where there can be none.
-    #[error("the record has no value, but ledger entries are never deleted; find out who wrote it")]
+    #[error(
+        "the record has no value, but ledger entries and alerts are never deleted; find out who wrote it"
+    )]
     NoValue,
     /// Written by a newer version.
     #[error(
@@ -97,6 +100,7 @@ struct Usage {
 
 struct Builder<'r> {
     ledger: Block,
+    alerts: Block,
     quarantined: Block,
     usage: HashMap<UsageKey<'r>, Usage>,
     snapshots: HashMap<&'r [u8], &'r Record>,
@@ -139,6 +143,7 @@ impl<'r> Builder<'r> {
     fn new() -> Builder<'r> {
         Builder {
             ledger: Block::new(&tables::LEDGER_ENTRIES),
+            alerts: Block::new(&tables::ALERTS),
             quarantined: Block::new(&tables::QUARANTINED_EVENTS),
             usage: HashMap::new(),
             snapshots: HashMap::new(),
@@ -161,6 +166,7 @@ impl<'r> Builder<'r> {
                 }
                 Ok(())
             }
+            Source::Alerts => append_alert(&mut self.alerts, record),
             Source::Quarantine => {
                 quarantined::append(&mut self.quarantined, record, &topics.quarantine);
                 Ok(())
@@ -216,7 +222,7 @@ impl<'r> Builder<'r> {
             }
         }
         let usage = usage_block(self.usage);
-        let blocks = [self.ledger, usage, wallets, grants, self.quarantined];
+        let blocks = [self.ledger, usage, wallets, grants, self.alerts, self.quarantined];
         rows.blocks = blocks.into_iter().filter(|block| block.rows() > 0).collect();
         rows.doubles = self.doubles;
     }
@@ -359,6 +365,29 @@ fn append_snapshot(wallets: &mut Block, grants: &mut Block, record: &Record) -> 
         // The snapshot's seq, not the grant's own: a later snapshot always wins, whatever it changed.
         append_grant(grants, &wallet.wallet_id, grant, wallet.seq);
     }
+    Ok(())
+}
+
+fn append_alert(block: &mut Block, record: &Record) -> Result<(), RecordError> {
+    let value = record.value.as_deref().ok_or(RecordError::NoValue)?;
+    let alert: Alert<'_> = parse(value, ALERT_FORMAT)?;
+    let mut row = block.row();
+    row.text("wallet_id", &alert.wallet_id);
+    row.text("alert_id", &alert.alert_id);
+    row.text("kind", alert.kind.as_str());
+    row.text("level", alert.level.as_str());
+    row.text("level_before", alert.level_before.map_or("", Level::as_str));
+    row.u64("seq", alert.seq);
+    row.time("raised_at", alert.raised_at);
+    row.i64("available", alert.available);
+    row.i64("allocation", alert.allocation);
+    row.text("plan", &alert.plan);
+    row.i64("amount", alert.amount.unwrap_or(0));
+    row.u16("days", alert.days.unwrap_or(0));
+    row.time_or_null("expires_at", alert.expires_at);
+    row.text("contract_id", &alert.contract_id);
+    row.text("job_id", &alert.job_id);
+    row.end();
     Ok(())
 }
 

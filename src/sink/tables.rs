@@ -122,6 +122,28 @@ pub static GRANTS: Schema = Schema {
     ],
 };
 
+/// Changes of level and warnings, one row each.
+pub static ALERTS: Schema = Schema {
+    table: "alerts",
+    columns: &[
+        ("wallet_id", Kind::Text),
+        ("alert_id", Kind::Text),
+        ("kind", Kind::Name),
+        ("level", Kind::Name),
+        ("level_before", Kind::Name),
+        ("seq", Kind::U64),
+        ("raised_at", Kind::Time),
+        ("available", Kind::I64),
+        ("allocation", Kind::I64),
+        ("plan", Kind::Name),
+        ("amount", Kind::I64),
+        ("days", Kind::U16),
+        ("expires_at", Kind::TimeOrNull),
+        ("contract_id", Kind::Text),
+        ("job_id", Kind::Text),
+    ],
+};
+
 /// Records that could not be applied, as they came.
 pub static QUARANTINED_EVENTS: Schema = Schema {
     table: "quarantined_events",
@@ -147,4 +169,5 @@ pub static QUARANTINED_EVENTS: Schema = Schema {
 const HEADER: &[(&str, Kind)] = &[("name", Kind::Text), ("value", Kind::Text)];
 
 /// All of them.
-pub static ALL: [&Schema; 5] = [&LEDGER_ENTRIES, &USAGE_HOURLY, &WALLETS, &GRANTS, &QUARANTINED_EVENTS];
+pub static ALL: [&Schema; 6] =
+    [&LEDGER_ENTRIES, &USAGE_HOURLY, &WALLETS, &GRANTS, &ALERTS, &QUARANTINED_EVENTS];

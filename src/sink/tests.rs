@@ -45,6 +45,14 @@ fn snapshot(offset: i64, wallet_id: &str, seq: u64) -> Record {
     record(Source::Wallets, 0, offset, wallet_id, &value)
 }
 
+fn alert(offset: i64, wallet_id: &str, seq: u64) -> Record {
+    let value = format!(
+        r#"{{"v":1,"wallet_id":"{wallet_id}","alert_id":"{wallet_id}:low:{seq}","kind":"level","level":"low",
+        "level_before":"ok","seq":{seq},"raised_at":"2026-11-03T10:15:31.000Z","available":1,"allocation":10}}"#
+    );
+    record(Source::Alerts, 0, offset, wallet_id, &value)
+}
+
 fn build(records: &[Record]) -> Rows {
     build_with(records, &mut FoldGuard::default())
 }
@@ -95,7 +103,7 @@ fn a_block_is_laid_out_as_native_has_it() {
 fn each_topic_goes_into_its_own_tables_and_positions_are_one_past_the_last() {
     let mut odd = record(Source::Quarantine, 3, 70, "", "\u{fffd}not json");
     odd.value = None;
-    let rows = build(&[charge(10, "a", 1), charge(12, "b", 1), snapshot(5, "a", 1), odd]);
+    let rows = build(&[charge(10, "a", 1), charge(12, "b", 1), snapshot(5, "a", 1), alert(4, "a", 1), odd]);
     assert_eq!(
         counts(&rows),
         [
@@ -103,12 +111,18 @@ fn each_topic_goes_into_its_own_tables_and_positions_are_one_past_the_last() {
             ("usage_hourly", 2),
             ("wallets", 1),
             ("grants", 1),
+            ("alerts", 1),
             ("quarantined_events", 1)
         ]
     );
     assert_eq!(
         positions(&rows),
-        [(Source::Ledger, 0, 13), (Source::Wallets, 0, 6), (Source::Quarantine, 3, 71)]
+        [
+            (Source::Ledger, 0, 13),
+            (Source::Wallets, 0, 6),
+            (Source::Alerts, 0, 5),
+            (Source::Quarantine, 3, 71)
+        ]
     );
     assert!(rows.stops.is_empty());
 }
@@ -184,6 +198,31 @@ fn an_unreadable_snapshot_stops_its_partition_without_moving_it() {
     let rows = build(&[snapshot(1, "a", 1), record(Source::Wallets, 0, 2, "b", "{}"), charge(1, "a", 1)]);
     assert_eq!(positions(&rows), [(Source::Ledger, 0, 2)]);
     assert_eq!(rows.stops.len(), 1);
+}
+
+/// As with entries: what stands before it is written, and another partition goes on.
+#[test]
+fn what_is_no_alert_stops_its_partition_before_it() {
+    let value = |value: &str| record(Source::Alerts, 0, 2, "a", value);
+    let newer = r#"{"v":2,"wallet_id":"a"}"#;
+    let unknown_kind = String::from_utf8(alert(2, "a", 2).value.unwrap().into()).unwrap();
+    let unknown_kind = unknown_kind.replace(r#""kind":"level""#, r#""kind":"weather""#);
+    let cases = [
+        (value("{"), "not a record that the ledger stage writes"),
+        (value(&unknown_kind), "unknown variant `weather`"),
+        (value(newer), "has format 2, this sink reads up to 1"),
+        (Record { value: None, ..alert(2, "a", 2) }, "has no value"),
+    ];
+    for (bad, said) in cases {
+        let elsewhere =
+            Record { from: SourcePartition { source: Source::Alerts, partition: 1 }, ..alert(7, "b", 1) };
+        let rows = build(&[alert(1, "a", 1), bad, alert(3, "a", 3), elsewhere]);
+        assert_eq!(counts(&rows), [("alerts", 2)]);
+        assert_eq!(positions(&rows), [(Source::Alerts, 0, 2), (Source::Alerts, 1, 8)]);
+        assert_eq!(rows.stops.len(), 1);
+        let reason = rows.stops[0].reason.to_string();
+        assert!(reason.contains(said), "{reason}");
+    }
 }
 
 #[test]

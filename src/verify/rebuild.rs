@@ -107,8 +107,10 @@ pub async fn rebuild(
         told(&format!("shard {shard} of {shards}"));
         rebuild.fill_shard(shard).await?;
     }
-    told("quarantine");
-    rebuild.fill_rest(Source::Quarantine).await?;
+    told("alerts and quarantine");
+    for source in [Source::Alerts, Source::Quarantine] {
+        rebuild.fill_rest(source).await?;
+    }
     told("comparing with the ledger");
     rebuild.compare(shards).await?;
     // So that the new tables are behind the old ones by moments, not by as long as all of this took. What is read first is

@@ -16,11 +16,6 @@ from typing import Any
 from cases import CASES, IDLE, RESTARTED, Case
 from tools import CHECKOUT, RULES, alerts_of, prometheus, queries_of, rule_files, tool
 
-# Names of the contract that the code does not export yet, with their labels.
-CONTRACT = {
-    "wallet_available_credits": {"wallet", "plan", "level"},
-    "wallet_series_omitted": set(),
-}
 # What Prometheus itself gives a series, and what a histogram's buckets have.
 EVERYWHERE = {"job", "instance", "le"}
 
@@ -140,16 +135,13 @@ class NamesTest(unittest.TestCase):
     def test_every_metric_and_label_exists(self) -> None:
         declared = declared_metrics()
         self.assertEqual(declared["lag_records"], {"stage", "topic", "partition"})
-        for name, labels in CONTRACT.items():
-            self.assertEqual(declared.get(name, labels), labels, f"{name} is exported otherwise than the contract says")
-        known = {**CONTRACT, **declared}
         recorded = set(self.queries) - set(self.alerts)
         for rule, query in self.queries.items():
             allowed = set(EVERYWHERE)
             for metric in re.findall(r"\bcreditstream_\w+", re.sub(r'"[^"]*"|job:\w+:\w+', "", query)):
                 base = re.sub("_(bucket|sum|count)$", "", metric.removeprefix("creditstream_"))
-                self.assertIn(base, known, f"{rule} names {metric}, which does not exist")
-                allowed |= known[base]
+                self.assertIn(base, declared, f"{rule} names {metric}, which does not exist")
+                allowed |= declared[base]
             for name in re.findall(r"job:\w+:\w+", query):
                 self.assertIn(name, recorded, f"{rule} names {name}, which nothing records")
             named = set(re.findall(r'(\w+)(?:=~|!~|!=|=)"', query))
@@ -201,7 +193,7 @@ class NamesTest(unittest.TestCase):
             path.write_text(json.dumps({"groups": [{"name": "runbook", "rules": rules}]}))
             code, told = tool("promtool", "check", "rules", str(path))
         self.assertEqual(code, 0, told)
-        known = {**CONTRACT, **declared_metrics()}
+        known = declared_metrics()
         for metric in re.findall(r"\bcreditstream_(\w+)", re.sub(r"job:\w+:\w+", "", "".join(queries))):
             self.assertIn(re.sub("_(bucket|sum|count)$", "", metric), known, "a query of the runbook")
 

@@ -7,10 +7,10 @@ import unittest
 
 from database import ROOT, Database, described, migrations, views
 
-# Views that the issue of this model names, and usage_daily_all, the view of usage_by_day.
+# Every view, by name.
 VIEWS = ["balance_daily", "burn_rate", "credit_flow", "credits_outstanding", "expiring_credits", "freshness",
-         "plan_utilisation", "quarantine_summary", "runway", "topup_revenue", "upgrade_candidates", "usage_daily",
-         "usage_daily_all", "usage_monthly", "wallet_statement"]
+         "open_alerts", "plan_utilisation", "quarantine_summary", "runway", "topup_revenue", "upgrade_candidates",
+         "usage_daily", "usage_daily_all", "usage_monthly", "wallet_statement"]
 
 
 class CatalogueTest(unittest.TestCase):

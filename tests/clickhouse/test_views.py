@@ -193,6 +193,20 @@ class ViewsTest(unittest.TestCase):
                     "2026-11-28 not_json generation.events 1 0 2026-11-28 12:00:00.000 expected a value at line 1 column 1",
                     '2026-12-01 unknown_plan wallet.events 1 1 2026-12-01 09:00:00.000 plan "gold" is not in force at that time')
 
+    def test_open_alerts(self) -> None:
+        of = "SELECT alert_id, kind, level, seq, raised_at, available, allocation, plan, amount FROM open_alerts(at = '{}') ORDER BY alert_id"
+        # bob fell to 192 of 1100, and dee to 0 of 200 for the second time.
+        self.expect(of.format("2026-11-25 20:00:00"),
+                    "ws_bob:low:8 level low 8 2026-11-25 10:00:00.500 192 1100 performance 0",
+                    "ws_dee:exhausted:7 level exhausted 7 2026-11-25 18:00:00.500 0 200 lite 0")
+        # dee has topped up; what bob was before it was overdrawn is no more.
+        self.expect(of.format("2026-11-27 10:30:00"),
+                    "ws_bob:overdrawn:9 level overdrawn 9 2026-11-27 10:00:00.500 -48 1100 performance 0")
+        self.expect(of.format("2026-12-02 12:00:00"))
+        # The first time that dee was exhausted is long ago, and it stays so until the next month.
+        self.expect(of.format("2026-10-31 23:59:59"),
+                    "ws_dee:exhausted:4 level exhausted 4 2026-10-10 14:00:00.500 0 200 lite 0")
+
     def test_upgrade_candidates(self) -> None:
         # bob ran dry and topped up in November and topped up in December; dee has no plan any more.
         self.expect(f"SELECT * FROM upgrade_candidates({AT})", "ws_bob performance 1100 2 1 2")
@@ -205,6 +219,7 @@ class ViewsTest(unittest.TestCase):
 
     def test_freshness(self) -> None:
         self.expect("SELECT table_name, ifNull(toString(ledger_partition), '-'), newest_at, ifNull(toString(ledger_offset), '-') FROM freshness ORDER BY ALL",
+                    "alerts - 2026-11-27 11:00:00.500 -",
                     "credits_by_day 0 2026-12-01 00:00:00.000 12",
                     "credits_by_day 1 2026-12-01 00:00:00.000 18",
                     "grants - 2026-12-01 09:00:00.000 -",
@@ -220,6 +235,41 @@ class ViewsTest(unittest.TestCase):
             self.database.rows("SELECT * FROM usage_daily")
         with self.assertRaises(EngineError):
             self.database.rows("SELECT * FROM runway(wallet = 'ws_bob')")
+
+
+class WarningsTest(unittest.TestCase):
+    """Warnings in `open_alerts`: none is in the fixed ledger."""
+
+    def setUp(self) -> None:
+        self.database = Database()
+        self.addCleanup(self.database.drop)
+        self.database.migrate()
+        self.database.execute("SYSTEM STOP MERGES alerts")
+        rows = """
+            ('ws_1', 'ws_1:runway:3', 'runway', 'ok', '', 3, '2026-11-10 12:00:00', 90, 200, 'lite', 90, 0, NULL, '', ''),
+            ('ws_1', 'ws_1:low:4', 'level', 'low', 'ok', 4, '2026-08-10 12:00:00', 40, 200, 'lite', 0, 0, NULL, '', ''),
+            ('ws_1', 'ws_1:expiring:5', 'expiring', 'low', '', 5, '2026-11-20 00:00:00', 40, 200, 'lite', 30, 30, '2026-12-20 00:00:00', 'c', ''),
+            ('ws_1', 'ws_1:expiring:6', 'expiring', 'low', '', 6, '2026-12-13 00:00:00', 40, 200, 'lite', 30, 7, '2026-12-20 00:00:00', 'c', ''),
+            ('ws_2', 'ws_2:hold_timed_out:9', 'hold_timed_out', 'ok', '', 9, '2026-11-10 12:00:00', 9, 0, '', 4, 0, NULL, '', 'j')"""
+        for _ in range(2):
+            self.database.execute(f"INSERT INTO alerts VALUES {rows}")
+
+    def open_at(self, at: str) -> list[str]:
+        return [" ".join(row) for row in self.database.rows(
+            f"SELECT alert_id, amount, days, contract_id || job_id FROM open_alerts(at = '{at}') ORDER BY alert_id")]
+
+    def test_a_warning_is_open_for_30_days_and_not_beyond_the_expiry_that_it_is_about(self) -> None:
+        runway, low, month, week, hold = ("ws_1:runway:3 90 0 ", "ws_1:low:4 0 0 ", "ws_1:expiring:5 30 30 c",
+                                          "ws_1:expiring:6 30 7 c", "ws_2:hold_timed_out:9 4 0 j")
+        # Not raised yet, then raised.
+        self.assertEqual(self.open_at("2026-11-10 11:59:59"), [low])
+        self.assertEqual(self.open_at("2026-11-10 12:00:00"), [low, runway, hold])
+        # For 30 days less a moment.
+        self.assertEqual(self.open_at("2026-12-10 11:59:59"), [month, low, runway, hold])
+        self.assertEqual(self.open_at("2026-12-10 12:00:00"), [month, low])
+        # A week before the expiry there are two, at the expiry none; a level is open however long ago it was entered.
+        self.assertEqual(self.open_at("2026-12-19 23:59:59"), [month, week, low])
+        self.assertEqual(self.open_at("2026-12-20 00:00:00"), [low])
 
 
 class DaysTest(unittest.TestCase):

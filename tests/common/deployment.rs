@@ -214,9 +214,10 @@ impl Deployment {
         Instance::spawn(self.command(&arguments, settings), log)
     }
 
-    /// Starts all roles of a process that dies at a fault point: `name:time`.
-    pub fn start_at_fault(&self, fault: &str) -> Instance {
-        let mut command = self.command(&["run"], &[]);
+    /// Starts a process with these roles, none are all, that dies at a fault point: `name:time`.
+    pub fn start_at_fault(&self, roles: &[&str], fault: &str) -> Instance {
+        let roles = roles.iter().flat_map(|role| ["--role", role]);
+        let mut command = self.command(&["run"].into_iter().chain(roles).collect::<Vec<_>>(), &[]);
         command.env("CREDITSTREAM_FAULT", fault);
         Instance::spawn(command, self.folder.path().join(format!("{}.log", random_name())))
     }

@@ -5,6 +5,7 @@
 //! away fails a test with what to do; it never skips one.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod alerts;
 pub mod clickhouse;
 pub mod commands;
 pub mod deployment;

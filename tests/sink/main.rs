@@ -19,7 +19,7 @@ use creditstream::sink::record::{Record, Source};
 use creditstream::sink::{migrate, rows, tables};
 use creditstream::wallet::EntryType;
 use rdkafka::producer::Producer;
-use samples::{EVERY_TYPE, FULL_ENTRY, SNAPSHOT, charges, quarantined, record};
+use samples::{EVERY_TYPE, FULL_ENTRY, SNAPSHOT, alerts, charges, quarantined, record};
 use servers::{Gate, failing_server};
 use tokio::net::TcpListener;
 use world::{PATIENCE, World};
@@ -136,6 +136,7 @@ async fn every_field_arrives_in_its_column_and_the_same_batch_twice_reads_the_sa
     ];
     records.extend(quarantined());
     records[3].offset = 8;
+    records.extend(alerts());
     let clickhouse = world.clickhouse();
     let inserts = blocks_of(&world, &records);
     for insert in &inserts {
@@ -203,6 +204,7 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     let mut records = charges("ws_1", 1..=300);
     records.extend(charges("ws_2", 1..=200));
     records.push(record(Source::Wallets, 0, "ws_42", SNAPSHOT));
+    records.extend(alerts());
     records.extend(quarantined());
     world.produce(&records);
 
@@ -210,6 +212,7 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     world.until("SELECT count(), sum(credits) FROM ledger_entries FINAL", "500\t-65250").await;
     world.until("SELECT count() FROM quarantined_events FINAL", "2").await;
     world.until("SELECT count() FROM grants FINAL", "2").await;
+    world.until("SELECT count(), sum(amount) FROM alerts FINAL", "2\t60").await;
     let text = running.metrics.encode();
     assert!(text.contains(r#"creditstream_clickhouse_rows_total{table="ledger_entries"} 500"#), "{text}");
     // What comes later is added; a second copy of an entry is passed over.
@@ -236,6 +239,7 @@ async fn what_kafka_holds_arrives_once_and_a_replay_from_the_beginning_changes_n
     let running = world.start_with(config);
     world.until("SELECT count() > 900, uniqExact(wallet_id, seq) FROM ledger_entries", "1\t502").await;
     world.until("SELECT count() > 2 FROM quarantined_events", "1").await;
+    world.until("SELECT count() > 2 FROM alerts", "1").await;
     running.stop().await;
     let again = world.everything().await;
     let without_ws_3: String =
@@ -298,6 +302,31 @@ async fn a_gap_stops_its_partition_and_the_others_go_on() {
         .await;
     let text = running.metrics.encode();
     assert!(text.contains(r#"creditstream_shard_stopped{reason="sink",shard="0"} 1"#), "{text}");
+    running.stop().await;
+}
+
+/// An alert that an aborted transaction wrote was never raised.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_alert_stops_the_alerts_of_its_partition_and_nothing_else() {
+    let world = World::whole().await;
+    world.send(&alerts()[1..]).abort_transaction(PATIENCE).unwrap();
+    let on = |partition, mut record: Record| {
+        record.from.partition = partition;
+        record
+    };
+    let [level, warning]: [Record; 2] = alerts().try_into().unwrap();
+    world.produce(&[level, record(Source::Alerts, 1, "ws_42", "{}"), warning.clone()]);
+    let running = world.start();
+    let found = "SELECT groupArray(alert_id) FROM (SELECT alert_id FROM alerts ORDER BY alert_id)";
+    world.until(found, "['ws_42:low:1207']").await;
+    let mut records: Vec<Record> = charges("ws_1", 1..=3).into_iter().map(|record| on(1, record)).collect();
+    records.push(on(0, warning));
+    world.produce(&records);
+    world.until("SELECT count() FROM ledger_entries", "3").await;
+    world.until(found, "['ws_42:expiring:1209','ws_42:low:1207']").await;
+    assert_eq!(world.query("SELECT count() FROM alerts").await, "2\n");
+    let text = running.metrics.encode();
+    assert!(text.contains(r#"creditstream_shard_stopped{reason="sink",shard="1"} 1"#), "{text}");
     running.stop().await;
 }
 

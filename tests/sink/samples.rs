@@ -70,6 +70,13 @@ pub fn quarantined() -> Vec<Record> {
     vec![ours, foreign]
 }
 
+/// A change of level, and a warning with all that warnings have.
+pub fn alerts() -> Vec<Record> {
+    let level = r#"{"v":1,"wallet_id":"ws_42","alert_id":"ws_42:low:1207","kind":"level","level":"low","level_before":"ok","seq":1207,"raised_at":"2026-11-03T10:15:30.123Z","available":40,"allocation":200,"plan":"lite"}"#;
+    let warning = r#"{"v":1,"wallet_id":"ws_42","alert_id":"ws_42:expiring:1209","kind":"expiring","level":"low","seq":1209,"raised_at":"2026-11-04T00:00:00.000Z","available":-3,"allocation":200,"plan":"lite","amount":60,"days":30,"expires_at":"2026-12-04T00:00:00.000Z","contract_id":"c_1","job_id":"job_7"}"#;
+    [level, warning].map(|value| record(Source::Alerts, 1, "ws_42", value)).into()
+}
+
 /// A wallet with every type of entry, in one record; `v` and the rest are as the ledger stage writes them.
 pub const EVERY_TYPE: &str = r#"{"v":1,"wallet_id":"ws_7","clock_day":"2026-11-04","entries":[
 {"seq":1,"entry_type":"contract_started","posted_at":"2026-11-03T10:15:31.000Z","event_time":"2026-11-03T10:15:30.123Z","fingerprint":"00000000000000ff","level":"ok","origin_partition":3,"origin_offset":9,"plan":"lite","contract_id":"c","period_start":"2026-11-01","business_id":"contract:c","contract":{"contract_id":"c","plan":"lite","starts_at":"2026-11-01T00:00:00.000Z","ends_at":"2027-11-01T00:00:00.000Z","terms":[12],"plans":[{"from":"2026-11-01T00:00:00.000Z","plan":"lite"}]}},

@@ -32,6 +32,7 @@ impl World {
         config.clickhouse.database = format!("sink_test_{id}");
         config.topics.ledger = format!("sink-test-{id}.ledger");
         config.topics.wallets = format!("sink-test-{id}.wallets");
+        config.topics.alerts = format!("sink-test-{id}.alerts");
         config.topics.quarantine = format!("sink-test-{id}.quarantine");
         config.sink.group = format!("sink-test-{id}");
         config.sink.batch_wait_ms_max = 50;
@@ -97,7 +98,7 @@ impl World {
         }
     }
 
-    /// All five tables, as they read.
+    /// All tables, as they read.
     pub async fn everything(&self) -> String {
         let mut text = String::new();
         for schema in tables::ALL {
