@@ -93,6 +93,30 @@ fn a_late_charge_counts_in_its_own_day() {
     );
 }
 
+/// However late it comes: the pace is that of 7 days then, not of the one since the first that came.
+#[test]
+fn the_earliest_charge_is_that_by_event_time() {
+    play_warned(
+        "topup t1 100 at=10-09                             => granted +555 topup:t1(+555=555)
+         charge j1 300 images at=10-09                     => charged -300 topup:t1(-300=255)
+         charge j2 1 images at=10-01 clock=10-09           => charged -1 topup:t1(-1=254)
+         tick at=10-10                                     =>",
+    );
+}
+
+#[test]
+fn nothing_available_arms_nothing() {
+    play_warned(
+        "topup t1 1 at=10-01                               => granted +10 topup:t1(+10=10)
+         charge j1 6 images at=10-01                       => charged -6 topup:t1(-6=4)
+         tick at=10-02                                     => noted runway 4
+         # Of the 7 days before nothing was charged, and nothing is left.
+         adjust a1 -4 at=10-15                             => adjusted -4 topup:t1(-4=0)
+         charge j2 20 images at=10-15                      => charged -20
+         adjust a2 21 at=10-16                             => adjusted +21 adjustment:a2(+21=21); overdraft_repaid 20 adjustment:a2(-20=1)",
+    );
+}
+
 #[test]
 fn expiring_credits_are_warned_of_30_7_and_1_days_before() {
     play_warned(
