@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-one bench-ledger bench-month bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-one bench-ledger bench-month bench-alerts bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-ledger: build stack-up ## What an event costs in the ledger stage: events/
 
 bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
 	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)
+
+bench-alerts: build stack-up ## From an event to the webhook that tells of it, under live load (BENCH="--help")
+	@.stack/venv/bin/python benches/alert_latency.py $(BENCH)
 
 bench-clickhouse: stack-up ## What the tables take and how fast the views answer, on 10,000,000 entries (BENCH="--help")
 	@.stack/venv/bin/python -B benches/clickhouse.py $(BENCH)

@@ -107,8 +107,8 @@ class Deployment:
     def topic(self, key: str, part: str) -> str:
         return f"{self.name}.{key}" if key in SOURCES else f"{self.name}.{part}.{key}"
 
-    def write_config(self, part: str) -> Path:
-        """Sources that all parts share, and everything else of a name of its own."""
+    def write_config(self, part: str, more: str = "") -> Path:
+        """Sources that all parts share, and everything else of a name of its own; `more`: further tables."""
         names = {key: self.topic(key, part) for key in SOURCES + OUTPUTS}
         self.topics.update(names.values())
         group = f"{self.name}-{part}"
@@ -132,7 +132,7 @@ database = "{self.database}"
 listen = "127.0.0.1:0"
 [log]
 format = "json"
-""", encoding="utf-8")
+{more}""", encoding="utf-8")
         return path
 
     @property
@@ -156,14 +156,15 @@ format = "json"
         return {**clean, **{f"CREDITSTREAM__{name.upper().replace('.', '__')}": value for name, value in settings.items()}}
 
     @contextmanager
-    def ledger_stage(self, binary: Path, part: str) -> Iterator[Instance]:
-        """The ledger stage over topics of its own; stopped in the end, and those topics deleted."""
-        config = self.write_config(part)
+    def ledger_stage(self, binary: Path, part: str, roles: tuple[str, ...] = ("ledger",), more: str = "") -> Iterator[Instance]:
+        """The ledger stage over topics of its own; stopped in the end, and those topics deleted. `more`: tables of its
+        configuration that other roles need."""
+        config = self.write_config(part, more)
         self.command(binary, config, "init")
         log = self.folder / f"{part}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [str(binary), "--config", str(config), "run", "--role", "ledger"], env=self.environment(),
+                [str(binary), "--config", str(config), "run", *(f"--role={role}" for role in roles)], env=self.environment(),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
             yield Instance(process, address_of(process, log), log)

@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, Metrics, add_settings_option, machine_cpu_seconds
+from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, text_of, wallet_id
 
 # After ours: it says what to do where this module is not there.
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -47,10 +47,7 @@ WARM_UP_S, BASELINE_S = 5, 20
 # Slower than this, the posting hangs.
 POSTED_PER_S_MIN, PATIENCE_S = 5_000, 60
 POLL_S = 0.1
-# Live events are sent this often.
-TICK_S = 0.01
 EVENT_TO_BALANCE = "event_to_balance_seconds"
-KAFKA_TIMEOUT_S = 30
 
 
 def main() -> int:
@@ -104,7 +101,7 @@ class FirstOfMonth:
         lead = timedelta(seconds=LEAD_S + self.wallets / LEAD_WALLETS_PER_S)
         self.due_at = (datetime.now(UTC) + lead).replace(microsecond=0)
         self.starts_at, self.months_before = a_month_before(self.due_at)
-        self.live = LiveEvents(deployment, self.rate, self.wallets)
+        self.live = LiveEvents(deployment, PART, self.rate, self.wallets)
 
     def run(self) -> None:
         self.load()
@@ -256,38 +253,6 @@ class FirstOfMonth:
         return time.monotonic() + self.seconds_to_due()
 
 
-class LiveEvents:
-    """Usage at a steady rate, spread over the wallets, from a thread of its own."""
-
-    def __init__(self, deployment: Deployment, rate: int, wallets: int) -> None:
-        self.rate, self.wallets = rate, wallets
-        self.sent = 0
-        self.topic = deployment.topic("generation", PART)
-        self.producer = Producer({**deployment.producer_settings(), "linger.ms": 1})
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.send, daemon=True)
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.thread.join()
-        if self.producer.flush(KAFKA_TIMEOUT_S) > 0:
-            raise BenchError("the broker did not take all live events")
-
-    def send(self) -> None:
-        begun = time.monotonic()
-        while not self.stopping.wait(TICK_S):
-            while self.sent < (time.monotonic() - begun) * self.rate:
-                # A prime: neighbours in time are not neighbours in memory, and no wallet is left out.
-                wallet = wallet_id(self.sent * 7_919 % self.wallets)
-                data = f'{{"job_id":"j{self.sent}","asset":"image","images":1}}'
-                send(self.producer, self.topic, wallet, event(f"j{self.sent}", "generation.completed", wallet, data))
-                self.sent += 1
-            self.producer.poll(0)
-
-
 @dataclass(frozen=True)
 class Latency:
     """The histogram of what came between two readings: events at most so many seconds old, by bound."""
@@ -341,27 +306,6 @@ def a_month_before(at: datetime) -> tuple[datetime, int]:
         except ValueError:
             continue
     raise BenchError(f"no month has this day: {at}")
-
-
-def wallet_id(number: int) -> str:
-    return f"ws_{number:07}"
-
-
-def text_of(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def event(event_id: str, event_type: str, wallet: str, data: str) -> str:
-    return (f'{{"specversion":"1.0","id":"{event_id}","source":"/bench","type":"{event_type}","subject":"{wallet}",'
-            f'"time":"{text_of(datetime.now(UTC))}","data":{data}}}')
-
-
-def send(producer: Producer, topic: str, key: str, value: str) -> None:
-    while True:
-        try:
-            return producer.produce(topic, key=key, value=value)
-        except BufferError:
-            producer.poll(0.05)
 
 
 def ends_of(deployment: Deployment, topic: str) -> list[int]:

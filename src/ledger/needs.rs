@@ -1,19 +1,21 @@
 //! The wallets most in need: which they are in a shard, and the series that name the first of them.
 //!
-//! Most in need first: the worst level, then the least available, then the wallet id. A wallet whose level is `ok` is in
-//! no need. The order is kept up with each committed batch, for the wallets that it touched; from it the first are read
-//! off once a second.
+//! Most in need first: the worst level, then the least available, then the one that was met first. A wallet whose level is
+//! `ok` is in no need. A batch writes down how much in need the wallets are that it touched, which costs next to nothing;
+//! once a second that list is looked through for the first. An order that each batch kept up cost a tenth of its time
+//! where many wallets are overdrawn.
 //!
-//! **Invariant:** [`Needs`] hold every committed wallet of a shard that is low or worse, once. At most
-//! `alerts.series_limit` wallets of an instance have a series; those in need and without one are counted. Must never look
-//! at all wallets, but where a shard is restored.
+//! **Invariant:** [`Needs`] name every committed wallet of a shard that is low or worse. At most `alerts.series_limit`
+//! wallets of an instance have a series; those in need and without one are counted. Must never unpack all wallets, but
+//! where a shard is restored.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Mutex, PoisonError};
 
 use super::report::plan_of;
 use super::shard::ShardState;
+use super::wallets::Handle;
 use crate::metrics::Metrics;
 use crate::wallet::{Level, Wallet};
 
@@ -31,9 +33,12 @@ pub struct Need {
     wallet_id: Box<str>,
 }
 
-/// The wallets of a shard that are in need.
+/// How much in need the wallets of a shard are.
 #[derive(Debug, Default)]
-pub struct Needs(BTreeSet<Need>);
+pub struct Needs {
+    by_place: Vec<Option<Urgency>>,
+    count: usize,
+}
 
 /// What a worker exports: the first of its wallets in need with their plans, and how many there are.
 #[derive(Debug, Default)]
@@ -62,47 +67,48 @@ impl Urgency {
 }
 
 impl Needs {
-    /// Of all wallets of a shard at once.
-    pub fn of(wallets: impl Iterator<Item = (Box<str>, Urgency)>) -> Needs {
-        Needs(wallets.map(|(wallet_id, urgency)| Need { urgency, wallet_id }).collect())
+    /// How much in need a wallet is from now on.
+    pub fn set(&mut self, handle: Handle, urgency: Option<Urgency>) {
+        if handle.place() >= self.by_place.len() {
+            self.by_place.resize(handle.place() + 1, None);
+        }
+        let Some(place) = self.by_place.get_mut(handle.place()) else { return };
+        let before = std::mem::replace(place, urgency);
+        self.count = self.count + usize::from(urgency.is_some()) - usize::from(before.is_some());
     }
 
-    /// A wallet changed, or came.
-    pub fn move_one(&mut self, wallet_id: &str, before: Option<Urgency>, after: Option<Urgency>) {
-        if before == after {
-            return;
+    /// The first, at most `limit`; in no order.
+    fn first(&self, limit: usize) -> impl Iterator<Item = (Urgency, Handle)> {
+        // The least in need of those that were found is on top.
+        let mut first = BinaryHeap::with_capacity(limit + 1);
+        for (urgency, handle) in self.by_place.iter().zip(Handle::all()) {
+            let Some(urgency) = urgency else { continue };
+            if first.len() < limit || first.peek().is_some_and(|last| (*urgency, handle) < *last) {
+                first.push((*urgency, handle));
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
         }
-        let need = |urgency| Need { urgency, wallet_id: wallet_id.into() };
-        if let Some(before) = before {
-            self.0.remove(&need(before));
-        }
-        if let Some(after) = after {
-            self.0.insert(need(after));
-        }
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
+        first.into_iter()
     }
 }
 
 impl Listed {
     /// The first of all wallets of these shards that are in need, at most `limit`.
     pub fn of<'s>(shards: impl Iterator<Item = &'s ShardState>, limit: usize) -> Listed {
-        let mut count = 0;
-        let mut first: Vec<(&Need, &ShardState)> = Vec::new();
+        let mut listed = Listed::default();
         for state in shards {
-            count += state.needs.count();
-            first.extend(state.needs.0.iter().take(limit).map(|need| (need, state)));
+            listed.count += state.needs.count;
+            let with_plan = |(urgency, handle)| {
+                let plan = plan_of(&state.wallets.get(handle)?).into();
+                Some((Need { urgency, wallet_id: state.wallets.id(handle).into() }, plan))
+            };
+            listed.first.extend(state.needs.first(limit).filter_map(with_plan));
         }
-        first.sort_unstable_by_key(|(need, _)| *need);
-        first.truncate(limit);
-        let with_plan = |(need, state): (&Need, &ShardState)| {
-            let wallet = state.wallets.find(&need.wallet_id).and_then(|handle| state.wallets.get(handle))?;
-            Some((need.clone(), plan_of(&wallet).into()))
-        };
-        Listed { first: first.into_iter().filter_map(with_plan).collect(), count }
+        listed.first.sort_unstable();
+        listed.first.truncate(limit);
+        listed
     }
 }
 

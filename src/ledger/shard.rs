@@ -80,8 +80,6 @@ pub struct Touched {
     due_before: Option<Timestamp>,
     /// What it counted as before the batch; `None`: it is new.
     standing_before: Option<Standing>,
-    /// How much in need it was before the batch.
-    urgency_before: Option<Urgency>,
 }
 
 /// A shard with the batches under way.
@@ -125,17 +123,15 @@ impl ShardState {
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
     pub fn index(&mut self, policy: &Policy) {
         self.standings = Standings::default();
-        let mut in_need = Vec::new();
+        self.needs = Needs::default();
         let handles: Vec<Handle> = self.wallets.handles().collect();
         for handle in handles {
             if let Some(wallet) = self.wallets.get(handle) {
                 self.standings.count(Some(&wallet), 1);
                 self.wallets.set_due(handle, next_due(&wallet, policy));
-                let urgency = Urgency::of(&wallet);
-                in_need.extend(urgency.map(|urgency| (self.wallets.id(handle).into(), urgency)));
+                self.needs.set(handle, Urgency::of(&wallet));
             }
         }
-        self.needs = Needs::of(in_need.into_iter());
     }
 }
 
@@ -193,8 +189,7 @@ impl ShardSlot {
             if touched.wallet.seq == 0 {
                 continue;
             }
-            let urgency = Urgency::of(&touched.wallet);
-            self.state.needs.move_one(self.state.wallets.id(handle), touched.urgency_before, urgency);
+            self.state.needs.set(handle, Urgency::of(&touched.wallet));
             change.move_one(touched.standing_before, &touched.wallet);
             self.state.wallets.put(handle, &touched.wallet);
             self.state.unsaved.insert(handle);
@@ -292,7 +287,6 @@ impl ShardView<'_> {
             Box::new(Touched {
                 due_before: state.wallets.due(handle),
                 standing_before: known.as_ref().map(Standing::of),
-                urgency_before: known.as_ref().and_then(Urgency::of),
                 wallet: known.unwrap_or_default(),
             })
         });

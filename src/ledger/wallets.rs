@@ -23,6 +23,18 @@ const PACKED_FORMAT: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(u32);
 
+impl Handle {
+    /// Handles are given out in this order.
+    pub fn all() -> impl Iterator<Item = Handle> {
+        (0..).map(Handle)
+    }
+
+    /// How many were given out before it.
+    pub fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The wallets of a shard.
 #[derive(Debug, Default)]
 pub struct WalletTable {
