@@ -2,7 +2,8 @@
 //! warnings.
 //!
 //! Nothing is stored about it: what is due follows from the wallet and the prices, so that a restored wallet owes what
-//! the one before it owed. One due posting is a record of its own, and the wallet's level is set after each.
+//! the one before it owed. One due posting is a record of its own, and the wallet's level is set after each
+//! unless credits are due behind it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -16,6 +17,7 @@ use super::policy::Policy;
 use super::posting::{NewGrant, Posting};
 use super::state::Wallet;
 use super::warning::ExpiryWarning;
+use crate::rate::Pricing;
 use crate::time::{EventTime, PostedAt, ShardClock, Timestamp};
 
 /// Something that is due. At one instant they come in this order, then by id.
@@ -165,6 +167,17 @@ fn first_due(wallet: &Wallet, policy: &Policy) -> Option<(Timestamp, Due)> {
         consider(at, Due::OverdraftUnpaid);
     }
     first
+}
+
+impl Wallet {
+    /// Whether an allocation or a difference of any contract fell due by its latest time, and is still to be posted.
+    pub(super) fn has_credits_due(&self, pricing: &Pricing) -> bool {
+        let is_due = |at: Timestamp| at <= self.latest_at;
+        self.contracts.iter().any(|contract| {
+            contract.next_allocation_at().is_some_and(is_due)
+                || contract.next_change(pricing).is_some_and(|(at, _)| is_due(at))
+        })
+    }
 }
 
 impl Posting<'_, '_, '_> {

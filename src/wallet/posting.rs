@@ -65,7 +65,12 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
     /// Sets the level once everything is posted, and ends the unit.
     pub fn finish(mut self) -> Vec<Entry<'a>> {
         let clock = self.cause.moment.clock;
-        let level = self.policy.level(self.wallet);
+        let mut level = self.policy.level(self.wallet);
+        // Nobody is exhausted whose credits are due: it is judged again after the last of them. Levels seldom change,
+        // and only then the contracts are looked at.
+        if level != self.wallet.level && self.wallet.has_credits_due(&self.policy.pricing) {
+            level = self.wallet.level;
+        }
         self.wallet.level = level;
         for entry in &mut self.entries {
             entry.level = level;

@@ -1,4 +1,6 @@
 """What contract events and the calendar do to a wallet (domain §2, §4)."""
+import copy
+
 import times
 from contracts import Change, Contract
 
@@ -165,25 +167,17 @@ def apply_change(wallet, contract, order):
     """A plan comes into force. Every month already granted that is now worth more gets the difference:
     granted at the change, or at the month's start where that is later."""
     change = contract.changes[order]
-    # Another change for the same instant goes over it, or it over that: only the last one is ever in force.
-    for other in contract.changes:
-        other.applied = other.applied or other.effective == change.effective
+    put_into_force(contract, change)
     before = contract.plan_at(change.effective - 1) or contract.first_plan
     if change.effective == contract.start:
         wallet.hit("change-at-start")
-    gave = 0
-    for number in sorted(contract.granted):
-        if contract.month(number + 1) <= change.effective:
-            continue
-        if contract.month(number) >= contract.end():
-            continue
-        difference = contract.worth(number, wallet.prices) - contract.granted[number]
-        if difference > 0:
-            gave += 1
-            contract.granted[number] += difference
-            wallet.grant("plan", ("plan", contract.id, number, wallet.order + 1), difference,
-                         max(change.effective, contract.month(number)),
-                         contract.term_end_of_month(number), contract)
+    missing = differences(contract, change, wallet.prices)
+    gave = len(missing)
+    for number, difference in missing:
+        contract.granted[number] += difference
+        wallet.grant("plan", ("plan", contract.id, number, wallet.order + 1), difference,
+                     max(change.effective, contract.month(number)),
+                     contract.term_end_of_month(number), contract)
     rise = wallet.prices.allocation(change.plan, change.effective) - wallet.prices.allocation(before, change.effective)
     if gave > 1:
         wallet.hit("change-late-raises-several-months")
@@ -193,6 +187,48 @@ def apply_change(wallet, contract, order):
         wallet.hit("change-up-again-does-not-pay-twice")
     elif rise < 0:
         wallet.hit("change-down-claws-nothing-back")
+
+
+def put_into_force(contract, change):
+    """Another change for the same instant goes over it, or it over that: only the last one is ever in force."""
+    for other in contract.changes:
+        other.applied = other.applied or other.effective == change.effective
+
+
+def differences(contract, change, prices):
+    """(month, credits) of each month that was granted less than it is worth by a change that has come into force."""
+    missing = []
+    for number in sorted(contract.granted):
+        if contract.month(number + 1) > change.effective and contract.month(number) < contract.end():
+            difference = contract.worth(number, prices) - contract.granted[number]
+            if difference > 0:
+                missing.append((number, difference))
+    return missing
+
+
+def credits_due(wallet):
+    """Whether the calendar, up to the latest instant of the wallet's entries, has credits for it that are not posted:
+    its months and changes are gone through one by one, on a copy. What would post nothing is not waited for."""
+    for contract in wallet.contracts.values():
+        ahead = copy.deepcopy(contract)
+        while True:
+            items = [item for item in ahead.due() if item[1] in (3, 4) and item[0] <= wallet.seen_until]
+            if not items:
+                break
+            _, rank, detail = min(items)
+            if rank == 4:
+                credits = ahead.worth(detail, wallet.prices)
+                ahead.granted[detail] = credits
+                ahead.next_month = detail + 1
+            else:
+                change = ahead.changes[detail]
+                put_into_force(ahead, change)
+                credits = sum(more for _, more in differences(ahead, change, wallet.prices))
+            if credits:
+                wallet.hit("level-waits-for-a-difference" if rank == 3 else "level-waits-for-an-allocation")
+                return True
+            wallet.hit("level-does-not-wait-for-nothing")
+    return False
 
 
 def due(wallet, lateness, clock):

@@ -34,7 +34,7 @@ class Levels(Warned):
              "seq": 3, "available": 455, "allocation": 0}])
 
     def test_allocation_and_plan_of_a_contract(self):
-        self.assertEqual(self.kinds(self.start("c", "2025-01-01")), [("level", "exhausted"), ("level", "ok")])
+        self.start("c", "2025-01-01")
         result = self.images("j", "2025-01-01T01:00:00", 160)
         self.assertEqual(result["alerts"], [
             {"wallet_id": "ws_1", "alert_id": "ws_1:low:3", "kind": "level", "level": "low", "level_before": "ok",
@@ -50,6 +50,83 @@ class Levels(Warned):
     def test_nothing_for_what_posts_nothing(self):
         self.assertEqual(self.send("ad.created", "2025-01-01", {})["alerts"], [])
         self.assertEqual(self.images("j", "2025-01-01", 0)["alerts"], [])
+
+
+class CreditsDue(Warned):
+    """While credits of a contract are due the level stays what it was."""
+
+    def test_a_start_now_raises_nothing(self):
+        result = self.start("c", "2025-01-01")
+        self.assertEqual((result["alerts"], result["level"]), ([], "ok"))
+        self.assertEqual([alert for step in self.life.results for alert in step["alerts"]], [])
+
+    def test_until_a_start_in_the_future_there_is_nothing(self):
+        for starts in ("2025-01-01T00:00:00.001", "2025-01-08T00:00:00"):
+            self.begin(settings())
+            self.assertEqual(self.kinds(self.start("c", "2025-01-01", starts=starts)), [("level", "exhausted")])
+            self.assertEqual(self.kinds(self.tick(starts)), [("level", "ok")])
+
+    def test_of_a_start_in_the_past_the_last_month_sets_it(self):
+        self.assertEqual(self.start("c", "2025-04-02", starts="2025-01-31")["alerts"], [])
+        self.begin(settings())
+        self.images("j", "2025-04-01", 150)               # entry 1: overdrawn
+        result = self.start("c", "2025-04-02", starts="2025-01-31")
+        self.assertEqual(self.short(result), [("contract_started", 0), ("granted", 200), ("overdraft_repaid", 150),
+                                              ("granted", 200), ("granted", 200)])
+        self.assertEqual([a["alert_id"] for a in result["alerts"]], ["ws_1:ok:6"])
+
+    def test_an_event_as_the_month_begins_and_one_just_before(self):
+        for when, expected in ((at("2025-02-01"), []), (at("2025-02-01") - 1, [("level", "exhausted")])):
+            self.begin(settings())
+            self.start("c", "2025-01-01")
+            self.assertEqual(self.kinds(self.images("j", when, 200)), expected)
+            result = self.tick("2025-02-01T00:00:01")
+            self.assertEqual([kind for kind in self.kinds(result) if kind[0] == "level"],
+                             [("level", "ok")] if expected else [])       # the runway is another matter
+            self.assertEqual((result["level"], result["balance"]), ("ok", 200))
+
+    def test_a_month_that_waits_for_the_clock(self):
+        self.start("c", "2025-01-01")
+        result = self.images("j", at("2025-02-01") + 3 * MINUTE, 300, wall="2025-01-31T23:59:00")
+        self.assertEqual((self.short(result), result["alerts"], result["level"]), ([("charged", -300)], [], "ok"))
+        self.assertEqual(self.images("k", "2025-01-31", 5, wall=self.wall)["alerts"], [])   # late: it still waits
+        result = self.tick("2025-02-01")                  # 200 - 300 - 5 + 200
+        self.assertEqual((result["alerts"], result["level"], result["balance"]), ([], "ok", 95))
+
+    def test_what_comes_may_be_too_little(self):
+        self.start("c", "2025-01-01")
+        self.assertEqual(self.kinds(self.images("j", "2025-02-01", 395)), [("level", "critical")])   # 5 of 200
+        self.assertEqual(self.kinds(self.images("k", "2025-03-01", 206)), [("level", "overdrawn")])
+
+    def test_a_difference_is_due_as_well(self):
+        for day, expected in (("2025-01-10", []), ("2025-01-09", [("level", "exhausted")])):
+            self.begin(settings())
+            self.start("c", "2025-01-01")
+            self.send("contract.plan_changed", "2025-01-02", {"contract_id": "c", "plan": "performance",
+                                                              "effective_at": "2025-01-10T00:00:00Z"})
+            self.assertEqual(self.kinds(self.images("j", day, 200)), expected)
+            self.tick("2025-01-10")
+            self.assertEqual((self.life.wallet.level, self.life.wallet.balance()), ("ok", 900))
+
+    def test_a_change_that_brings_nothing_is_not_waited_for(self):
+        self.start("c", "2025-01-01", plan="performance")
+        self.send("contract.plan_changed", "2025-01-02", {"contract_id": "c", "plan": "lite",
+                                                          "effective_at": "2025-01-10T00:00:00Z"})
+        self.assertEqual(self.kinds(self.images("j", "2025-01-10", 1100)), [("level", "exhausted")])
+
+    def test_a_month_that_grants_nothing_is_not_waited_for(self):
+        """The plan is not in the file yet when the first month begins."""
+        chosen = settings()
+        plans = chosen["pricing"]["plans"]
+        plans.append({"effective_from": "2025-02-01T00:00:00Z",
+                      "plan": dict(plans[0]["plan"], nova={"credits_per_month": 90})})
+        self.begin(chosen)
+        result = self.start("c", "2025-02-10", plan="nova", starts="2025-01-20")
+        self.assertEqual((self.short(result), self.kinds(result)), ([("contract_started", 0)], [("level", "exhausted")]))
+        self.assertEqual(self.kinds(self.tick("2025-02-20")), [("level", "ok")])
+        self.begin(chosen)                                # its second month is due and grants something
+        result = self.start("c", "2025-02-25", plan="nova", starts="2025-01-20")
+        self.assertEqual((self.short(result), result["alerts"]), ([("contract_started", 0), ("granted", 90)], []))
 
 
 class Holds(Warned):

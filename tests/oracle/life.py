@@ -78,11 +78,13 @@ class Life:
                 self.note_ties(item, items)
 
     def end_unit(self, at, before, warning=None):
-        """After the last entry of an event or of a due posting: its level, its alerts, what warnings remember."""
+        """After the last entry of an event or of a due posting: its level, its alerts, what warnings remember. While
+        credits of a contract are due the level stays what it was: the unit that posts the last of them sets it."""
         wallet = self.wallet
         wallet.seen_until = max(wallet.seen_until, at)
         level_before = wallet.level
-        wallet.evaluate_level()
+        if not contract_events.credits_due(wallet):
+            wallet.evaluate_level()
         if wallet.level != level_before:
             self.alert({"kind": "level", "level_before": level_before}, wallet.level)
             if warning is not None:

@@ -237,3 +237,94 @@ fn the_last_top_up_is_the_one_that_arrived_last() {
          = 2 overdraft 0 low | topup:t2 0 | topup:t1 2",
     );
 }
+
+/// The level that each record says, without those of warnings.
+fn levels(book: &Book) -> Vec<Level> {
+    let level_of = |record: &String| {
+        let record: LedgerRecord<'_> = serde_json::from_str(record).unwrap();
+        record.entries.last().filter(|entry| entry.warning_kind().is_none()).map(|entry| entry.level)
+    };
+    book.records.iter().filter_map(level_of).collect()
+}
+
+/// Nobody is exhausted whose credits are due: the posting of the last of them sets the level.
+#[test]
+fn while_credits_are_due_the_level_stays_what_it_was() {
+    for (table, expected) in [
+        // A start now, one in the next instant, and one at which the clock is not yet.
+        (
+            "contract c1 lite 2026-11-03T10:15:30 => contract_started lite; granted +200 plan:c1:0(+200=200)",
+            &[Fine, Fine][..],
+        ),
+        (
+            "contract c1 lite 2026-11-03T10:15:30.001 => contract_started lite
+             tick at=11-04                            => granted +200 plan:c1:0(+200=200)",
+            &[Exhausted, Fine],
+        ),
+        (
+            "contract c1 lite 11-04 at=11-04 clock=11-03 => contract_started lite
+             tick at=11-04                               => granted +200 plan:c1:0(+200=200)",
+            &[Fine, Fine],
+        ),
+        // Three months at once: the first leaves the overdraft, the second comes to low, the third to more.
+        (
+            "charge j1 190 images at=09-15             => charged -190
+             contract c1 strict 2026-08-15 at=11-05    => contract_started strict; granted +100 plan:c1:0(+100=100); overdraft_repaid 100 plan:c1:0(-100=0); granted +100 plan:c1:1(+100=100); overdraft_repaid 90 plan:c1:1(-90=10); granted +100 plan:c1:2(+100=100)",
+            &[Overdrawn, Overdrawn, Overdrawn, Overdrawn, Fine],
+        ),
+        // A month's turn: usage in its first instant, and in the one before.
+        (
+            "contract c1 strict 2026-10-05 at=10-05    => contract_started strict; granted +100 plan:c1:0(+100=100)
+             charge j1 100 images at=11-05             => charged -100 plan:c1:0(-100=0); granted +100 plan:c1:1(+100=100)",
+            &[Fine, Fine, Fine, Fine],
+        ),
+        (
+            "contract c1 strict 2026-10-05 at=10-05    => contract_started strict; granted +100 plan:c1:0(+100=100)
+             charge j1 100 images at=11-04T23:59:59.999 => charged -100 plan:c1:0(-100=0)
+             tick at=11-05                             => granted +100 plan:c1:1(+100=100)",
+            &[Fine, Fine, Exhausted, Fine],
+        ),
+        // What is due does not fill it: the level is that of what there is then.
+        (
+            "contract c1 strict 2026-10-05 at=10-05    => contract_started strict; granted +100 plan:c1:0(+100=100)
+             adjust d1 -185 at=11-05                   => adjusted -185 plan:c1:0(-100=0); granted +100 plan:c1:1(+100=100); overdraft_repaid 85 plan:c1:1(-85=15)",
+            &[Fine, Fine, Fine, Low],
+        ),
+        // A difference is waited for from its instant on, a change that brings nothing never.
+        (
+            "contract c1 strict 2026-10-15 at=10-15    => contract_started strict; granted +100 plan:c1:0(+100=100)
+             change c1 scale from=11-01 at=10-16       => contract_changed strict
+             charge j1 100 images at=11-01             => charged -100 plan:c1:0(-100=0); granted +3200 plan:c1:0+5(+3200=3200)",
+            &[Fine, Fine, Fine, Fine, Fine],
+        ),
+        (
+            "contract c1 strict 2026-10-15 at=10-15    => contract_started strict; granted +100 plan:c1:0(+100=100)
+             change c1 scale from=11-01 at=10-16       => contract_changed strict
+             charge j1 100 images at=10-31T23:59:59.999 => charged -100 plan:c1:0(-100=0)
+             tick at=11-01                             => granted +3200 plan:c1:0+5(+3200=3200)",
+            &[Fine, Fine, Fine, Exhausted, Fine],
+        ),
+        (
+            "contract c1 lite 2026-10-15 at=10-15      => contract_started lite; granted +200 plan:c1:0(+200=200)
+             change c1 strict from=11-01 at=10-16      => contract_changed lite
+             charge j1 200 images at=11-01             => charged -200 plan:c1:0(-200=0)",
+            &[Fine, Fine, Fine, Exhausted],
+        ),
+        // The next contract's first month, while the end of the one before is posted.
+        (
+            "contract c1 lite 2026-10-01 months=1 at=10-01 => contract_started lite; granted +200 plan:c1:0(+200=200)
+             contract c2 lite 2026-11-01 at=10-02      => contract_started lite
+             charge j1 150 images at=10-05             => charged -150 plan:c1:0(-150=50)
+             charge j2 50 images at=11-01              => charged -50; contract_ended lite; granted +200 plan:c2:0(+200=200); overdraft_repaid 50 plan:c2:0(-50=150)",
+            &[Fine, Fine, Fine, Fine, Fine, Fine, Fine],
+        ),
+        // A month before the first version of the plans is worth nothing: it is posted, and then nothing is due.
+        (
+            "contract c1 lite 2023-12-15 at=2024-01-05 => contract_started lite; granted +0 plan:c1:0(+0=0)
+             tick at=2024-01-15                        => granted +200 plan:c1:1(+200=200)",
+            &[Fine, Exhausted, Fine],
+        ),
+    ] {
+        assert_eq!(levels(&play(table)), expected, "{table}");
+    }
+}
