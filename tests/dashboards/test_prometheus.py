@@ -212,8 +212,8 @@ class NamesTest(unittest.TestCase):
     def test_every_metric_is_on_a_dashboard_or_known_not_to_be(self) -> None:
         shown = " ".join(text for _, text in expressions())
         missing = {name for name in declared_metrics() if f"creditstream_{name}" not in shown}
-        # How long a webhook takes is the receiver's.
-        self.assertEqual(missing, {"webhook_delivery_duration_seconds"})
+        # How long a webhook takes is the receiver's. Wallets by name are for alerts: the dashboards ask ClickHouse, which has all.
+        self.assertEqual(missing, {"webhook_delivery_duration_seconds", "wallet_available_credits", "wallet_series_omitted"})
 
 
 if __name__ == "__main__":
