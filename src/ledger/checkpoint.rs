@@ -102,6 +102,7 @@ impl Checkpoints {
                 Some(sample) if self.commits >= sample.counts_from => {
                     slot.state.ledger_position = slot.state.ledger_position.max(sample.position);
                     slot.state.changed.retain(|_, batch| *batch > sample.last_sent);
+                    slot.state.saved.retain(|_, batch| *batch > sample.last_sent);
                     self.samples.remove(shard);
                 }
                 Some(_) => {}

@@ -245,6 +245,8 @@ impl<'r, W: World> Restorer<'r, W> {
             let known = parked.remove(&shard).or_else(|| self.store.load(shard));
             let needs_snapshots = known.is_none();
             let mut state = known.unwrap_or_else(|| self.store.empty_shard(shard));
+            let saved = std::mem::take(&mut state.saved);
+            state.unsaved.extend(saved.into_keys());
             if let Some(progress) = heads.get(&super::progress::shard_key(shard)) {
                 state.head.batch = progress.batch;
                 state.head.clock = super::clock::ClockState::new(ShardClock(progress.clock));

@@ -45,6 +45,9 @@ pub struct ShardState {
     /// Wallets that batches sent after that position was asked for have changed, and the last of these batches: their
     /// last entries lie above it.
     pub changed: HashMap<Handle, u64, FxBuildHasher>,
+    /// Wallets that such batches have saved. Where the shard is read again they count as unsaved: a batch that only
+    /// saved leaves nothing in the ledger by which its loss would show.
+    pub saved: HashMap<Handle, u64, FxBuildHasher>,
 }
 
 /// The small part of a shard's state; copied into each overlay.
@@ -117,7 +120,14 @@ impl ShardState {
             head: ShardHead { batch: 0, clock, origins: Vec::new() },
             ledger_position: 0,
             changed: HashMap::default(),
+            saved: HashMap::default(),
         }
+    }
+
+    /// Wallets whose latest state may not be in `credits.wallets`, should the batches since the position be lost.
+    pub fn maybe_unsaved(&self) -> impl Iterator<Item = Handle> {
+        let saved = self.saved.keys().filter(|handle| !self.unsaved.contains(*handle));
+        self.unsaved.iter().chain(saved).copied()
     }
 
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
@@ -197,6 +207,7 @@ impl ShardSlot {
         }
         for handle in overlay.saved.drain() {
             self.state.unsaved.remove(&handle);
+            self.state.saved.insert(handle, overlay.head.batch);
         }
         self.state.standings.add(&change, 1);
         self.state.identities.absorb(&overlay.identities);

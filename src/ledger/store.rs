@@ -137,7 +137,7 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
         ledger_position: state.ledger_position,
         changed: state.changed.iter().map(|(handle, batch)| (id(handle), *batch)).collect(),
         wallets: state.wallets.count(),
-        unsaved: state.unsaved.iter().map(id).collect(),
+        unsaved: state.maybe_unsaved().map(|handle| id(&handle)).collect(),
         manifest: state.identities.manifest(),
     };
     let identity_bytes = state.identities.unsealed_len() * 2 * IDENTITY_HEAD_BYTES;
