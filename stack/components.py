@@ -141,7 +141,8 @@ def prepare_kafka(stack: Stack) -> None:
     data.mkdir(parents=True, exist_ok=True)
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [*java(stack), "kafka.tools.StorageTool", "format", "--ignore-formatted",
-               "-t", cluster_id, "-c", str(stack.configuration("kafka.properties"))]
+               # As one argument: an id may begin with a dash.
+               f"--cluster-id={cluster_id}", "-c", str(stack.configuration("kafka.properties"))]
     log = log_path(stack.folder, "kafka")
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
