@@ -30,6 +30,23 @@ pub enum Data<'a> {
     LimitsChanged(LimitsChanged<'a>),
 }
 
+impl Data<'_> {
+    /// The job that it is about, and the asset of it (empty: the job as a whole, or its only asset).
+    pub fn job(&self) -> Option<(&str, &str)> {
+        match self {
+            Data::Requested(usage) | Data::Completed(usage) => Some((&usage.job_id, &usage.asset_id)),
+            Data::JobEnded(ended) => Some((&ended.job_id, &ended.asset_id)),
+            Data::ContractStarted(_)
+            | Data::PlanChanged(_)
+            | Data::ContractRenewed(_)
+            | Data::ContractCancelled(_)
+            | Data::TopupPurchased(_)
+            | Data::Adjusted(_)
+            | Data::LimitsChanged(_) => None,
+        }
+    }
+}
+
 /// Data of `generation.requested` and `generation.completed`. Absent ids are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage<'a> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::envelope::{self, Envelope};
+use super::identity::Identity;
 use super::members::RawData;
 use super::read::{self, DataLimits};
 use super::{Data, ID_BYTES_MAX, Reason, Rejection, SOURCE_BYTES_MAX, is_id, is_printable};
@@ -195,6 +196,8 @@ pub struct Event<'a> {
     pub time: EventTime,
     /// The type's own fields; `None` for free types.
     pub data: Option<Result<Data<'a>, Rejection>>,
+    /// By what it is found again.
+    pub identity: Identity,
 }
 
 /// Reads a record.
@@ -229,7 +232,9 @@ pub fn decode<'a>(record: &IncomingRecord<'a, '_>, rules: &EventRules) -> Result
     let kind = rules.kind(&name, record.source_kind)?;
     let (wallet_id, time) = context(&mut envelope, &raw_data, &id, &source, kind)?;
     let data = (kind != EventKind::Free).then(|| read::read(kind, &raw_data, time, &rules.limits));
-    Ok(Event { kind, wallet_id, source, id, time, data })
+    let valid = data.as_ref().and_then(|data| data.as_ref().ok());
+    let identity = Identity::of((kind, time), (&wallet_id, &source, &id), valid);
+    Ok(Event { kind, wallet_id, source, id, time, data, identity })
 }
 
 /// `subject`, `time` and `data`: first all that is missing, then all that is malformed.

@@ -14,6 +14,27 @@ use crate::time::{EventTime, Timestamp};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IdentityKey(pub u128);
 
+/// By what an event, what it says, and its job are found again. It is made where the event is decoded: hashing needs no
+/// state, and who decides one event after another has no time for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the event.
+    pub key: IdentityKey,
+    /// Of what it says; `None`: its data are not valid, or it has none.
+    pub fingerprint: Option<Fingerprint>,
+    /// Of the job that it is about, if it is about one.
+    pub job: Option<JobKeys>,
+}
+
+/// Identities of a job, and of that of its assets that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobKeys {
+    /// Of the job.
+    pub job: IdentityKey,
+    /// Of the asset; of the job where no asset is meant.
+    pub asset: IdentityKey,
+}
+
 /// Hash of what an event says: type, time and the data fields that we read. Spelt as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Fingerprint(pub u64);
@@ -48,6 +69,31 @@ impl Canonical {
     fn hash(&self) -> u128 {
         let hash = blake3::keyed_hash(&KEY, &self.bytes);
         hash.as_bytes().iter().take(16).fold(0, |key, byte| (key << 8) | u128::from(*byte))
+    }
+}
+
+impl Identity {
+    /// Of an event with such attributes and such data.
+    pub(super) fn of(
+        (kind, time): (EventKind, EventTime),
+        (wallet_id, source, id): (&str, &str, &str),
+        data: Option<&Data<'_>>,
+    ) -> Identity {
+        Identity {
+            key: event_key(wallet_id, source, id),
+            fingerprint: data.map(|data| fingerprint(kind, time, data)),
+            job: data
+                .and_then(Data::job)
+                .map(|(job_id, asset_id)| JobKeys::of(wallet_id, job_id, asset_id)),
+        }
+    }
+}
+
+impl JobKeys {
+    /// Of a wallet's job, or of an asset of it (else empty).
+    pub fn of(wallet_id: &str, job_id: &str, asset_id: &str) -> JobKeys {
+        let job = job_key(wallet_id, job_id, "");
+        JobKeys { job, asset: if asset_id.is_empty() { job } else { job_key(wallet_id, job_id, asset_id) } }
     }
 }
 

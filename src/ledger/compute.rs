@@ -108,6 +108,8 @@ pub struct Computation<'c> {
     pub outbox: &'c mut Outbox,
     /// For the metrics.
     pub tally: &'c mut Tally,
+    /// A thread for decoding, the same for all batches: memory that one of them needed serves the next.
+    pub decoding: &'c rayon::ThreadPool,
     /// Whether wallets are saved with this batch. They need not be with every one: what a snapshot does not cover
     /// yet is folded from the ledger.
     pub with_snapshots: bool,
@@ -127,11 +129,10 @@ struct Group<R> {
     partitions: Vec<(SourceId, Vec<R>)>,
 }
 
-/// The records of one partition in a batch.
-struct Stream<'b> {
+/// The records of one partition in a batch that were not merged yet.
+struct Stream<'g, 'b> {
     id: SourceId,
-    head: Option<Incoming<'b>>,
-    rest: std::vec::IntoIter<Incoming<'b>>,
+    records: &'g [Incoming<'b>],
 }
 
 /// Decodes the records of a batch.
@@ -152,11 +153,12 @@ impl<'c> Computation<'c> {
         if batch.len() < DECODED_AHEAD_MIN {
             groups.into_iter().try_for_each(|group| self.merge(decoder.decode(group)))?;
         } else {
-            std::thread::scope(|scope| {
+            let decoding = self.decoding;
+            decoding.in_place_scope(|scope| {
                 let (sender, decoded) = sync_channel(SHARDS_AHEAD_MAX);
                 // It ends early where nobody receives any more, after a breach.
-                scope.spawn(move || {
-                    groups.into_iter().try_for_each(|group| sender.send(decoder.decode(group)))
+                scope.spawn(move |_| {
+                    drop(groups.into_iter().try_for_each(|group| sender.send(decoder.decode(group))));
                 });
                 decoded.into_iter().try_for_each(|group| self.merge(group))
             })?;
@@ -192,17 +194,14 @@ impl<'c> Computation<'c> {
     /// Processes partitions of one shard by the event time of their heads.
     fn merge(&mut self, group: Group<Incoming<'_>>) -> Result<(), ShardBreach> {
         let shard = group.shard;
-        let streams = group.partitions.into_iter().map(|(id, records)| {
-            let mut rest = records.into_iter();
-            Stream { id, head: rest.next(), rest }
-        });
-        let mut streams: Vec<Stream<'_>> = streams.collect();
+        let streams = group.partitions.iter().map(|(id, records)| Stream { id: *id, records });
+        let mut streams: Vec<Stream<'_, '_>> = streams.collect();
         while let Some(earliest) =
-            streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
+            streams.iter_mut().filter(|stream| !stream.records.is_empty()).min_by_key(|stream| stream.key())
         {
-            let Some(record) = &earliest.head else { break };
+            let Some((record, rest)) = earliest.records.split_first() else { break };
             self.one(earliest.id, record).map_err(|breach| ShardBreach { shard, breach })?;
-            earliest.head = earliest.rest.next();
+            earliest.records = rest;
         }
         Ok(())
     }
@@ -370,11 +369,11 @@ impl<'b> Decoder<'b, '_> {
     }
 }
 
-impl Stream<'_> {
+impl Stream<'_, '_> {
     /// The event that happened first goes first, wallet events first on ties, whether they came by their own topic or
     /// by intake. What cannot be decoded goes at once.
     fn key(&self) -> (Timestamp, bool) {
-        let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
+        let event = self.records.first().and_then(|head| head.event.as_ref().ok());
         let is_wallet_event = event.is_some_and(|event| event.kind.source_kind() == SourceKind::Wallet);
         (event.map_or(Timestamp::MIN, |event| event.time.0), !is_wallet_event)
     }

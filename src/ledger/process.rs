@@ -18,7 +18,7 @@ use super::shard::ShardView;
 use super::wallets::Handle;
 use crate::alert::AlertKind;
 use crate::event::{
-    Data, Event, EventKind, EventRules, Fingerprint, JobEnding, Reason, Rejection, event_key, fingerprint,
+    Data, Event, EventKind, EventRules, Fingerprint, Identity, JobEnding, Reason, Rejection,
 };
 use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
@@ -151,8 +151,7 @@ fn accept(
     let Some(data) = &event.data else { return Ok((Outcome::Free, None)) };
 
     let remembers_from = first_day(view.clock(), &context.time);
-    let key = event_key(&event.wallet_id, &event.source, &event.id);
-    let print = data.as_ref().ok().map(|data| fingerprint(event.kind, event.time, data));
+    let Identity { key, fingerprint: print, .. } = event.identity;
     if let Some((_, seen)) = view.memo(key)?.filter(|(day, _)| *day >= remembers_from) {
         if print.is_some_and(|print| print.0.to_le_bytes() == *seen) {
             return Ok((Outcome::Duplicate, None));
@@ -214,12 +213,9 @@ fn accept(
 
 /// The job that an event is about, and whether it speaks for all assets of it.
 fn job_name<'e>(event: &'e Event<'_>, data: &'e Data<'_>) -> Option<(JobName<'e>, bool)> {
-    let (job_id, asset_id, with_assets) = match data {
-        Data::Requested(usage) | Data::Completed(usage) => (&usage.job_id, &usage.asset_id, false),
-        Data::JobEnded(ended) => (&ended.job_id, &ended.asset_id, ended.ending != JobEnding::Cancelled),
-        _ => return None,
-    };
-    Some((JobName::new(&event.wallet_id, job_id, asset_id), with_assets))
+    let (job_id, asset_id) = data.job()?;
+    let with_assets = matches!(data, Data::JobEnded(ended) if ended.ending != JobEnding::Cancelled);
+    Some((JobName::with_keys(&event.wallet_id, job_id, asset_id, event.identity.job?), with_assets))
 }
 
 /// What is remembered of a job: of itself, and all that deciding needs.

@@ -84,6 +84,8 @@ pub struct Worker<W: World> {
     pub(super) generation: i32,
     pub(super) checkpoints: Checkpoints,
     pub(super) maintenance: Maintenance,
+    /// One thread.
+    decoding: rayon::ThreadPool,
     jobs: Option<SyncSender<Job>>,
     pub(super) done: Receiver<Done>,
     pub(super) in_flight: Option<InFlight>,
@@ -159,6 +161,9 @@ impl<W: World> Worker<W> {
             checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
+            })?,
+            decoding: decoding_thread(number).map_err(|error| {
+                LedgerError::Stopped(format!("the thread for decoding cannot be started: {error}"))
             })?,
             jobs: Some(jobs),
             done,
@@ -296,6 +301,7 @@ impl<W: World> Worker<W> {
             sources: &mut self.sources,
             outbox: &mut outbox,
             tally: &mut tally,
+            decoding: &self.decoding,
             with_snapshots,
         }
         .run(batch);
@@ -479,4 +485,9 @@ fn end_of_partition(
         source.reached_end = true;
         source.end = offset;
     }
+}
+
+/// The thread of a worker's batches.
+pub(super) fn decoding_thread(worker: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("decode-{worker}")).build()
 }

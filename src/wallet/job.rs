@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, EntryType, GrantEffect};
-use crate::event::{IdentityKey, JobEnding, job_key};
+use crate::event::{IdentityKey, JobEnding, JobKeys, job_key};
 use crate::packed;
 use crate::rate::AssetType;
 
@@ -82,30 +82,31 @@ pub struct JobName<'n> {
     wallet_id: &'n str,
     job_id: &'n str,
     asset_id: &'n str,
-    job_key: IdentityKey,
-    /// That of the job where it names no asset.
-    asset_key: IdentityKey,
+    keys: JobKeys,
 }
 
 impl<'n> JobName<'n> {
     /// Of a wallet's job, or of an asset of it (else empty).
     pub fn new(wallet_id: &'n str, job_id: &'n str, asset_id: &'n str) -> JobName<'n> {
-        let job_key_ = job_key(wallet_id, job_id, "");
-        let asset_key = if asset_id.is_empty() { job_key_ } else { job_key(wallet_id, job_id, asset_id) };
-        JobName { wallet_id, job_id, asset_id, job_key: job_key_, asset_key }
+        JobName { wallet_id, job_id, asset_id, keys: JobKeys::of(wallet_id, job_id, asset_id) }
+    }
+
+    /// The same, where the keys are known.
+    pub fn with_keys(wallet_id: &'n str, job_id: &'n str, asset_id: &'n str, keys: JobKeys) -> JobName<'n> {
+        JobName { wallet_id, job_id, asset_id, keys }
     }
 
     /// The key of its job.
     pub fn job_key(&self) -> IdentityKey {
-        self.job_key
+        self.keys.job
     }
 
     /// The key of an asset of its job; of the job where `asset_id` is empty.
     fn key(&self, asset_id: &str) -> IdentityKey {
         if asset_id.is_empty() {
-            self.job_key
+            self.keys.job
         } else if *asset_id == *self.asset_id {
-            self.asset_key
+            self.keys.asset
         } else {
             job_key(self.wallet_id, self.job_id, asset_id)
         }
@@ -139,9 +140,9 @@ impl JobHistory {
         first_day: i32,
         mut get: impl FnMut(IdentityKey) -> Result<Option<JobMemo<'static>>, E>,
     ) -> Result<JobHistory, E> {
-        let job = get(name.job_key)?;
+        let job = get(name.keys.job)?;
         if !name.asset_id.is_empty() {
-            let asset = get(name.asset_key)?;
+            let asset = get(name.keys.asset)?;
             return Ok(JobHistory { job, asset, assets: Vec::new(), first_day });
         }
         let mut assets = Vec::new();
@@ -214,11 +215,11 @@ pub fn remember<'e, E>(
     if entry.job_id.is_empty() || (ending.is_none() && !is_charge && !is_reversal) {
         return Ok(());
     }
-    let mut job: JobMemo<'e> = get(name.job_key)?.unwrap_or_default();
+    let mut job: JobMemo<'e> = get(name.keys.job)?.unwrap_or_default();
     job.is_counted |= entry.entry_type == EntryType::Charged;
     if entry.asset_id.is_empty() {
         job.learn(entry, day, ending);
-        put(name.job_key, job);
+        put(name.job_key(), job);
         return Ok(());
     }
     let asset_key = name.key(&entry.asset_id);
@@ -231,7 +232,7 @@ pub fn remember<'e, E>(
     if is_charge && is_new {
         asset.latest_asset = job.latest_asset.replace(asset_key);
     }
-    put(name.job_key, job);
+    put(name.job_key(), job);
     put(asset_key, asset);
     Ok(())
 }

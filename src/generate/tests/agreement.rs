@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::super::item::Made;
 use super::*;
 use crate::event::{
-    Data, EventKind, Fingerprint, IdentityKey, JobEnding, Limit, OverdraftLimit, SourceKind, event_key,
-    fingerprint,
+    Data, EventKind, Fingerprint, Identity, IdentityKey, JobEnding, Limit, OverdraftLimit, SourceKind,
 };
 use crate::rate::{Pricing, Quantity, VideoMillis};
 use crate::time::{DAY_MS, EventTime};
@@ -123,20 +122,19 @@ struct Reader {
 impl Reader {
     fn read(&mut self, record: &Record, expected: Expected) {
         let outcome = decoded(record, |event| {
-            let Ok(Event { kind, wallet_id, source, id, time, data }) = event else { return "quarantined" };
+            let Ok(Event { wallet_id, time, data, identity, .. }) = event else { return "quarantined" };
             let is_out_of_time =
                 matches!(expected, Expected::Quarantined(Reason::TooOld | Reason::TooFarAhead));
             let Some(data) = data.filter(|_| !is_out_of_time) else {
                 return if is_out_of_time { "quarantined" } else { "free" };
             };
-            let identity = event_key(&wallet_id, &source, &id);
-            let print = data.as_ref().ok().map(|data| fingerprint(kind, time, data));
-            if let Some(known) = self.identities.get(&identity) {
+            let Identity { key, fingerprint: print, .. } = identity;
+            if let Some(known) = self.identities.get(&key) {
                 return if Some(*known) == print { "duplicate" } else { "quarantined" };
             }
             let (Ok(data), Some(print)) = (data, print) else { return "quarantined" };
             let Some((outcome, credits)) = self.apply(&wallet_id, &data, time) else { return "quarantined" };
-            self.identities.insert(identity, print);
+            self.identities.insert(key, print);
             *self.balances.entry(wallet_id.into_owned()).or_default() += credits;
             outcome
         });

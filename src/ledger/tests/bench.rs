@@ -192,6 +192,7 @@ pub struct Bench {
     pub sources: BTreeMap<SourceId, SourceSlot>,
     /// Whether batches save wallets.
     pub with_snapshots: bool,
+    decoding: rayon::ThreadPool,
     next_offsets: HashMap<SourceId, i64>,
 }
 
@@ -258,6 +259,7 @@ impl Bench {
             shards: BTreeMap::new(),
             sources: BTreeMap::new(),
             with_snapshots: true,
+            decoding: crate::ledger::worker::decoding_thread(0).unwrap(),
             next_offsets: HashMap::new(),
         };
         for shard in 0..shards {
@@ -352,6 +354,7 @@ impl Bench {
             sources: &mut self.sources,
             outbox: &mut outbox,
             tally: &mut tally,
+            decoding: &self.decoding,
             with_snapshots: self.with_snapshots,
         };
         let offsets = computation.run(batch)?;
