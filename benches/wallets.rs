@@ -78,7 +78,7 @@ fn first_of_the_month(table: &mut WalletTable, policy: &Policy, count: u32) {
     let (mut posted, mut out) = (0_u32, Vec::new());
     while let Some((due, handle)) = table.first_due().filter(|(due, _)| *due <= clock.0) {
         let mut wallet = table.get(handle).unwrap();
-        let entries = post_due(&mut wallet, clock, PostedAt(due), policy).unwrap().unwrap();
+        let entries = post_due(&mut wallet, due, clock, PostedAt(due), policy).unwrap().unwrap();
         let record =
             LedgerRecord { v: LEDGER_FORMAT, wallet_id: table.id(handle).into(), clock_day: None, entries };
         out.clear();
@@ -96,7 +96,7 @@ fn a_wallet(policy: &Policy, rules: &EventRules, clock: ShardClock, topups: u32)
     let mut wallet = Wallet::default();
     let contract = r#"{"contract_id":"contract-1","plan":"lite","starts_at":"2026-01-01T00:00:00Z"}"#;
     event(&mut wallet, policy, rules, "contract.started", START, contract);
-    while let Some(entries) = post_due(&mut wallet, clock, PostedAt(clock.0), policy).unwrap() {
+    while let Some(entries) = post_due(&mut wallet, clock.0, clock, PostedAt(clock.0), policy).unwrap() {
         assert!(!entries.is_empty());
     }
     let now = clock.0.to_string();

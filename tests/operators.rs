@@ -10,7 +10,8 @@ use common::kafka::{self, Sent};
 use common::proof::expected_outcomes;
 use common::{Deployment, Instance, usage, wait_for};
 use creditstream::generate::GenerateOptions;
-use creditstream::time::Timestamp;
+use creditstream::kafka::partition_for;
+use creditstream::time::{DAY_MS, Timestamp};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -252,4 +253,68 @@ fn what_waits_in_intake_must_come_first_where_the_route_changes() {
     assert!(stopped_sources(&instance) >= 1.0);
     instance.terminate();
     accept().expect(0);
+}
+
+/// A month begins while nothing runs, and usage of it waits. Read again, it finds the month's credits there, though no
+/// clock of the shard has moved since.
+#[test]
+fn usage_of_a_month_that_began_while_nothing_ran_is_paid_by_it() {
+    let deployment = Deployment::new();
+    let begins = Timestamp::now().plus_millis(15_000);
+    let wallets: Vec<String> = (0..6).map(|number| format!("ws_{number}")).collect();
+    let send = |topic: &str, kind: &str, name: &str, time: Timestamp, data: &str| {
+        let events: Vec<(&String, String)> = wallets
+            .iter()
+            .map(|wallet| {
+                let event = format!(
+                    r#"{{"specversion":"1.0","id":"{name}","source":"/s","type":"{kind}","subject":"{wallet}","time":"{time}","data":{data}}}"#
+                );
+                (wallet, event)
+            })
+            .collect();
+        let records: Vec<Sent<'_>> = events
+            .iter()
+            .map(|(wallet, event)| Sent {
+                partition: Some(partition_for(wallet.as_bytes(), SHARDS)),
+                key: Some(wallet.as_bytes()),
+                value: Some(event.as_bytes()),
+                headers: vec![],
+            })
+            .collect();
+        kafka::send_all(&deployment.config, topic, &records).unwrap();
+    };
+    let topics = &deployment.config.topics;
+    let images = |job: &str, images: u32| format!(r#"{{"job_id":"{job}","asset":"image","images":{images}}}"#);
+    let charged = |instance: &Instance| instance.metric("creditstream_credits_total", &[("flow", "charged")]);
+
+    // The credits of the months before are used up, and nothing may be overdrawn.
+    let now = Timestamp::now();
+    let (starts_at, months) = months_before(begins);
+    let before = f64::from(6 * 200 * months);
+    let contract = format!(r#"{{"contract_id":"c","plan":"lite","starts_at":"{starts_at}"}}"#);
+    let mut instance = deployment.start(&["ledger"]);
+    send(&topics.wallet, "contract.started", "contract", now, &contract);
+    send(&topics.wallet, "wallet.limits_changed", "limits", now, r#"{"overdraft_limit":0}"#);
+    wait_for("the months before", PATIENCE, || {
+        (instance.metric("creditstream_credits_total", &[("flow", "granted")]) == before).then_some(())
+    });
+    send(&topics.generation, "generation.completed", "all", Timestamp::now(), &images("all", 200 * months));
+    wait_for("all of it to be used", PATIENCE, || (charged(&instance) == before).then_some(()));
+    instance.terminate();
+
+    assert!(Timestamp::now() < begins, "the month has begun before the instance ended");
+    std::thread::sleep(Duration::from_millis((begins.millis() - Timestamp::now().millis()) as u64 + 50));
+    send(&topics.generation, "generation.completed", "more", begins, &images("more", 150));
+    let mut instance = deployment.start(&["ledger"]);
+    wait_for("usage of the month", PATIENCE, || (charged(&instance) == 900.0).then_some(()));
+    assert_eq!(instance.metric("creditstream_credits_total", &[("flow", "refused")]), 0.0);
+    instance.terminate();
+}
+
+/// The start of a contract of which a month begins then, and the number of its months before: 2 where the month before has
+/// no such day.
+fn months_before(begins: Timestamp) -> (Timestamp, u32) {
+    let starts = |months: u32| (28..=62).map(|days| begins.plus_millis(-days * DAY_MS)).map(move |at| (at, months));
+    let all = starts(1).chain(starts(2));
+    all.into_iter().find(|(at, months)| at.plus_months(*months) == Some(begins)).unwrap()
 }

@@ -132,9 +132,13 @@ pub fn process(
     };
     view.current.head.clock.accepted(incoming.record.topic, event.time.0, context.wall);
     if let Some(handle) = wallet {
-        post_due_of(view, handle, context, outbox, tally)?;
+        post_due_of(view, handle, moment_of(view, event, context).reached(), context, outbox, tally)?;
     }
     Ok(outcome)
+}
+
+fn moment_of(view: &ShardView<'_>, event: &Event<'_>, context: &Context<'_>) -> Moment {
+    Moment { event_time: event.time, clock: view.clock(), posted_at: PostedAt(context.wall) }
 }
 
 /// Time window, free events, identity, data, price, state: the first that fails names the reason. The wallet, where
@@ -176,8 +180,8 @@ fn accept(
     let command =
         Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
     let handle = view.handle(&event.wallet_id);
-    post_due_of(view, handle, context, outbox, tally)?;
-    let clock = view.clock();
+    let moment = moment_of(view, event, context);
+    post_due_of(view, handle, moment.reached(), context, outbox, tally)?;
     let cause = Cause {
         event_type: event.kind.as_str(),
         source: &event.source,
@@ -188,7 +192,7 @@ fn accept(
             partition: incoming.origin.partition,
             offset: incoming.origin.offset,
         },
-        moment: Moment { event_time: event.time, clock, posted_at: PostedAt(context.wall) },
+        moment,
     };
     // A rejected command leaves the wallet as it was, and after a breach the whole batch is dropped.
     let wallet = view.touch(handle);
@@ -198,7 +202,7 @@ fn accept(
     let record = LedgerRecord {
         v: LEDGER_FORMAT,
         wallet_id: (&*event.wallet_id).into(),
-        clock_day: clock_day(clock, event.time),
+        clock_day: clock_day(moment.clock, event.time),
         entries,
     };
     remember_event(&mut view.current.identities, key, print, day_of(&record));
@@ -236,21 +240,22 @@ fn job_of(
     Ok((itself, history))
 }
 
-/// Posts all that is due for a wallet by now, each as a record of its own.
+/// Posts all that is due for a wallet by then, each as a record of its own.
 fn post_due_of(
     view: &mut ShardView<'_>,
     handle: Handle,
+    until: Timestamp,
     context: &Context<'_>,
     outbox: &mut Outbox,
     tally: &mut Tally,
 ) -> Result<u32, Breach> {
     let clock = view.clock();
     let mut records = 0;
-    while view.due(handle).is_some_and(|due| due <= clock.0) {
+    while view.due(handle).is_some_and(|due| due <= until) {
         let posted_at = PostedAt(context.wall);
         let wallet = view.touch(handle);
         let level_before = wallet.level;
-        let Some(entries) = post_due(wallet, clock, posted_at, context.policy)? else {
+        let Some(entries) = post_due(wallet, until, clock, posted_at, context.policy)? else {
             let what = "a timer says that something is due, the wallet does not".to_owned();
             return Err(Breach { seq: 0, what });
         };
@@ -284,7 +289,7 @@ pub fn post_timers(
         && let Some((due, handle)) = view.first_due()
         && due <= view.clock().0
     {
-        records += post_due_of(view, handle, context, outbox, tally)?;
+        records += post_due_of(view, handle, view.clock().0, context, outbox, tally)?;
     }
     Ok(())
 }

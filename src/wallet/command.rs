@@ -162,6 +162,14 @@ pub struct Moment {
     pub posted_at: PostedAt,
 }
 
+impl Moment {
+    /// How far time has come for the wallet of an event. The shard clock may stand behind it, for another source is behind
+    /// or nothing was read yet since the assignment; what was due to this wallet by then is there all the same.
+    pub fn reached(&self) -> Timestamp {
+        self.clock.0.max(self.event_time.0.min(self.posted_at.0))
+    }
+}
+
 impl Default for Moment {
     fn default() -> Moment {
         let never = Timestamp::default();

@@ -82,18 +82,19 @@ pub fn next_due(wallet: &Wallet, policy: &Policy) -> Option<Timestamp> {
     first_due(wallet, policy).map(|(at, _)| at)
 }
 
-/// Posts what is due first, if the clock has reached it. To be called until there is nothing: each call's entries are
+/// Posts what is due first, if it is due by `until`. To be called until there is nothing: each call's entries are
 /// a record of their own.
 ///
 /// # Errors
 /// Our own sums do not close.
 pub fn post_due(
     wallet: &mut Wallet,
+    until: Timestamp,
     clock: ShardClock,
     posted_at: PostedAt,
     policy: &Policy,
 ) -> Result<Option<Vec<Entry<'static>>>, Breach> {
-    let Some((at, due)) = first_due(wallet, policy).filter(|(at, _)| *at <= clock.0) else {
+    let Some((at, due)) = first_due(wallet, policy).filter(|(at, _)| *at <= until) else {
         return Ok(None);
     };
     let cause = Cause { moment: Moment { event_time: EventTime(at), clock, posted_at }, ..Cause::default() };

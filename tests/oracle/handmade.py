@@ -425,13 +425,27 @@ class Edges(Hand):
         self.assertEqual(self.life.wallet.balance(), 5)
         self.assertEqual(self.short(self.send("ad.created", "2025-01-01T02:00:00", {})), [("expired", -5)])
 
-    def test_an_allocation_due_before_the_event_is_posted_after_it(self):
+    def test_an_allocation_due_by_the_event_is_posted_before_it(self):
         self.begin(settings(lite=0))
         self.start("c", "2025-01-01")
         self.images("a", "2025-01-02", 200)
-        result = self.images("b", "2025-02-02", 1)
-        self.assertEqual(self.short(result), [("refused", 1), ("granted", 200)])
-        self.assertEqual(self.images("c", "2025-02-03", 1)["outcome"], "charged")
+        for event, due in (("b", "2025-02-01"), ("d", "2025-03-02")):
+            result = self.images(event, due, 200)
+            self.assertEqual(self.short(result), [("granted", 200), ("charged", -200)])
+        self.assertEqual(self.images("c", "2025-03-02", 1)["outcome"], "refused")
+
+    def test_an_allocation_due_after_the_wall_clock_waits_for_it(self):
+        self.begin(settings(lite=0))
+        self.start("c", "2025-01-01")
+        self.images("a", "2025-01-02", 200)
+        result = self.images("b", "2025-02-01T00:01:00", 1, wall="2025-01-31T23:59:59")
+        self.assertEqual(self.short(result), [("refused", 1)])
+        self.assertEqual(self.short(self.tick("2025-02-01")), [("granted", 200)])
+
+    def test_a_rejected_event_posts_what_was_due_by_it(self):
+        self.start("c", "2025-01-01")
+        result = self.send("contract.renewed", "2025-02-01", {"contract_id": "other"})
+        self.assertEqual((result["reason"], self.short(result)), ("no_contract", [("granted", 200)]))
 
     def test_what_other_wallets_made_due_is_posted_before_the_event(self):
         self.begin(settings(lite=0))

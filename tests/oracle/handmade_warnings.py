@@ -95,8 +95,10 @@ class CreditsDue(Warned):
 
     def test_what_comes_may_be_too_little(self):
         self.start("c", "2025-01-01")
-        self.assertEqual(self.kinds(self.images("j", "2025-02-01", 395)), [("level", "critical")])   # 5 of 200
-        self.assertEqual(self.kinds(self.images("k", "2025-03-01", 206)), [("level", "overdrawn")])
+        result = self.images("j", at("2025-02-01") + 3 * MINUTE, 450, wall="2025-01-31T23:59:00")
+        self.assertEqual((self.short(result), result["alerts"], result["level"]), ([("charged", -450)], [], "ok"))
+        result = self.tick("2025-02-01")                  # 200 - 450 + 200
+        self.assertEqual((self.kinds(result), result["balance"]), ([("level", "overdrawn")], -50))
 
     def test_a_difference_is_due_as_well(self):
         for day, expected in (("2025-01-10", []), ("2025-01-09", [("level", "exhausted")])):
@@ -380,8 +382,8 @@ class Unpaid(Warned):
              "seq": 3, "available": -110, "allocation": 0, "amount": 110}])
         self.assertEqual(self.tick("2025-03-01")["entries"], [])
 
-    def test_paid_up_to_the_very_instant(self):
-        for paid, expected in ((at("2025-01-08T01:00:00") - 1, []), (at("2025-01-08T01:00:00"), [])):
+    def test_paid_before_the_very_instant(self):
+        for paid, expected in ((at("2025-01-08T01:00:00") - 1, []), (at("2025-01-08T01:00:00"), [("overdraft_unpaid", 100)])):
             self.begin(settings())
             self.images("j", "2025-01-01T01:00:00", 100)
             self.assertEqual(self.warnings(self.adjust("a", paid, 100)), expected)

@@ -60,13 +60,14 @@ class Life:
         self.note_alerts()
         return result
 
-    def settle(self):
-        """Posts whatever is due at the clock, one by one, always the earliest of what there then is."""
-        wallet = self.wallet
-        while self.first_due is None or self.first_due <= self.clock:
-            self.first_due, items = contract_events.due(wallet, self.lateness, self.clock)
+    def settle(self, until=None):
+        """Posts whatever is due at the clock, or at a later instant that the wallet's own event has reached, one by one,
+        always the earliest of what there then is."""
+        wallet, until = self.wallet, self.clock if until is None else until
+        while self.first_due is None or self.first_due <= until:
+            self.first_due, items = contract_events.due(wallet, self.lateness, until)
             if not items:
-                if self.first_due == wallet.seen_until > self.clock:
+                if self.first_due == wallet.seen_until > until:
                     self.hit("warning-waits-for-the-clock")
                 return
             item = min(items, key=lambda entry: entry[:3])
@@ -168,6 +169,10 @@ class Life:
         if kind == "topup.purchased" and self.prices.pack(data["amount_usd"], at) is None:
             return self.quarantine("unknown_topup")
 
+        entries_before = len(self.wallet.entries)
+        self.settle(max(self.clock, min(at, step["wall_ms"])))
+        if len(self.wallet.entries) > entries_before:
+            self.hit("due-by-its-time-posted-before-the-event")
         clock_before, before = self.clock, len(self.wallet.entries)
         if kind.startswith("generation."):
             outcome, reason = self.usage(kind, data, at)

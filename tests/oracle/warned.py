@@ -158,8 +158,6 @@ class Warnings:
         if overdraft == 0:
             if self.overdraft_since is not None:
                 self.hit("overdraft-paid-after-its-warning" if self.overdraft_warned else "overdraft-paid-in-time")
-                if latest == self.overdraft_since + OVERDRAFT_LASTS and not self.overdraft_warned:
-                    self.hit("overdraft-paid-in-its-last-instant")
             self.overdraft_since, self.overdraft_warned = None, False
         elif self.overdraft_since is None:
             self.overdraft_since = latest

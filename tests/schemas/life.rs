@@ -140,7 +140,7 @@ pub fn life() -> Life {
 impl Life {
     fn post_due(&mut self, clock: Timestamp) {
         while let Some(entries) =
-            post_due(&mut self.wallet, ShardClock(clock), PostedAt(clock), &self.policy).unwrap()
+            post_due(&mut self.wallet, clock, ShardClock(clock), PostedAt(clock), &self.policy).unwrap()
         {
             self.record(entries, clock);
         }

@@ -114,3 +114,23 @@ fn the_end_of_a_source_is_marked_after_the_records_before_it() {
     bench.run(&[free("f1").at("2026-11-03T10:01:00.000Z")]);
     assert_eq!(bench.clock(), clock("2026-11-03T10:01:00Z"), "the wallet topic is at its end");
 }
+
+/// Another source has shown nothing since the assignment, so the clock stands: what is due to a wallet by the time of its own
+/// event is there all the same, and nobody else's is posted.
+#[test]
+fn what_is_due_by_the_time_of_an_event_is_posted_before_it() {
+    let mut bench = Bench::with_limit(0);
+    let started = |made: Made| made.with("2026-11-01", "2026-10-03").at("2026-10-03T00:00:00.000Z");
+    bench.table(&[
+        (started(contract("e1", "c1", "lite")), "contract"),
+        (started(contract("e2", "c2", "lite")).of_wallet("w2"), "contract"),
+        (usage("e3", "j1", 200).at("2026-10-03T00:00:00.000Z"), "charged"),
+        (usage("e4", "j2", 1).at("2026-11-02T23:59:59.999Z"), "refused"),
+        (usage("e5", "j3", 200).at("2026-11-03T00:00:00.000Z"), "charged"),
+        (usage("e6", "j4", 1).at("2026-11-03T00:00:00.000Z"), "refused"),
+        // Also where the event is for nothing else; an event that is late turns nothing back.
+        (usage("e7", "j5", 1).at("2026-11-01T00:00:00.000Z"), "refused"),
+    ]);
+    assert!(bench.clock() < clock("2026-11-03T00:00:00Z"), "{:?}", bench.clock());
+    assert_eq!((bench.balance("w1"), bench.balance("w2")), (0, 200), "w2 has had no event of November");
+}
