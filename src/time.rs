@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds in a day.
@@ -54,12 +54,16 @@ impl Timestamp {
         Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Reads an RFC 3339 date-time with an offset; what is finer than a millisecond is cut off.
+    /// Reads an RFC 3339 date-time with an offset; what is finer than a millisecond is cut off. `T` stands between date
+    /// and time, and a minute has 60 seconds: leap seconds are smeared by those who keep time for computers.
     pub fn parse(text: &str) -> Option<Timestamp> {
         if let Some(usual) = parse_usual(text) {
             return Some(usual);
         }
         let parsed = DateTime::parse_from_rfc3339(text).ok()?;
+        if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) || parsed.nanosecond() >= 1_000_000_000 {
+            return None;
+        }
         let year = parsed.with_timezone(&Utc).year();
         (0..=9999).contains(&year).then(|| Timestamp(parsed.timestamp_millis()))
     }
@@ -322,6 +326,11 @@ mod tests {
             "2026-00-01T00:00:00Z",
             "2026-01-01T24:00:00Z",
             "2026-01-01T00:60:00Z",
+            "2026-01-01T07:59:60Z",
+            "2026-12-31T23:59:60Z",
+            "2026-12-31T23:59:60.5Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01 00:00:00+01:00",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }

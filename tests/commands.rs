@@ -56,6 +56,11 @@ fn what_is_not_understood_is_usage() {
     ] {
         let answer = run(arguments).expect(2);
         assert!(answer.stdout.is_empty() && !answer.stderr.is_empty(), "{arguments:?}");
+        for format in [&["--format", "json"][..], &["--format=json"]] {
+            let answer = run(&[arguments, format].concat()).expect(2);
+            let said: serde_json::Value = serde_json::from_str(&answer.stderr).unwrap();
+            assert_eq!(said["error"]["code"], "usage", "{arguments:?}");
+        }
     }
 }
 

@@ -284,7 +284,8 @@ fn usage_of_a_month_that_began_while_nothing_ran_is_paid_by_it() {
         kafka::send_all(&deployment.config, topic, &records).unwrap();
     };
     let topics = &deployment.config.topics;
-    let images = |job: &str, images: u32| format!(r#"{{"job_id":"{job}","asset":"image","images":{images}}}"#);
+    let images =
+        |job: &str, images: u32| format!(r#"{{"job_id":"{job}","asset":"image","images":{images}}}"#);
     let charged = |instance: &Instance| instance.metric("creditstream_credits_total", &[("flow", "charged")]);
 
     // The credits of the months before are used up, and nothing may be overdrawn.
@@ -314,7 +315,8 @@ fn usage_of_a_month_that_began_while_nothing_ran_is_paid_by_it() {
 /// The start of a contract of which a month begins then, and the number of its months before: 2 where the month before has
 /// no such day.
 fn months_before(begins: Timestamp) -> (Timestamp, u32) {
-    let starts = |months: u32| (28..=62).map(|days| begins.plus_millis(-days * DAY_MS)).map(move |at| (at, months));
+    let starts =
+        |months: u32| (28..=62).map(|days| begins.plus_millis(-days * DAY_MS)).map(move |at| (at, months));
     let all = starts(1).chain(starts(2));
     all.into_iter().find(|(at, months)| at.plus_months(*months) == Some(begins)).unwrap()
 }

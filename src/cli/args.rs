@@ -58,7 +58,8 @@ pub enum Command {
     /// Check all settings and print those in force, secrets hidden.
     #[command(after_help = "Example: CREDITSTREAM__KAFKA__BROKERS=kafka:9092 creditstream check-config")]
     CheckConfig,
-    /// Say for each line of a file what would become of the event.
+    /// Say for each line of a file what would become of the event, were it the first of its wallet: what depends on others
+    /// (repetitions, conflicts, limits) is not seen.
     #[command(after_help = "Example: creditstream check-events events.jsonl --topic generation")]
     CheckEvents(CheckEvents),
     /// Make realistic events, seeded.

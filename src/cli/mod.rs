@@ -37,6 +37,11 @@ use output::{Form, Format, Output};
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && wants_json(std::env::args_os()) => {
+            let failure = Failure::usage(error.render().to_string().trim_start_matches("error: ").trim());
+            Output { format: Format::Json }.failure(&failure);
+            return ExitCode::from(failure.code);
+        }
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
@@ -51,6 +56,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Whether a command line that makes no sense asks for JSON all the same.
+fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let texts: Vec<String> = arguments.map(|text| text.to_string_lossy().into_owned()).collect();
+    texts.iter().any(|text| text == "--format=json")
+        || texts.windows(2).any(|pair| matches!(pair, [name, value] if name == "--format" && value == "json"))
 }
 
 fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {

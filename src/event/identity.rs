@@ -82,9 +82,7 @@ impl Identity {
         Identity {
             key: event_key(wallet_id, source, id),
             fingerprint: data.map(|data| fingerprint(kind, time, data)),
-            job: data
-                .and_then(Data::job)
-                .map(|(job_id, asset_id)| JobKeys::of(wallet_id, job_id, asset_id)),
+            job: data.and_then(Data::job).map(|(job_id, asset_id)| JobKeys::of(wallet_id, job_id, asset_id)),
         }
     }
 }

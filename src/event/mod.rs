@@ -23,7 +23,9 @@ pub use data::{
     LimitsChanged, OverdraftLimit, PlanChanged, TopupPurchased, Usage,
 };
 pub use decode::{Event, EventKind, EventRules, IncomingRecord, SourceKind, decode};
-pub use identity::{Fingerprint, Identity, IdentityKey, JobKeys, business_key, event_key, fingerprint, job_key};
+pub use identity::{
+    Fingerprint, Identity, IdentityKey, JobKeys, business_key, event_key, fingerprint, job_key,
+};
 pub use reason::{Reason, Rejection};
 
 /// Most bytes of an id: event, wallet, job, asset, user, project, model, contract, top-up, adjustment.

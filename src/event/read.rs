@@ -246,7 +246,10 @@ fn topup_purchased<'a>(raw: &Members<'a>) -> Result<TopupPurchased<'a>, Rejectio
     let topup_id = id("topup_id", topup_id)?;
     // Any positive number is well-formed; whether a pack has that price is asked of the pricing file.
     if number(amount_text, AMOUNT_SCALE).is_none_or(|amount| amount <= 0) {
-        return Err(bad(format!("data.amount_usd is {}: expected a number above 0", shown(amount_text))));
+        return Err(bad(format!(
+            "data.amount_usd is {}: expected a number above 0 and below 1e29, with at most {AMOUNT_SCALE} decimals",
+            shown(amount_text)
+        )));
     }
     let amount_usd = number(amount_text, 2).and_then(|cents| i64::try_from(cents).ok()).map(UsdCents);
     let reference = optional_text("reference", raw.reference)?;
@@ -335,7 +338,7 @@ fn text<'a>(name: &str, raw: Raw<'a>) -> Result<Cow<'a, str>, Rejection> {
         |text: &Cow<str>| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
     raw.text().filter(fits).ok_or_else(|| {
         bad(format!(
-            "data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes, not blank",
+            "data.{name} is {}: expected text of 1 to {TEXT_BYTES_MAX} bytes, not blank, without U+0000",
             shown(raw.spelt)
         ))
     })

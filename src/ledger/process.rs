@@ -17,9 +17,7 @@ use super::progress::OriginProgress;
 use super::shard::ShardView;
 use super::wallets::Handle;
 use crate::alert::AlertKind;
-use crate::event::{
-    Data, Event, EventKind, EventRules, Fingerprint, Identity, JobEnding, Reason, Rejection,
-};
+use crate::event::{Data, Event, EventKind, EventRules, Fingerprint, Identity, JobEnding, Reason, Rejection};
 use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
@@ -132,7 +130,8 @@ pub fn process(
     };
     view.current.head.clock.accepted(incoming.record.topic, event.time.0, context.wall);
     if let Some(handle) = wallet {
-        post_due_of(view, handle, moment_of(view, event, context).reached(), context, outbox, tally)?;
+        let reached = moment_of(view, event, context).reached(view.touch(handle));
+        post_due_of(view, handle, reached, context, outbox, tally)?;
     }
     Ok(outcome)
 }
@@ -181,7 +180,8 @@ fn accept(
         Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
     let handle = view.handle(&event.wallet_id);
     let moment = moment_of(view, event, context);
-    post_due_of(view, handle, moment.reached(), context, outbox, tally)?;
+    let reached = moment.reached(view.touch(handle));
+    post_due_of(view, handle, reached, context, outbox, tally)?;
     let cause = Cause {
         event_type: event.kind.as_str(),
         source: &event.source,

@@ -66,13 +66,17 @@ struct PlanSet {
 }
 
 /// What a plan grants.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Credits granted at the start of each month of a contract.
     pub credits_per_month: i64,
     /// A charge that would take the overdraft past this is refused; `None`: never.
     pub overdraft_limit: Option<i64>,
+    /// A wallet is low at or below this share of its allocation, percent; `None`: as `[alerts]` says.
+    pub low_percent: Option<u8>,
+    /// A wallet is critical at or below this share, percent; `None`: as `[alerts]` says.
+    pub critical_percent: Option<u8>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -169,6 +173,22 @@ impl Pricing {
                 if plan.overdraft_limit.is_some_and(|limit| limit < 0) {
                     faults.push(format!("pricing: plans.plan.{name}.overdraft_limit: allowed is 0 or more"));
                 }
+                for (key, percent) in
+                    [("low_percent", plan.low_percent), ("critical_percent", plan.critical_percent)]
+                {
+                    if let Some(percent) = percent.filter(|percent| *percent > 100) {
+                        faults.push(format!(
+                            "pricing: plans.plan.{name}.{key} = {percent}: allowed is 0 to 100"
+                        ));
+                    }
+                }
+                if let (Some(low), Some(critical)) = (plan.low_percent, plan.critical_percent)
+                    && low < critical
+                {
+                    faults.push(format!(
+                        "pricing: plans.plan.{name}.low_percent = {low}: allowed is at least its critical_percent ({critical})"
+                    ));
+                }
             }
         }
         for pack in self.topups.iter().flat_map(|set| &set.packs) {
@@ -187,17 +207,22 @@ impl Pricing {
         self.rate_cards.iter().rev().find(|card| card.effective_from <= at.0)
     }
 
-    /// The named plan, by the version in force.
+    /// The named plan, by the version in force: `None` where it is not on sale.
     pub fn plan_at(&self, name: &str, at: EventTime) -> Option<Plan> {
         let in_force = self.plans.iter().rev().find(|set| set.effective_from <= at.0)?;
         in_force.plan.get(name).copied()
     }
 
-    /// Credits that the named plan grants a month, by the newest version up to then that has it: a contract goes on
-    /// after its plan was taken off sale.
-    pub fn allocation(&self, name: &str, at: EventTime) -> i64 {
+    /// The named plan as a contract has it, by the newest version up to then that has it: a contract goes on after its
+    /// plan was taken off sale.
+    pub fn contract_plan(&self, name: &str, at: EventTime) -> Option<Plan> {
         let versions = self.plans.iter().rev().filter(|set| set.effective_from <= at.0);
-        versions.filter_map(|set| set.plan.get(name)).map(|plan| plan.credits_per_month).next().unwrap_or(0)
+        versions.filter_map(|set| set.plan.get(name)).next().copied()
+    }
+
+    /// Credits that the named plan grants a month, as a contract has it.
+    pub fn allocation(&self, name: &str, at: EventTime) -> i64 {
+        self.contract_plan(name, at).map_or(0, |plan| plan.credits_per_month)
     }
 
     /// The pack at that price, by the version in force.
@@ -245,7 +270,12 @@ impl Pricing {
             hasher.update(format!("{card:?}").as_bytes());
         }
         for set in self.plans.iter().filter(|set| set.effective_from <= clock) {
-            hasher.update(format!("{set:?}").as_bytes());
+            hasher.update(format!("{:?}", set.effective_from).as_bytes());
+            // Thresholds decide about alerts, not about money: they may differ while instances are restarted one by one.
+            for (name, plan) in &set.plan {
+                let Plan { credits_per_month, overdraft_limit, low_percent: _, critical_percent: _ } = plan;
+                hasher.update(format!("{name:?} {credits_per_month} {overdraft_limit:?}").as_bytes());
+            }
         }
         for set in self.topups.iter().filter(|set| set.effective_from <= clock) {
             hasher.update(format!("{set:?}").as_bytes());

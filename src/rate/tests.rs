@@ -138,6 +138,11 @@ fn each_value_of_a_pricing_file_has_its_bounds() {
         ("month = 200", "month = 1000000001", Some("lite.credits_per_month = 1000000001:")),
         ("limit = 0", "limit = -1", Some("lite.overdraft_limit:")),
         ("limit = 0", "limit = 1", None),
+        ("limit = 0", "limit = 0, low_percent = 100, critical_percent = 100", None),
+        ("limit = 0", "limit = 0, low_percent = 0, critical_percent = 0", None),
+        ("limit = 0", "limit = 0, low_percent = 101", Some("lite.low_percent = 101:")),
+        ("limit = 0", "limit = 0, critical_percent = 101", Some("lite.critical_percent = 101:")),
+        ("limit = 0", "limit = 0, low_percent = 9, critical_percent = 10", Some("critical_percent (10)")),
         ("credits = 10", "credits = 0", Some("amount_usd = 1, credits = 0:")),
         ("credits = 10", "credits = 1", None),
         ("credits = 10", "credits = 1000000000", None),
@@ -238,6 +243,11 @@ fn versions_ahead_of_the_clock_do_not_change_the_hash() {
         assert_eq!(hash(base, start.plus_millis(-1)), hash(&ahead, start.plus_millis(-1)), "{version}");
         assert_ne!(hash(base, start), hash(&ahead, start), "{version}");
     }
+    // Thresholds of alerts decide about no money.
+    let thresholds = base.replace("month = 200", "month = 200\nlow_percent = 50\ncritical_percent = 1");
+    assert!(thresholds != base && hash(base, now) == hash(&thresholds, now));
+    let limit = base.replace("month = 200", "month = 200\noverdraft_limit = 50");
+    assert_ne!(hash(base, now), hash(&limit, now));
     let other_settings = Pricing::parse(base).unwrap().hash_up_to(now, "10 20 31");
     assert_ne!(hash(base, now), other_settings);
 }

@@ -3,6 +3,7 @@
 
 use super::entry::Origin;
 use super::job::JobHistory;
+use super::state::Wallet;
 use crate::event::{
     Adjusted, ContractCancelled, ContractRenewed, ContractStarted, Data, Fingerprint, JobEnded,
     LimitsChanged, PlanChanged, Reason, Rejection, TopupPurchased, Usage,
@@ -163,10 +164,11 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// How far time has come for the wallet of an event. The shard clock may stand behind it, for another source is behind
-    /// or nothing was read yet since the assignment; what was due to this wallet by then is there all the same.
-    pub fn reached(&self) -> Timestamp {
-        self.clock.0.max(self.event_time.0.min(self.posted_at.0))
+    /// How far time has come for the wallet of an event: as far as the shard clock, this event and those before it, never
+    /// beyond the wall clock. The shard clock may stand behind them, for another source is behind or nothing was read yet
+    /// since the assignment; what was due to this wallet by then is there all the same.
+    pub fn reached(&self, wallet: &Wallet) -> Timestamp {
+        self.clock.0.max(self.event_time.0.max(wallet.latest_at).min(self.posted_at.0))
     }
 }
 

@@ -55,7 +55,7 @@ impl LevelRules {
         }
     }
 
-    /// The same with a wallet's own thresholds.
+    /// The same with thresholds of a wallet or of its plan.
     pub fn with_own(&self, low_percent: Option<u8>, critical_percent: Option<u8>) -> LevelRules {
         LevelRules {
             low_percent: low_percent.map_or(self.low_percent, i64::from),

@@ -74,9 +74,12 @@ impl Policy {
 
     /// The level of a wallet as it stands.
     pub(super) fn level(&self, wallet: &Wallet) -> Level {
-        let limits = &wallet.limits;
-        let rules = self.levels.with_own(limits.low_percent, limits.critical_percent);
-        rules.level(wallet.level, wallet.balance(), wallet.available(), wallet.level_base(&self.pricing))
+        let plan = wallet.level_plan(&self.pricing);
+        let base = plan.map_or(wallet.last_topup, |plan| plan.credits_per_month);
+        let of_plan = plan.map(|plan| (plan.low_percent, plan.critical_percent)).unwrap_or_default();
+        let own = (wallet.limits.low_percent, wallet.limits.critical_percent);
+        let rules = self.levels.with_own(own.0.or(of_plan.0), own.1.or(of_plan.1));
+        rules.level(wallet.level, wallet.balance(), wallet.available(), base)
     }
 
     /// How far a charge may overdraw: the wallet's own limit, else its plan's at the event's time; none without either.
@@ -85,7 +88,7 @@ impl Policy {
             return own;
         }
         let contract = wallet.contract_at(at.0)?;
-        self.pricing.plan_at(contract.plan_at(at.0), at)?.overdraft_limit
+        self.pricing.contract_plan(contract.plan_at(at.0), at)?.overdraft_limit
     }
 
     /// Hash of everything that decides about money, by the versions in force up to a clock.

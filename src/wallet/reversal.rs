@@ -148,7 +148,11 @@ impl<'a> Posting<'_, 'a, '_> {
         let Some(place) = self.wallet.grant_place(grant_id) else { return Ok(()) };
         let grant = self.wallet.grants.get(place);
         let due = grant.and_then(|grant| grant.expires_at).map(|expiry| self.policy.expiry_due(expiry));
-        if due.is_some_and(|due| due <= self.cause.moment.reached()) { self.expire(place) } else { Ok(()) }
+        if due.is_some_and(|due| due <= self.cause.moment.reached(self.wallet)) {
+            self.expire(place)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes away what is left of a grant.

@@ -10,8 +10,8 @@ use super::hold::Holds;
 use super::warning::{Overdrawn, Pace};
 use super::{BucketTotals, GrantKind, Level, WalletLimits};
 use crate::event::{IdentityKey, business_key};
-use crate::rate::{AssetType, Pricing, VideoMillis};
-use crate::time::{HOUR_MS, Timestamp};
+use crate::rate::{AssetType, Plan, Pricing, VideoMillis};
+use crate::time::{EventTime, HOUR_MS, Timestamp};
 
 /// Open rollup buckets kept per wallet. A bucket beyond is dropped, and begins a new part if it is met again.
 const OPEN_BUCKETS_MAX: usize = 8;
@@ -244,10 +244,16 @@ impl Wallet {
         self.contracts.iter().filter_map(Contract::next_allocation_at).min()
     }
 
+    /// The plan in force by which its level is reckoned; `None`: it has no contract.
+    pub fn level_plan(&self, pricing: &Pricing) -> Option<Plan> {
+        let contract = self.contract_at(self.latest_at)?;
+        let name = contract.plan_at(self.latest_at);
+        Some(pricing.contract_plan(name, EventTime(self.latest_at)).unwrap_or_default())
+    }
+
     /// What its level is measured against: its plan's allocation in force, without one its last top-up.
     pub fn level_base(&self, pricing: &Pricing) -> i64 {
-        let contract = self.contract_at(self.latest_at);
-        contract.map_or(self.last_topup, |contract| contract.allocation_at(self.latest_at, pricing))
+        self.level_plan(pricing).map_or(self.last_topup, |plan| plan.credits_per_month)
     }
 
     /// Whether it has used a business id, `contract:…`, `topup:…` or `adjustment:…`.

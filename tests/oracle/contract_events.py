@@ -146,6 +146,8 @@ def allocate(wallet, contract, number):
     credits = contract.worth(number, wallet.prices)
     contract.next_month = number + 1
     contract.granted[number] = credits
+    if wallet.prices.plan(contract.plan_at(begins), begins) is None:
+        wallet.hit("allocation-of-a-plan-off-sale")
     if number in contract.seams:
         wallet.hit("allocation-first-of-renewed-term")
         if any(change.effective == begins for change in contract.changes):

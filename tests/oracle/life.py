@@ -49,6 +49,7 @@ class Life:
                 self.clock = max(self.clock, min(at, step["wall_ms"]))
                 if outcome not in ("free", "duplicate"):
                     self.first_due = None
+                    self.settle(self.reached(at, step))
                 self.settle()
         wallet = self.wallet
         if entries:
@@ -77,6 +78,10 @@ class Life:
             if len(wallet.entries) > before:
                 self.end_unit(item[0], before, warning)
                 self.note_ties(item, items)
+
+    def reached(self, at, step):
+        """How far time has come for this wallet: the clock, this event and those before it, up to the wall clock."""
+        return max(self.clock, min(max(at, self.wallet.seen_until), step["wall_ms"]))
 
     def end_unit(self, at, before, warning=None):
         """After the last entry of an event or of a due posting: its level, its alerts, what warnings remember. While
@@ -170,7 +175,8 @@ class Life:
             return self.quarantine("unknown_topup")
 
         entries_before = len(self.wallet.entries)
-        self.settle(max(self.clock, min(at, step["wall_ms"])))
+        empty = [grant for grant in self.wallet.open_grants if not grant.remaining]
+        self.settle(self.reached(at, step))
         if len(self.wallet.entries) > entries_before:
             self.hit("due-by-its-time-posted-before-the-event")
         clock_before, before = self.clock, len(self.wallet.entries)
@@ -179,6 +185,12 @@ class Life:
         else:
             outcome, reason = self.wallet_event(kind, data, at)
         if reason is not None:
+            # What was due and had entries stands. An expiry without one has left nothing by which it could be known.
+            for grant in empty:
+                if grant.expiry_posted:
+                    grant.expiry_posted = False
+                    self.wallet.open_grants.append(grant)
+                    self.first_due = None
             return self.quarantine(reason)
         self.seen[identity] = (max(at, clock_before) // DAY, payload)
         if self.first_due is not None and self.first_due <= at:

@@ -26,13 +26,23 @@ class Prices:
         """The plan as the file in force at that instant has it, or None."""
         return _in_force(self.plans, at)["plan"].get(name)
 
+    def of_contract(self, name, at):
+        """The plan as the latest file up to that instant has it in which it stands: off sale, it goes on for its contracts."""
+        for version in reversed(self.plans):
+            if version["since"] <= at and name in version["plan"]:
+                return version["plan"][name]
+        return {"credits_per_month": 0}
+
     def allocation(self, name, at):
-        plan = self.plan(name, at)
-        return 0 if plan is None else plan["credits_per_month"]
+        return self.of_contract(name, at)["credits_per_month"]
 
     def overdraft_limit(self, name, at):
-        plan = self.plan(name, at)
-        return None if plan is None else plan.get("overdraft_limit")
+        return self.of_contract(name, at).get("overdraft_limit")
+
+    def thresholds(self, name, at):
+        """(low, critical), percent; None: as the configuration says."""
+        plan = self.of_contract(name, at)
+        return plan.get("low_percent"), plan.get("critical_percent")
 
     def pack(self, amount_usd, at):
         """Credits of a listed pack, or None."""

@@ -11,6 +11,7 @@ RATES = (
 ALLOCATIONS = ((20, 55, 150), (50, 120, 300), (200, 1100, 3300), (7, 8, 60), (40, 100, 100))
 PLANS = ("lite", "performance", "scale")
 OVERDRAFT_LIMITS = (None, None, 0, 1, 10, 25, 60, 500)
+THRESHOLDS = ({}, {"low_percent": 50}, {"critical_percent": 0}, {"low_percent": 40, "critical_percent": 30})
 PACKS = (
     [{"amount_usd": "100", "credits": 555}, {"amount_usd": "250", "credits": 1388}, {"amount_usd": "9.99", "credits": 30}],
     [{"amount_usd": "5", "credits": 25}, {"amount_usd": "10", "credits": 60}, {"amount_usd": "49.5", "credits": 180}],
@@ -49,6 +50,7 @@ def rate_cards(rng, begin, finish):
 def plans(rng, begin, finish):
     versions = []
     limited = rng.random() < 0.6
+    own_thresholds = rng.random() < 0.3
     base = rng.choice(ALLOCATIONS)
     for since in version_dates(rng, begin, finish):
         plan = {}
@@ -57,6 +59,10 @@ def plans(rng, begin, finish):
             limit = rng.choice(OVERDRAFT_LIMITS) if limited else None
             if limit is not None:
                 plan[name]["overdraft_limit"] = limit
+            if own_thresholds:
+                plan[name].update(rng.choice(THRESHOLDS))
+        if versions and rng.random() < 0.5:
+            del plan[rng.choice(PLANS)]
         if versions:
             plan["nova"] = {"credits_per_month": 90}
         versions.append({"effective_from": since, "plan": plan})

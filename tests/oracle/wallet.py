@@ -279,6 +279,8 @@ class Wallet:
                 self.hit("late-usage-paid-by-then-valid-grant")
         if uncovered and limit_from == "plan" and self.prices.version(self.prices.plans, at):
             self.hit("limit-of-later-plans-version")
+            if limit is not None and self.prices.plan(self.plan_at(at), at) is None:
+                self.hit("limit-of-a-plan-off-sale")
         if uncovered == 0 and limit_from == "plan" and limit == 0:
             self.hit("charge-covered-under-zero-limit")
         if at < self.seen_until and any(g.expiry_posted and g.granted_at <= at < g.expiry() for g in self.all_grants):
@@ -437,12 +439,22 @@ class Wallet:
             return self.prices.allocation(plan, self.seen_until)
         return self.last_topup
 
+    def threshold(self, name, place):
+        """Its own, else its plan's, else that of the configuration, percent."""
+        own, plan = self.percent[name], self.plan_at(self.seen_until)
+        if own != "plan":
+            return own
+        of_plan = None if plan is None else self.prices.thresholds(plan, self.seen_until)[place]
+        if of_plan is None:
+            return self.settings[name + "_percent"]
+        self.hit("threshold-of-the-plan-" + name)
+        return of_plan
+
     def evaluate_level(self):
         balance = self.balance()
         available = balance - self.held()
         base = self.level_base()
-        low = self.settings["low_percent"] if self.percent["low"] == "plan" else self.percent["low"]
-        critical = self.settings["critical_percent"] if self.percent["critical"] == "plan" else self.percent["critical"]
+        low, critical = self.threshold("low", 0), self.threshold("critical", 1)
         margin = self.settings["hysteresis_percent"]
         if balance < 0:
             fits = "overdrawn"

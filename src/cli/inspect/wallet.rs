@@ -143,7 +143,7 @@ impl Thresholds {
     fn of(config: &Config, pricing: &Pricing, wallet: &Wallet, now: Timestamp) -> Thresholds {
         let limits = wallet.limits;
         let plan = wallet.contract_at(now).map(|contract| contract.plan_at(now));
-        let of_plan = plan.and_then(|plan| pricing.plan_at(plan, EventTime(now))?.overdraft_limit);
+        let of_plan = plan.and_then(|plan| pricing.contract_plan(plan, EventTime(now))?.overdraft_limit);
         Thresholds {
             base: wallet.level_base(pricing),
             low_percent: limits.low_percent.unwrap_or(config.alerts.low_percent),

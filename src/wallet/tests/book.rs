@@ -230,7 +230,8 @@ impl Book {
                 next_due(&before, &self.policy).is_some_and(|due| due <= self.clock),
                 post_due(&mut before.clone(), clock.0, clock, posted_at, &self.policy).unwrap().is_some()
             );
-            let Some(entries) = post_due(&mut self.wallet, clock.0, clock, posted_at, &self.policy).unwrap() else {
+            let Some(entries) = post_due(&mut self.wallet, clock.0, clock, posted_at, &self.policy).unwrap()
+            else {
                 break;
             };
             check_entries(&before, &entries, &self.wallet);
