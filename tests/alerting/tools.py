@@ -49,13 +49,13 @@ def free_port() -> int:
 
 @contextmanager
 def prometheus(target: str, at_once: bool) -> Iterator[str]:
-    """A Prometheus of our own with the shipped rules, and its URL. at_once: no alert waits for its `for`."""
+    """A Prometheus of our own with the shipped rules, and its URL. at_once: no alert waits, nor lasts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in rule_files():
             text = path.read_text()
             if at_once:
-                text = re.sub(r"^        for: \S+$", "        for: 0s", text, flags=re.MULTILINE)
+                text = re.sub(r"^        (for|keep_firing_for): \S+$", r"        \1: 0s", text, flags=re.MULTILINE)
             (folder / path.name).write_text(text)
         (folder / "prometheus.yaml").write_text(json.dumps({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
