@@ -207,7 +207,7 @@ SERVICE = [
     Case("CreditstreamWebhookDead", HOOK, {DEAD_LETTERS: "0x9 1x200"}, {DEAD_LETTERS: "0x300", REFUSED: up_then_flat(1)}),
     Case("CreditstreamWebhookDead", HOOK, {DEAD_LETTERS: "_x9 1x200"},
          {DEAD_LETTERS: "_x9 0x200"}, why="it is there at the first scrape already"),
-    Case("CreditstreamWebhookDead", HOOK, {DEAD_LETTERS: "5x99 6x200"}, {DEAD_LETTERS: "5x60 _x20 5x200"}, quiet_at="99m",
+    Case("CreditstreamWebhookDead", HOOK, {DEAD_LETTERS: "5x99 6x200"}, {DEAD_LETTERS: "5x65 _x20 5x200"}, quiet_at="99m",
          fires_at="142m", resolves_at="170m", why="a gap in the scrapes is no news"),
     Case("CreditstreamDispatcherAbsent", JOB, {RAISED: "0+1x20 20x200", PENDING: "0x9 stale _x50 0x99"}, {PENDING: "0x99"},
          quiet_at="18m", fires_at="25m", never=[{RAISED: "20x200"}, {PENDING: "_x200"}],

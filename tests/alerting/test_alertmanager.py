@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tools import ALERTMANAGER, BINARIES, CHECKOUT, RULES, TEMPLATES, free_port, get, tool
+from tools import ALERTMANAGER, CHECKOUT, RULES, TEMPLATES, alertmanager, get, tool
 
 sys.path.insert(0, str(CHECKOUT / "stack"))
 from components import alertmanager_yml  # noqa: E402
@@ -148,27 +147,7 @@ resolved: B was late (from 10:00 to 10:30 UTC)
 
 class InhibitionTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        folder = Path(self.folder.name)
-        (folder / "alertmanager.yml").write_text(alertmanager_yml())
-        self.url = f"http://127.0.0.1:{free_port()}"
-        log = open(folder / "log", "wb")
-        self.addCleanup(log.close)
-        process = subprocess.Popen(
-            [str(BINARIES / "prometheus-alertmanager"), f"--config.file={folder}/alertmanager.yml",
-             f"--storage.path={folder}", f"--web.listen-address={self.url.removeprefix('http://')}",
-             "--cluster.listen-address="], stdout=log, stderr=log)
-        self.addCleanup(process.wait, 20)
-        self.addCleanup(process.terminate)
-        until = time.monotonic() + 30
-        while True:
-            try:
-                get(self.url + "/api/v2/status")
-                return
-            except OSError:
-                self.assertLess(time.monotonic(), until, (folder / "log").read_text())
-                time.sleep(0.1)
+        self.url = self.enterContext(alertmanager(alertmanager_yml()))
 
     def post(self, alerts: list[dict[str, str]]) -> None:
         body = json.dumps([{"labels": labels} for labels in alerts]).encode()
