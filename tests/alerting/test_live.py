@@ -37,17 +37,20 @@ creditstream_transactions_total{outcome="aborted"} [20]
 creditstream_transactions_total{outcome="fenced"} [5]
 creditstream_clickhouse_rows_total{table="ledger_entries"} 0
 creditstream_clickhouse_errors_total{kind="permanent"} [9]
+creditstream_shards_owned 0
 creditstream_shard_stopped{shard="3",reason="contradiction"} 1
 creditstream_restore_duration_seconds_bucket{le="60"} 11
 creditstream_restore_duration_seconds_count 12
 creditstream_webhook_deliveries_total{endpoint="crm",outcome="failed"} [9]
 creditstream_webhook_deliveries_total{endpoint="crm",outcome="delivered"} [1]
+creditstream_webhook_deliveries_total{endpoint="crm",outcome="gone"} 1
+creditstream_webhook_deliveries_total{endpoint="crm",outcome="dead"} 3
 creditstream_webhook_oldest_pending_seconds{endpoint="crm"} 200000
 process_start_time_seconds [1]
 """
 # These need hours of history, or that nothing is there; promtool's tests have them.
 NOT_HERE = {"CreditstreamMetricsAbsent", "CreditstreamInstanceDown", "CreditstreamDriftCheckAbsent",
-            "CreditstreamShardsUnowned", "CreditstreamSuddenBurn", "CreditstreamWalletsWithoutPlanExhausted"}
+            "CreditstreamDispatcherAbsent", "CreditstreamSuddenBurn", "CreditstreamWalletsWithoutPlanExhausted"}
 
 
 class Wrong(BaseHTTPRequestHandler):

@@ -48,31 +48,51 @@ def free_port() -> int:
 
 
 @contextmanager
-def prometheus(target: str, at_once: bool) -> Iterator[str]:
-    """A Prometheus of our own with the shipped rules, and its URL. at_once: no alert waits for its `for`."""
+def prometheus(target: str, at_once: bool, alertmanager_url: str | None = None) -> Iterator[str]:
+    """A Prometheus of our own with the shipped rules, which tells that Alertmanager; its URL. at_once: no alert waits, nor lasts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in rule_files():
             text = path.read_text()
             if at_once:
-                text = re.sub(r"^        for: \S+$", "        for: 0s", text, flags=re.MULTILINE)
+                text = re.sub(r"^        (for|keep_firing_for): \S+$", r"        \1: 0s", text, flags=re.MULTILINE)
             (folder / path.name).write_text(text)
         (folder / "prometheus.yaml").write_text(json.dumps({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [f"{folder}/*.yml"],
             "scrape_configs": [{"job_name": "creditstream", "static_configs": [{"targets": [target]}]}],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager_url.removeprefix("http://")]}]}]
+                         if alertmanager_url else []},
         }))
         address = f"127.0.0.1:{free_port()}"
-        with open(folder / "log", "wb") as log:
-            process = subprocess.Popen(
-                [str(BINARIES / "prometheus"), f"--config.file={folder}/prometheus.yaml",
-                 f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"], stdout=log, stderr=log)
-        try:
-            _wait_until_ready(f"http://{address}", process, folder / "log")
-            yield f"http://{address}"
-        finally:
-            process.terminate()
-            process.wait(20)
+        with _server(address, folder / "log", "prometheus", f"--config.file={folder}/prometheus.yaml",
+                     f"--storage.tsdb.path={folder}/data") as url:
+            yield url
+
+
+@contextmanager
+def alertmanager(configuration: str) -> Iterator[str]:
+    """An Alertmanager of our own, and its URL."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "alertmanager.yml").write_text(configuration)
+        with _server(f"127.0.0.1:{free_port()}", folder / "log", "prometheus-alertmanager",
+                     f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}",
+                     "--cluster.listen-address=") as url:
+            yield url
+
+
+@contextmanager
+def _server(address: str, log: Path, name: str, *arguments: str) -> Iterator[str]:
+    with open(log, "wb") as output:
+        process = subprocess.Popen([str(BINARIES / name), *arguments, f"--web.listen-address={address}"],
+                                   stdout=output, stderr=output)
+    try:
+        _wait_until_ready(f"http://{address}", process, log)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -83,7 +103,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("Prometheus does not start:\n" + log.read_text())
+    raise AssertionError("It does not start:\n" + log.read_text())
 
 
 def alerts_of(url: str) -> dict[str, dict[str, Any]]:
