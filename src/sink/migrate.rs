@@ -63,7 +63,7 @@ pub enum MigrationError {
         source: ClickHouseError,
     },
     /// ClickHouse refuses.
-    #[error("clickhouse refuses to {what}: {source}; check user, password and rights")]
+    #[error("clickhouse refuses to {what}: {source}; {}", .source.advice_of_owner())]
     Refused {
         /// What was tried.
         what: String,
@@ -138,6 +138,7 @@ pub async fn migrate_with(
     migrations: &[Migration],
 ) -> Result<MigrationReport, MigrationError> {
     let server = Session::new(config, None);
+    server.check_version().await?;
     server
         .run("create the database", &format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database))
         .await?;
@@ -232,6 +233,11 @@ impl Session {
             None => client,
         };
         Session { client, timeout: config.request_timeout() }
+    }
+
+    async fn check_version(&self) -> Result<(), MigrationError> {
+        let new_enough = insert::check_version(&self.client, self.timeout).await;
+        new_enough.map_err(|source| failed("take this version of creditstream", source))
     }
 
     async fn run(&self, what: &str, sql: &str) -> Result<(), MigrationError> {

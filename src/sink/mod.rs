@@ -120,6 +120,7 @@ struct Stage {
 
 impl Stage {
     async fn run(&mut self) -> Result<(), SinkError> {
+        self.clickhouse.check_version().await?;
         loop {
             let batch = tokio::select! {
                 // Days first: a reader that always has a batch must not starve them. They rest in between.

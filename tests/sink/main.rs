@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod days;
+mod faults;
 mod samples;
 mod servers;
 mod world;
