@@ -223,11 +223,25 @@ pub fn client(config: &ClickHouseConfig) -> Client {
         .pool_timer(hyper_util::rt::TokioTimer::new())
         .pool_idle_timeout(IDLE_CONNECTION_MAX)
         .build(connector);
-    Client::with_http_client(http)
+    let client = Client::with_http_client(http)
         .with_url(&config.url)
         .with_user(&config.user)
         .with_password(config.password.expose())
-        .with_compression(Compression::Lz4)
+        .with_compression(Compression::Lz4);
+    if config.cluster.is_empty() { client } else { for_cluster(client) }
+}
+
+fn for_cluster(client: Client) -> Client {
+    client
+        // An answer must mean that the shards have the rows, not that they are on their way.
+        .with_setting("distributed_foreground_insert", "1")
+        // Rows that were deleted or lost are written again with the same bytes: a replica must not take them for known.
+        .with_setting("insert_deduplicate", "0")
+        // The tables by day add up over all shards.
+        .with_setting("parallel_distributed_insert_select", "0")
+        .with_setting("distributed_product_mode", "global")
+        // What was written is read: from the same replica as long as it lives.
+        .with_setting("load_balancing", "in_order")
 }
 
 /// Bounds a request by the request timeout.

@@ -11,6 +11,7 @@
 //! (no counters, no additive views), and must not skip a record that it cannot read: its partition stops.
 
 pub mod block;
+pub mod cluster;
 mod days;
 pub mod guard;
 pub mod insert;

@@ -4,6 +4,7 @@
 //! that is not there fails the test; nothing is skipped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod cluster;
 mod days;
 mod faults;
 mod samples;
