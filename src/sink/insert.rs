@@ -49,6 +49,8 @@ pub enum ClickHouseError {
 
 /// Code of a user who may only read.
 const RIGHTS_READ_ONLY: u32 = 164;
+/// Code of a cluster that `remote_servers` does not have.
+const CLUSTER_UNKNOWN: u32 = 701;
 /// Code of a user who lacks a right.
 const RIGHTS_MISSING: u32 = 497;
 
@@ -119,9 +121,8 @@ impl ErrorKind {
     pub const fn of_code(code: u32) -> ErrorKind {
         match code {
             // Columns, tables, databases and types that do not fit the statement.
-            10 | 16 | 20 | 36 | 44 | 47 | 48 | 50 | 53 | 60 | 62 | 70 | 81 | 115 | 117 | 128 => {
-                ErrorKind::Permanent
-            }
+            10 | 16 | 20 | 36 | 44 | 47 | 48 | 50 | 53 | 60 | 62 | 70 | 81 | 115 | 117 | 128
+            | CLUSTER_UNKNOWN => ErrorKind::Permanent,
             // Rights, users, passwords; a user who may only read.
             RIGHTS_READ_ONLY | RIGHTS_MISSING | 192 | 193 | 194 | 195 | 291 | 452 | 492 | 516 => {
                 ErrorKind::Permanent
@@ -166,6 +167,9 @@ impl ClickHouseError {
     pub(super) fn advice_of_owner(&self) -> &'static str {
         match self {
             ClickHouseError::TooOld(_) => "upgrade the server",
+            error if error.code() == Some(CLUSTER_UNKNOWN) => {
+                "set clickhouse.cluster to a cluster of the server's remote_servers"
+            }
             _ => "check user, password and rights (role creditstream_owner of config/clickhouse/access.sql)",
         }
     }

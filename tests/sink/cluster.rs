@@ -121,7 +121,7 @@ async fn the_sink_writes_through_the_fronts_and_every_view_reads_through_them() 
         world.clickhouse().try_insert(insert).await.unwrap();
     }
     let stored = "SELECT count() FROM ledger_entries_local";
-    assert_eq!(world.query(stored).await, "100\n", "no row waits in the front, none is taken for known");
+    assert_eq!(world.query(stored).await, "100\n", "none is taken for known");
     let all = "SELECT count(), sum(credits), max(seq) FROM ledger_entries FINAL";
     assert_eq!(world.query(all).await, "50\t-1275\t50\n");
 
@@ -153,4 +153,16 @@ async fn a_database_of_a_single_server_is_not_taken_for_a_clusters() {
     let config = ClickHouseConfig { cluster: "one".to_owned(), ..world.config.clickhouse.clone() };
     let error = migrate(&config).await.unwrap_err();
     assert!(matches!(error, MigrationError::OtherForm(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_the_server_does_not_know_is_refused_by_name() {
+    let world = World::new();
+    let config = ClickHouseConfig { cluster: "elsewhere".to_owned(), ..world.config.clickhouse.clone() };
+    let error = migrate(&config).await.unwrap_err();
+    assert!(matches!(error, MigrationError::Refused { .. }), "{error}");
+    assert!(
+        error.to_string().contains("elsewhere") && error.to_string().contains("remote_servers"),
+        "{error}"
+    );
 }
