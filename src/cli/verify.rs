@@ -47,6 +47,7 @@ pub async fn rebuild(config: &Arc<Config>, output: Output) -> Result<u8, Failure
         RebuildError::Record { .. } | RebuildError::Differs(_) => {
             Failure::no(format!("{error}; nothing was exchanged"))
         }
+        RebuildError::OnCluster => Failure::config(error),
         RebuildError::Migration(error) => Failure::from_chain(error.into()),
         RebuildError::Kafka(_) | RebuildError::ClickHouse(_) | RebuildError::Refused(_) => {
             Failure::unavailable(format!("{error}; nothing was exchanged"))

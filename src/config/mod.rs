@@ -226,6 +226,8 @@ pub struct ClickHouseConfig {
     pub url: String,
     /// Database: letters, digits and `_`.
     pub database: String,
+    /// Cluster whose hosts hold the tables, as `remote_servers` of the servers names it, or empty for a single server.
+    pub cluster: String,
     /// User.
     pub user: String,
     /// Password; may be empty.

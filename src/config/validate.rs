@@ -109,6 +109,10 @@ fn text_fault(key: &str, text: &str) -> Option<&'static str> {
         "clickhouse.database" => {
             (is_identifier(text), "must be letters, digits and _, not beginning with a digit")
         }
+        "clickhouse.cluster" => (
+            text.is_empty() || is_identifier(text),
+            "must be letters, digits and _, not beginning with a digit, or empty for a single server",
+        ),
         "http.listen" => {
             (text.is_empty() || host_port(text).is_some(), "must be host:port, or empty for no server")
         }

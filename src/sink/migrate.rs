@@ -11,6 +11,7 @@ use clickhouse::Client;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::cluster;
 use super::insert::{self, ClickHouseError, ErrorKind};
 use crate::config::ClickHouseConfig;
 
@@ -63,13 +64,21 @@ pub enum MigrationError {
         source: ClickHouseError,
     },
     /// ClickHouse refuses.
-    #[error("clickhouse refuses to {what}: {source}; check user, password and rights")]
+    #[error("clickhouse refuses to {what}: {source}; {}", .source.advice_of_owner())]
     Refused {
         /// What was tried.
         what: String,
         /// What came.
         source: ClickHouseError,
     },
+    /// The database was made for a single server, and a cluster is configured, or the other way round.
+    #[error(
+        "database {0} was made with another setting of clickhouse.cluster: set that again, or take another database"
+    )]
+    OtherForm(String),
+    /// Our bug.
+    #[error("a statement of the migrations has no form for a cluster; please report this: {0}")]
+    NotForClusters(String),
     /// The database was migrated by another build.
     #[error(
         "migration {name} is recorded in database {database} with checksum {recorded}, this build has {expected}: a released migration was edited; use the build that made the database, or another database"
@@ -119,6 +128,15 @@ impl Migration {
     fn statements(&self) -> Vec<String> {
         statements(self.sql)
     }
+
+    /// Its statements, as a single server takes them or, where one is configured, a cluster.
+    ///
+    /// # Errors
+    /// The statement that the rewriting for a cluster does not know: our bug.
+    pub fn statements_for(&self, config: &ClickHouseConfig) -> Result<Vec<String>, MigrationError> {
+        let forms = self.statements().into_iter().map(|statement| form_of(statement, config));
+        Ok(forms.collect::<Result<Vec<_>, _>>()?.concat())
+    }
 }
 
 /// Creates the database if need be and applies what is missing.
@@ -138,11 +156,15 @@ pub async fn migrate_with(
     migrations: &[Migration],
 ) -> Result<MigrationReport, MigrationError> {
     let server = Session::new(config, None);
-    server
-        .run("create the database", &format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database))
-        .await?;
+    server.check_version().await?;
+    server.check_form(config).await?;
+    let create =
+        format!("CREATE DATABASE IF NOT EXISTS `{}`{}", config.database, cluster::on(&config.cluster));
+    server.run("create the database", &create).await?;
     let database = Session::new(config, Some(&config.database));
-    database.run("create schema_migrations", RECORDS).await?;
+    for statement in form_of(RECORDS.to_owned(), config)? {
+        database.run("create schema_migrations", &statement).await?;
+    }
     let recorded = database.recorded().await?;
     check_recorded(config, migrations, &recorded)?;
 
@@ -152,7 +174,7 @@ pub async fn migrate_with(
             report.present.push(migration.name.to_owned());
             continue;
         }
-        for statement in migration.statements() {
+        for statement in migration.statements_for(config)? {
             database.run(&format!("apply migration {}", migration.name), &statement).await?;
         }
         database.record(migration).await?;
@@ -195,6 +217,14 @@ fn check_recorded(
     }
 }
 
+fn form_of(statement: String, config: &ClickHouseConfig) -> Result<Vec<String>, MigrationError> {
+    if config.cluster.is_empty() {
+        return Ok(vec![statement]);
+    }
+    let rewritten = cluster::rewrite(&statement, &config.database, &config.cluster);
+    rewritten.ok_or(MigrationError::NotForClusters(statement))
+}
+
 /// Splits a file at lines that end with a semicolon. Comment lines stay with their statement; a rest without
 /// one is no statement.
 fn statements(sql: &str) -> Vec<String> {
@@ -232,6 +262,24 @@ impl Session {
             None => client,
         };
         Session { client, timeout: config.request_timeout() }
+    }
+
+    async fn check_version(&self) -> Result<(), MigrationError> {
+        let new_enough = insert::check_version(&self.client, self.timeout).await;
+        new_enough.map_err(|source| failed("take this version of creditstream", source))
+    }
+
+    /// `IF NOT EXISTS` would pass over tables of the other form.
+    async fn check_form(&self, config: &ClickHouseConfig) -> Result<(), MigrationError> {
+        let sql = "SELECT engine FROM system.tables WHERE database = ? AND name = 'schema_migrations'";
+        let engine = self.client.query(sql).bind(&config.database).fetch_optional::<String>();
+        let engine = insert::bounded(self.timeout, engine).await;
+        let engine = engine.map_err(|source| failed("look at the database", source))?;
+        let is_other = |engine: String| (engine == "Distributed") == config.cluster.is_empty();
+        match engine.is_some_and(is_other) {
+            true => Err(MigrationError::OtherForm(config.database.clone())),
+            false => Ok(()),
+        }
     }
 
     async fn run(&self, what: &str, sql: &str) -> Result<(), MigrationError> {

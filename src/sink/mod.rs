@@ -11,6 +11,7 @@
 //! (no counters, no additive views), and must not skip a record that it cannot read: its partition stops.
 
 pub mod block;
+pub mod cluster;
 mod days;
 pub mod guard;
 pub mod insert;
@@ -120,6 +121,7 @@ struct Stage {
 
 impl Stage {
     async fn run(&mut self) -> Result<(), SinkError> {
+        self.clickhouse.check_version().await?;
         loop {
             let batch = tokio::select! {
                 // Days first: a reader that always has a batch must not starve them. They rest in between.

@@ -60,6 +60,11 @@ pub enum RebuildError {
         /// Why.
         reason: String,
     },
+    /// It knows single servers only.
+    #[error(
+        "a cluster's tables are not rebuilt in place: set another clickhouse.database and sink.group, run `creditstream init`, and let the sink fill it"
+    )]
+    OnCluster,
     /// The new tables are not what the ledger says.
     #[error("{0} shards and hours of the new table differ from the ledger: run it again")]
     Differs(usize),
@@ -86,6 +91,9 @@ pub async fn rebuild(
     config: &Arc<Config>,
     told: Told<'_>,
 ) -> Result<BTreeMap<&'static str, u64>, RebuildError> {
+    if !config.clickhouse.cluster.is_empty() {
+        return Err(RebuildError::OnCluster);
+    }
     migrate(&config.clickhouse).await?;
     let clients = Clients::new(Arc::clone(config));
     let reader = TopicReader::new(&clients, "rebuild")?;

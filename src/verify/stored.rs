@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::fold::{HASH_SQL, HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
+use crate::sink::cluster;
 use crate::sink::insert::{ClickHouseError, bounded, client};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -18,6 +19,7 @@ const NAMED_PER_STATEMENT: usize = 500;
 /// One database.
 pub struct Stored {
     client: clickhouse::Client,
+    cluster: String,
 }
 
 /// Totals by shard and hour of posting.
@@ -40,7 +42,10 @@ pub struct UsageDifference {
 impl Stored {
     /// The one that is configured.
     pub fn new(config: &ClickHouseConfig) -> Stored {
-        Stored { client: client(config).with_database(&config.database).with_setting("mutations_sync", "2") }
+        Stored {
+            client: client(config).with_database(&config.database).with_setting("mutations_sync", "2"),
+            cluster: config.cluster.clone(),
+        }
     }
 
     /// Totals of the entries below the sink's position in each shard. A shard that does not exist is one too.
@@ -177,10 +182,18 @@ impl Stored {
         Ok(found)
     }
 
+    /// Where rows can be deleted: a cluster's front deletes none.
+    fn rows_of(&self, table: &str) -> String {
+        match self.cluster.as_str() {
+            "" => table.to_owned(),
+            cluster => format!("{}{}", cluster::local(table), cluster::on(cluster)),
+        }
+    }
+
     /// Deletes rows of `ledger_entries` or `wallets`: wallet, seq.
     pub async fn delete_rows(&self, table: &str, rows: &[(String, u64)]) -> Result<(), ClickHouseError> {
         for some in rows.chunks(NAMED_PER_STATEMENT) {
-            let sql = format!("DELETE FROM {table} WHERE (wallet_id, seq) IN ?");
+            let sql = format!("DELETE FROM {} WHERE (wallet_id, seq) IN ?", self.rows_of(table));
             bounded(QUERY_TIMEOUT, self.client.query(&sql).bind(some).execute()).await?;
         }
         Ok(())
@@ -189,7 +202,8 @@ impl Stored {
     /// Deletes rows of `grants`: wallet, grant, seq.
     pub async fn delete_grants(&self, rows: &[(String, String, u64)]) -> Result<(), ClickHouseError> {
         for some in rows.chunks(NAMED_PER_STATEMENT) {
-            let query = self.client.query("DELETE FROM grants WHERE (wallet_id, grant_id, seq) IN ?");
+            let sql = format!("DELETE FROM {} WHERE (wallet_id, grant_id, seq) IN ?", self.rows_of("grants"));
+            let query = self.client.query(&sql);
             bounded(QUERY_TIMEOUT, query.bind(some).execute()).await?;
         }
         Ok(())
@@ -198,7 +212,8 @@ impl Stored {
     /// Deletes all usage of wallets, which is filled again from the ledger.
     pub async fn delete_usage(&self, wallets: &[String]) -> Result<(), ClickHouseError> {
         for some in wallets.chunks(NAMED_PER_STATEMENT) {
-            let query = self.client.query("DELETE FROM usage_hourly WHERE wallet_id IN ?").bind(some);
+            let sql = format!("DELETE FROM {} WHERE wallet_id IN ?", self.rows_of("usage_hourly"));
+            let query = self.client.query(&sql).bind(some);
             bounded(QUERY_TIMEOUT, query.execute()).await?;
         }
         Ok(())

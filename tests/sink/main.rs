@@ -4,7 +4,9 @@
 //! that is not there fails the test; nothing is skipped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod cluster;
 mod days;
+mod faults;
 mod samples;
 mod servers;
 mod world;

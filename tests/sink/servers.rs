@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// A proxy before ClickHouse that can be shut: then it cuts what is open and refuses what comes.
 pub struct Gate {
@@ -77,4 +78,88 @@ pub async fn failing_server(
         }
     });
     (url, requests)
+}
+
+/// What a [`FaultyFront`] does with inserts. Everything else passes.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    /// They pass too.
+    None,
+    /// They are not passed on; this is the answer.
+    Answer(&'static str),
+    /// They are passed on and done, but the answer stays out.
+    Silence,
+    /// Nothing but the question for the version is asked, and the answer is `24.2.3`.
+    OldVersion,
+}
+
+/// A proxy before ClickHouse that has a fault for inserts.
+pub struct FaultyFront {
+    pub url: String,
+    fault: watch::Sender<Fault>,
+}
+
+impl FaultyFront {
+    pub async fn before(url: &str, fault: Fault) -> FaultyFront {
+        let target = url.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (fault, now) = watch::channel(fault);
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (target, fault) = (target.clone(), *now.borrow());
+                // A client that goes away is no failure of the test.
+                tokio::spawn(async move { serve(client, &target, fault).await });
+            }
+        });
+        FaultyFront { url, fault }
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+/// Serves one request; the connection ends with it, so that the next one meets the fault of its own time.
+async fn serve(mut client: TcpStream, target: &str, fault: Fault) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|four| four == b"\r\n\r\n") {
+        if client.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let line_end = request.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let is_insert = request[..line_end].windows(7).any(|seven| seven == b"INSERT+");
+    if let (true, Fault::Answer(text)) = (is_insert, fault) {
+        while !request.ends_with(b"\r\n0\r\n\r\n") && client.read_buf(&mut request).await? > 0 {}
+        let length = text.len();
+        let answer = format!("HTTP/1.1 500 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}");
+        return client.write_all(answer.as_bytes()).await;
+    }
+    if matches!(fault, Fault::OldVersion) {
+        let asked = b"version()";
+        let place = loop {
+            match request.windows(asked.len()).position(|nine| nine == asked) {
+                Some(place) => break place,
+                None => assert!(client.read_buf(&mut request).await? > 0, "another question came"),
+            }
+        };
+        request[place..place + asked.len()].copy_from_slice(b"'24.2.3' ");
+    }
+    request.splice(line_end..line_end, *b"connection: close\r\n");
+    let mut server = TcpStream::connect(target).await?;
+    server.write_all(&request).await?;
+    if is_insert && matches!(fault, Fault::Silence) {
+        let (mut from, mut to) = (client, server);
+        let (mut read, _open) = from.split();
+        let (mut answer, mut write) = to.split();
+        let mut swallowed = Vec::new();
+        let (sent, _) =
+            tokio::join!(tokio::io::copy(&mut read, &mut write), answer.read_to_end(&mut swallowed));
+        sent?;
+        return Ok(());
+    }
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
 }
