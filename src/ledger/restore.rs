@@ -136,6 +136,11 @@ impl<'r, W: World> Restorer<'r, W> {
                     parked.insert(shard, begun.state);
                     continue;
                 }
+                if let Some(why) = begun.cut.take() {
+                    // The checkpoint stays: it is what shows the loss, and the next start must say the same.
+                    shards.insert(shard, Err(why));
+                    continue;
+                }
                 let contradiction = begun.contradiction.take().map_or(Ok(()), Err);
                 match contradiction.and_then(|()| begun.finish(self.policy)) {
                     // The ledger is the truth: only what follows from it alone may stop a shard.
@@ -260,6 +265,8 @@ impl<'r, W: World> Restorer<'r, W> {
                     state,
                     needs_snapshots,
                     shown: Handles::default(),
+                    read_since: Timestamp::MAX,
+                    cut: None,
                     recent: Recent::new(),
                     first_day,
                     contradiction: None,
@@ -292,11 +299,17 @@ impl<'r, W: World> Restorer<'r, W> {
         ends: impl Iterator<Item = &'e Stretch>,
     ) -> Result<(), RestoreError> {
         let ends: Vec<Stretch> = ends.copied().collect();
+        // What comes later may cover entries beyond the end to which the ledger is read.
+        let tos: BTreeMap<i32, i64> = ends.iter().map(|end| (end.partition, end.to)).collect();
         let mut fault = None;
         self.read(&self.routes.out.wallets, &ends, |record| {
+            let is_later = tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
             let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else {
                 return;
             };
+            if is_later {
+                return;
+            }
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
                     let handle = begun.state.wallets.handle(&snapshot.wallet_id);
@@ -317,9 +330,12 @@ impl<'r, W: World> Restorer<'r, W> {
     fn read_ledger(&self, states: &mut BTreeMap<i32, Begun>, ends: &[Stretch]) -> Result<(), RestoreError> {
         let mut stretches = Vec::with_capacity(ends.len());
         for end in ends {
-            let Some(begun) = states.get(&end.partition) else { continue };
+            let Some(begun) = states.get_mut(&end.partition) else { continue };
+            begun.compare_with_ends(end.from, end.to);
             let from = if begun.needs_snapshots {
-                self.horizon_offset(end, begun.state.head.clock.now())?
+                let clock = begun.state.head.clock.now();
+                begun.read_since = self.horizon_day(clock);
+                self.horizon_offset(end, clock)?
             } else {
                 begun.state.ledger_position.max(end.from)
             };
@@ -328,8 +344,8 @@ impl<'r, W: World> Restorer<'r, W> {
         let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
         let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
-            let Some(begun) = states.get_mut(&record.partition).filter(|begun| begun.contradiction.is_none())
-            else {
+            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none() && begun.cut.is_none();
+            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else {
                 return;
             };
             match begun.fold_record(record, horizon_days) {
@@ -355,13 +371,21 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(())
     }
 
+    /// The first instant of the horizon's first day.
+    fn horizon_day(&self, clock: ShardClock) -> Timestamp {
+        if clock.0 <= Timestamp::from_millis(0) {
+            return Timestamp::MIN;
+        }
+        Timestamp::from_millis(clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS)
+    }
+
     /// Where the ledger must be read from so that every identity inside the horizon is met.
     fn horizon_offset(&self, end: &Stretch, clock: ShardClock) -> Result<i64, RestoreError> {
         if clock.0 <= Timestamp::from_millis(0) {
             return Ok(end.from);
         }
-        let horizon_day = clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS;
-        let mut from_time = horizon_day.saturating_sub(self.time.max_clock_skew_ms);
+        // Kafka timestamps may lie a little before the posted times.
+        let mut from_time = self.horizon_day(clock).millis().saturating_sub(self.time.max_clock_skew_ms);
         if planted!(OneDaysIdentities) {
             from_time = clock.0.plus_millis(-DAY_MS).millis();
         }

@@ -12,6 +12,7 @@ use super::super::shard::{Handles, ShardState};
 use super::super::wallets::Handle;
 use crate::fault::planted;
 use crate::kafka::RecordView;
+use crate::time::Timestamp;
 use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet};
 
 /// Identities are handed over to their store in lots of this size.
@@ -22,8 +23,12 @@ pub(super) struct Begun {
     pub(super) state: ShardState,
     /// It began with the wallets' snapshots, which hold neither reservations nor identities.
     pub(super) needs_snapshots: bool,
-    /// Wallets whose last entry, as it was kept, was met in the ledger, or that have gone on since.
+    /// Wallets whose last entry, as it was kept or saved, was met in the ledger, or that have gone on since.
     pub(super) shown: Handles,
+    /// Entries that were posted then or later are read, if they are there.
+    pub(super) read_since: Timestamp,
+    /// The ledger ends before what was kept of the shard: nothing that could be read anew makes that good.
+    pub(super) cut: Option<String>,
     /// Identities met since the last were handed over.
     pub(super) recent: Recent,
     /// What lies before this day is forgotten.
@@ -31,12 +36,32 @@ pub(super) struct Begun {
     pub(super) contradiction: Option<String>,
 }
 
+/// What a person can do about a ledger that was cut.
+const WAY_OUT: &str = "entries were lost, or never written: see CreditstreamShardStopped in docs/runbooks.md";
+
 pub(super) struct Folded {
     pub(super) entries: u64,
     pub(super) doubles: u64,
 }
 
 impl Begun {
+    /// Judges where the ledger begins and ends against what was kept.
+    pub(super) fn compare_with_ends(&mut self, first: i64, end: i64) {
+        let position = self.state.ledger_position;
+        if self.needs_snapshots {
+            return;
+        }
+        if end < position {
+            self.cut = Some(format!(
+                "the ledger ends at offset {end}, and was read up to {position} before; {WAY_OUT}"
+            ));
+        } else if first > position {
+            self.contradiction = Some(format!(
+                "the ledger begins at offset {first}, what was kept goes up to {position} only"
+            ));
+        }
+    }
+
     pub(super) fn fold_record(
         &mut self,
         record: &RecordView<'_>,
@@ -85,11 +110,11 @@ impl Begun {
         wallet: &Wallet,
         entry: &Entry<'_>,
     ) -> Result<(), String> {
-        if self.needs_snapshots
-            || entry.seq < wallet.seq
-            || planted!(TrustWhatIsKept)
-            || !self.shown.insert(handle)
-        {
+        if entry.seq < wallet.seq {
+            return Ok(());
+        }
+        let is_first = self.shown.insert(handle);
+        if self.needs_snapshots || !is_first || planted!(TrustWhatIsKept) {
             return Ok(());
         }
         let sums = (wallet.balance(), wallet.held, wallet.overdraft, wallet.updated_at);
@@ -152,6 +177,14 @@ impl Begun {
         if self.needs_snapshots {
             for handle in self.state.wallets.handles() {
                 let wallet = self.state.wallets.get(handle).unwrap_or_default();
+                if wallet.updated_at >= self.read_since && !self.shown.contains(&handle) {
+                    return Err(format!(
+                        "wallet {}: its latest state covers entry {}, posted at {}, but the ledger ends before it; {WAY_OUT}",
+                        self.state.wallets.id(handle),
+                        wallet.seq,
+                        wallet.updated_at
+                    ));
+                }
                 if wallet.holds.sum() != wallet.held {
                     return Err(format!(
                         "wallet {}: {} credits are held, its open reservations in the ledger make {}",
