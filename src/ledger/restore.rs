@@ -6,6 +6,8 @@
 //! last stable offset, which may lie before a batch that is committed already but whose marker is on its way.
 
 mod begun;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
