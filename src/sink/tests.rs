@@ -156,10 +156,12 @@ fn the_same_records_give_the_same_bytes() {
     assert_eq!(bytes(), bytes());
 }
 
+/// A fault, a wallet's entries in the order of the ledger; entries written, doubles, and the offset that it stops at.
+type Case = (&'static str, &'static [u64], u64, u64, Option<i64>);
+
 #[test]
 fn a_torn_doubled_reordered_or_missing_entry_is_judged_by_the_sink() {
-    // Entries of a wallet in the order of the ledger; entries written, doubles, and the offset that it stops at.
-    let table: [(&str, &[u64], u64, u64, Option<i64>); 5] = [
+    let table: [Case; 5] = [
         ("sound", &[1, 2, 3], 3, 0, None),
         ("doubled", &[1, 2, 2, 1, 3], 3, 2, None),
         ("reordered", &[1, 3, 2], 1, 0, Some(1)),

@@ -17,6 +17,9 @@ fn posted_at() -> Timestamp {
     Timestamp::parse(POSTED_AT).unwrap()
 }
 
+/// A fault, the snapshot's seq, the ledger's entries, and doubles and seq, or the words of the contradiction.
+type Case = (&'static str, u64, &'static [u64], Result<(u64, u64), &'static str>);
+
 /// A shard whose wallet `ws_1` has come to an entry, by its snapshot or by what was kept.
 fn begun(maintenance: &Maintenance, seq: u64, needs_snapshots: bool) -> Begun {
     let store =
@@ -56,8 +59,7 @@ fn read(mut begun: Begun, seqs: &[u64]) -> Result<(u64, u64), String> {
 #[test]
 fn a_restore_from_the_topics_names_what_is_torn_reordered_or_missing_and_passes_over_doubles() {
     let maintenance = Maintenance::start().unwrap();
-    // Seq of the snapshot, entries of the ledger, and doubles and seq, or the words of the contradiction.
-    let table: [(&str, u64, &[u64], Result<(u64, u64), &str>); 6] = [
+    let table: [Case; 6] = [
         ("sound", 2, &[1, 2, 3], Ok((2, 3))),
         ("doubled", 2, &[1, 2, 3, 3, 4, 2], Ok((4, 4))),
         ("missing", 2, &[1, 2, 4], Err("ledger 3/2: wallet ws_1")),
