@@ -208,3 +208,54 @@ fn every_reason_has_an_example_with_its_sentence_and_a_row() {
         .collect();
     assert_eq!(rows, Reason::ALL.map(Reason::as_str), "the table has them in the order of the checks");
 }
+
+/// Names of all tests, in `src` and `tests`: what follows the attribute, other attributes passed over.
+fn all_tests() -> BTreeSet<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open = vec![root.join("src"), root.join("tests")];
+    let mut found = BTreeSet::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let mut is_test = false;
+            for line in text.lines().map(str::trim) {
+                is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                if let Some((_, name)) = line.split_once("fn ").filter(|_| is_test) {
+                    found.insert(name.split('(').next().unwrap().to_owned());
+                    is_test = false;
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_row_of_the_failure_table_names_tests_that_exist_or_says_that_there_is_none() {
+    let tests = all_tests();
+    let page = include_str!("../ARCHITECTURE.md");
+    let rows = |heads: &str| -> Vec<Vec<String>> {
+        let table = page.split(heads).nth(1).unwrap().lines().skip(2);
+        let rows = table.take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
+            .collect()
+    };
+    for (heads, columns) in [
+        ("| fault | what happens | what the operator does | shown by |", 4),
+        ("| reader | torn | doubled | reordered | missing | shown by |", 6),
+    ] {
+        let rows = rows(heads);
+        assert!(rows.len() >= 4, "{heads}");
+        for row in rows {
+            assert_eq!(row.len(), columns, "{row:?}");
+            let shown = row.last().unwrap();
+            let named: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty() || shown.contains("no test yet"), "{row:?}");
+            for name in named {
+                assert!(tests.contains(name), "{name} is no test: {row:?}");
+            }
+        }
+    }
+}

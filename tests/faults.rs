@@ -198,6 +198,72 @@ fn a_consumer_group_that_is_reset_or_deleted_changes_nothing() {
     instance.terminate();
 }
 
+/// Each shard's ledger has another fault; without a local store, so that all is read from the topics.
+#[test]
+fn a_torn_and_a_gapped_shard_stop_and_the_one_with_a_double_goes_on() {
+    let deployment = Deployment::new();
+    let (config, topics) = (&deployment.config, &deployment.config.topics);
+    let mut instance = deployment.start(&["ledger"]);
+    let books = deployment.generate(&everything(2_000, 60));
+    deployment.assert_proof(&books);
+    instance.terminate();
+    fs::remove_dir_all(deployment.store()).unwrap();
+
+    let send = |topic: &str, record: &kafka::Record, value: &serde_json::Value| {
+        let value = value.to_string();
+        let sent = kafka::Sent {
+            partition: Some(record.partition),
+            key: record.key.as_deref(),
+            value: Some(value.as_bytes()),
+            headers: vec![],
+        };
+        kafka::send(config, topic, &sent).unwrap();
+    };
+    let ledger = kafka::read_all(config, &topics.ledger);
+    let last_of = |shard: i32| ledger.iter().rfind(|record| record.partition == shard).unwrap();
+    // Shard 0: the last record twice. Shard 1: the one after the next, without the next.
+    send(&topics.ledger, last_of(0), &last_of(0).json());
+    let mut gap = last_of(1).json();
+    let entry = gap["entries"].as_array().unwrap().last().unwrap().clone();
+    gap["entries"] = serde_json::json!([entry]);
+    gap["entries"][0]["seq"] = (entry["seq"].as_u64().unwrap() + 2).into();
+    send(&topics.ledger, last_of(1), &gap);
+    // Shard 2: a state that covers an entry which is not there.
+    let states = kafka::read_all(config, &topics.wallets);
+    let state = states.iter().rfind(|record| record.partition == 2).unwrap();
+    let mut ahead = state.json();
+    ahead["seq"] = (ahead["seq"].as_u64().unwrap() + 1).into();
+    send(&topics.wallets, state, &ahead);
+
+    let mut instance = deployment.start(&["ledger"]);
+    instance.wait_until_ready();
+    let stopped = |shard: &str| {
+        instance.metric("creditstream_shard_stopped", &[("shard", shard), ("reason", "contradiction")])
+    };
+    assert_eq!([stopped("0"), stopped("1"), stopped("2"), stopped("3")], [0.0, 1.0, 1.0, 0.0]);
+    assert_eq!(instance.metric("creditstream_shards_owned", &[]), 2.0);
+    let said = instance.log();
+    for (wallet, words) in
+        [(last_of(1).key_text(), "entries are missing"), (state.key_text(), "the ledger ends before it")]
+    {
+        let says = |line: &str| line.contains(&format!("wallet {wallet}:")) && line.contains(words);
+        assert!(said.lines().any(says), "{wallet} {words}: {}", tail(&said));
+    }
+    // The others go on: their wallets are granted what is bought now.
+    let bought = |shard: i32| {
+        let wallet = last_of(shard).key_text();
+        deployment.run(&["topup", wallet, "--topup-id", "t_later", "--amount-usd", "100"]).expect(0);
+    };
+    (0..4).for_each(bought);
+    wait_for("two top-ups", PATIENCE, || {
+        let found = kafka::read_all(config, &topics.ledger);
+        let granted = found.iter().filter(|record| record.json().to_string().contains("t_later"));
+        let shards: std::collections::BTreeSet<i32> = granted.map(|record| record.partition).collect();
+        (shards == [0, 3].into()).then_some(())
+    });
+    instance.terminate();
+}
+
 #[test]
 fn a_second_deployment_on_the_same_topics_is_refused_by_name() {
     let deployment = Deployment::new();

@@ -320,3 +320,38 @@ fn months_before(begins: Timestamp) -> (Timestamp, u32) {
     let all = starts(1).chain(starts(2));
     all.into_iter().find(|(at, months)| at.plus_months(*months) == Some(begins)).unwrap()
 }
+
+#[test]
+fn topics_of_ours_with_another_number_of_partitions_are_refused() {
+    let deployment = Deployment::new();
+    let topics = &deployment.config.topics;
+    let run = || deployment.run(&["run", "--role", "ledger"]).expect(78).stderr;
+    // One of them; then the ledger too, which is another number of shards.
+    kafka::grow_topic(&deployment.config, &topics.wallets, SHARDS as usize + 1);
+    let said = run();
+    assert!(said.contains(&format!("topic {} has {} partitions", topics.wallets, SHARDS + 1)), "{said}");
+    kafka::grow_topic(&deployment.config, &topics.ledger, SHARDS as usize + 1);
+    assert!(run().contains("must have one per shard"), "{}", run());
+}
+
+#[test]
+fn intake_that_was_made_anew_stops_the_instance() {
+    let deployment = Deployment::new();
+    let intake = deployment.config.topics.intake.clone();
+    let mut instance = deployment.start(&["ledger"]);
+    let books = deployment.generate(&everything(500, 20));
+    deployment.assert_proof(&books);
+    instance.terminate();
+    kafka::delete_topics(&deployment.config, &[&intake]);
+    wait_until_gone(&deployment, &intake);
+    deployment.run(&["init"]).expect(0);
+    let mut refused = deployment.start(&["ledger"]);
+    let (code, _) = refused.wait_for_exit(PATIENCE);
+    assert_eq!(code, 78, "{}", refused.log());
+    assert!(
+        refused.log().contains(&format!("topic {intake} was deleted and made anew")),
+        "{}",
+        refused.log()
+    );
+    deployment.assert_proof(&books);
+}

@@ -5,6 +5,10 @@
 //! are read `read_committed` until the position is there. A read_committed client's own idea of the end is the
 //! last stable offset, which may lie before a batch that is committed already but whose marker is on its way.
 
+mod begun;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -12,24 +16,23 @@ use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use begun::Begun;
+
 use super::TimeRules;
 use super::identity_store::Recent;
-use super::memory::{first_day, job_of_record, remember_event_of, remember_job};
+use super::memory::first_day;
 use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
 use super::shard::{Handles, ShardState};
 use super::store::LocalStore;
-use super::wallets::Handle;
 use super::world::{Reader, World};
 use crate::fault::planted;
 use crate::kafka::{Polled, RecordView};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
-use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet, WalletSnapshot};
+use crate::wallet::{Policy, WalletSnapshot};
 
 /// How long an open transaction is waited for, beyond its own timeout.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
-/// Identities are handed over to their store in lots of this size.
-const HAND_OVER_EVERY: usize = 20_000;
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a restore did not finish.
@@ -133,6 +136,11 @@ impl<'r, W: World> Restorer<'r, W> {
                     // Whatever was folded in so far is committed: the next try goes on from there.
                     tracing::debug!(shard, %error, "the shard is kept");
                     parked.insert(shard, begun.state);
+                    continue;
+                }
+                if let Some(why) = begun.cut.take() {
+                    // The checkpoint stays: it is what shows the loss, and the next start must say the same.
+                    shards.insert(shard, Err(why));
                     continue;
                 }
                 let contradiction = begun.contradiction.take().map_or(Ok(()), Err);
@@ -259,6 +267,8 @@ impl<'r, W: World> Restorer<'r, W> {
                     state,
                     needs_snapshots,
                     shown: Handles::default(),
+                    read_since: Timestamp::MAX,
+                    cut: None,
                     recent: Recent::new(),
                     first_day,
                     contradiction: None,
@@ -291,11 +301,17 @@ impl<'r, W: World> Restorer<'r, W> {
         ends: impl Iterator<Item = &'e Stretch>,
     ) -> Result<(), RestoreError> {
         let ends: Vec<Stretch> = ends.copied().collect();
+        // What comes later may cover entries beyond the end to which the ledger is read.
+        let tos: BTreeMap<i32, i64> = ends.iter().map(|end| (end.partition, end.to)).collect();
         let mut fault = None;
         self.read(&self.routes.out.wallets, &ends, |record| {
+            let is_later = tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
             let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else {
                 return;
             };
+            if is_later {
+                return;
+            }
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
                     let handle = begun.state.wallets.handle(&snapshot.wallet_id);
@@ -316,9 +332,12 @@ impl<'r, W: World> Restorer<'r, W> {
     fn read_ledger(&self, states: &mut BTreeMap<i32, Begun>, ends: &[Stretch]) -> Result<(), RestoreError> {
         let mut stretches = Vec::with_capacity(ends.len());
         for end in ends {
-            let Some(begun) = states.get(&end.partition) else { continue };
+            let Some(begun) = states.get_mut(&end.partition) else { continue };
+            begun.compare_with_ends(end.from, end.to);
             let from = if begun.needs_snapshots {
-                self.horizon_offset(end, begun.state.head.clock.now())?
+                let clock = begun.state.head.clock.now();
+                begun.read_since = self.horizon_day(clock);
+                self.horizon_offset(end, clock)?
             } else {
                 begun.state.ledger_position.max(end.from)
             };
@@ -327,8 +346,8 @@ impl<'r, W: World> Restorer<'r, W> {
         let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
         let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
-            let Some(begun) = states.get_mut(&record.partition).filter(|begun| begun.contradiction.is_none())
-            else {
+            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none() && begun.cut.is_none();
+            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else {
                 return;
             };
             match begun.fold_record(record, horizon_days) {
@@ -354,13 +373,21 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(())
     }
 
+    /// The first instant of the horizon's first day.
+    fn horizon_day(&self, clock: ShardClock) -> Timestamp {
+        if clock.0 <= Timestamp::from_millis(0) {
+            return Timestamp::MIN;
+        }
+        Timestamp::from_millis(clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS)
+    }
+
     /// Where the ledger must be read from so that every identity inside the horizon is met.
     fn horizon_offset(&self, end: &Stretch, clock: ShardClock) -> Result<i64, RestoreError> {
         if clock.0 <= Timestamp::from_millis(0) {
             return Ok(end.from);
         }
-        let horizon_day = clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS;
-        let mut from_time = horizon_day.saturating_sub(self.time.max_clock_skew_ms);
+        // Kafka timestamps may lie a little before the posted times.
+        let mut from_time = self.horizon_day(clock).millis().saturating_sub(self.time.max_clock_skew_ms);
         if planted!(OneDaysIdentities) {
             from_time = clock.0.plus_millis(-DAY_MS).millis();
         }
@@ -433,151 +460,5 @@ impl<'r, W: World> Restorer<'r, W> {
         }
         self.reader.unassign()?;
         Ok(())
-    }
-}
-
-/// A shard that is being restored.
-struct Begun {
-    state: ShardState,
-    /// It began with the wallets' snapshots, which hold neither reservations nor identities.
-    needs_snapshots: bool,
-    /// Wallets whose last entry, as it was kept, was met in the ledger, or that have gone on since.
-    shown: Handles,
-    /// Identities met since the last were handed over.
-    recent: Recent,
-    /// What lies before this day is forgotten.
-    first_day: i32,
-    contradiction: Option<String>,
-}
-
-struct Folded {
-    entries: u64,
-    doubles: u64,
-}
-
-impl Begun {
-    fn fold_record(&mut self, record: &RecordView<'_>, horizon_days: i32) -> Result<Folded, String> {
-        let place = || format!("ledger {}/{}", record.partition, record.offset);
-        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
-        let read: LedgerRecord<'_> =
-            serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
-        let handle = self.state.wallets.handle(&read.wallet_id);
-        let mut wallet = self.state.wallets.get(handle).unwrap_or_default();
-        let mut folded = Folded { entries: 0, doubles: 0 };
-        for entry in &read.entries {
-            folded.entries += 1;
-            self.compare_with_kept(handle, &wallet, entry).map_err(|why| format!("{}: {why}", place()))?;
-            match wallet.fold(entry, read.clock_day()) {
-                Ok(()) => {}
-                Err(FoldError::Double { .. }) => {
-                    folded.doubles += 1;
-                    if self.needs_snapshots {
-                        wallet.fold_hold_of_known(entry);
-                    }
-                }
-                Err(error) => return Err(format!("{}: wallet {}: {error}", place(), read.wallet_id)),
-            }
-        }
-        if folded.entries > folded.doubles {
-            wallet.end_unit(read.clock_day().saturating_sub(horizon_days));
-            self.state.unsaved.insert(handle);
-        }
-        if folded.entries > folded.doubles || self.needs_snapshots {
-            self.state.wallets.put(handle, &wallet);
-        }
-        self.remember(&read).map_err(|breach| breach.to_string())?;
-        if self.recent.len() >= HAND_OVER_EVERY {
-            self.hand_over();
-        }
-        Ok(folded)
-    }
-
-    /// What was kept may hold what the ledger does not: a batch that the broker said was committed and that was aborted all
-    /// the same, or lost with its leader. What it made a wallet of would go on, and its events would count as known.
-    fn compare_with_kept(
-        &mut self,
-        handle: Handle,
-        wallet: &Wallet,
-        entry: &Entry<'_>,
-    ) -> Result<(), String> {
-        if self.needs_snapshots
-            || entry.seq < wallet.seq
-            || planted!(TrustWhatIsKept)
-            || !self.shown.insert(handle)
-        {
-            return Ok(());
-        }
-        let sums = (wallet.balance(), wallet.held, wallet.overdraft, wallet.updated_at);
-        let is_same = sums == (entry.balance_after, entry.held_after, entry.overdraft_after, entry.posted_at);
-        let is_passed_over = entry.seq > wallet.seq && self.state.changed.contains_key(&handle);
-        if is_passed_over || (entry.seq == wallet.seq && !is_same) {
-            return Err(self.not_in_the_ledger(handle));
-        }
-        Ok(())
-    }
-
-    fn not_in_the_ledger(&self, handle: Handle) -> String {
-        let Wallet { seq, updated_at, .. } = self.state.wallets.get(handle).unwrap_or_default();
-        let id = self.state.wallets.id(handle);
-        format!("wallet {id}: entry {seq} as it was kept, posted at {updated_at}, is not there")
-    }
-
-    fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
-        remember_event_of(&mut self.recent, record);
-        let Some(name) = job_of_record(record) else { return Ok(()) };
-        let store = &self.state.identities;
-        remember_job(&mut self.recent, record, &name, None, self.first_day, |recent, key| {
-            if let Some(memo) = recent.get(key) {
-                return Ok(Some((memo.day, memo.value.into_owned())));
-            }
-            let memo = store.get(key).map_err(|error| Breach {
-                seq: 0,
-                what: format!("the local store of remembered identities cannot be read: {error}"),
-            })?;
-            Ok(memo.map(|memo| (memo.day, memo.value.into_owned())))
-        })?;
-        Ok(())
-    }
-
-    fn hand_over(&mut self) {
-        self.state.identities.absorb(&std::mem::take(&mut self.recent));
-        while self.state.identities.is_behind() {
-            std::thread::sleep(Duration::from_millis(5));
-            if let Err(error) = self.state.identities.maintain() {
-                warn!(%error, "remembered identities cannot be written: they stay in memory");
-                break;
-            }
-        }
-        if let Err(error) = self.state.identities.maintain() {
-            warn!(%error, "remembered identities cannot be written: they stay in memory");
-        }
-    }
-
-    /// The restored shard, if its wallets hold together.
-    fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
-        self.hand_over();
-        if !self.needs_snapshots && !planted!(TrustWhatIsKept) {
-            // In the order of handles: what is said must not depend on a hash.
-            let lacking = self.state.changed.keys().filter(|handle| !self.shown.contains(*handle)).min();
-            if let Some(handle) = lacking {
-                return Err(self.not_in_the_ledger(*handle));
-            }
-        }
-        self.state.changed.clear();
-        if self.needs_snapshots {
-            for handle in self.state.wallets.handles() {
-                let wallet = self.state.wallets.get(handle).unwrap_or_default();
-                if wallet.holds.sum() != wallet.held {
-                    return Err(format!(
-                        "wallet {}: {} credits are held, its open reservations in the ledger make {}",
-                        self.state.wallets.id(handle),
-                        wallet.held,
-                        wallet.holds.sum()
-                    ));
-                }
-            }
-        }
-        self.state.index(policy);
-        Ok(self.state)
     }
 }

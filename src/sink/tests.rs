@@ -156,6 +156,38 @@ fn the_same_records_give_the_same_bytes() {
     assert_eq!(bytes(), bytes());
 }
 
+/// A fault, a wallet's entries in the order of the ledger; entries written, doubles, and the offset that it stops at.
+type Case = (&'static str, &'static [u64], u64, u64, Option<i64>);
+
+#[test]
+fn a_torn_doubled_reordered_or_missing_entry_is_judged_by_the_sink() {
+    let table: [Case; 5] = [
+        ("sound", &[1, 2, 3], 3, 0, None),
+        ("doubled", &[1, 2, 2, 1, 3], 3, 2, None),
+        ("reordered", &[1, 3, 2], 1, 0, Some(1)),
+        ("missing", &[1, 3], 1, 0, Some(1)),
+        // The state that covers entry 2 is there, the entry is not: the wallet's next entry tells.
+        ("torn", &[1, 3, 4], 1, 0, Some(1)),
+    ];
+    for (fault, seqs, written, doubles, stop) in table {
+        let mut records: Vec<Record> =
+            (0..).zip(seqs).map(|(offset, seq)| charge(offset, "a", *seq)).collect();
+        if fault == "torn" {
+            records.insert(1, snapshot(0, "a", 2));
+        }
+        // Another partition goes on.
+        let mut other = charge(7, "b", 1);
+        other.from.partition = 1;
+        records.push(other);
+        let rows = build(&records);
+        let entries = counts(&rows).iter().find(|(table, _)| *table == "ledger_entries").unwrap().1;
+        assert_eq!((entries, rows.doubles), (written + 1, doubles), "{fault}");
+        let stops: Vec<i64> = rows.stops.iter().map(|stop| stop.offset).collect();
+        assert_eq!(stops, stop.into_iter().collect::<Vec<_>>(), "{fault}");
+        assert!(positions(&rows).contains(&(Source::Ledger, 1, 8)), "{fault}");
+    }
+}
+
 #[test]
 fn a_double_is_passed_over_and_counted() {
     let rows = build(&[charge(1, "a", 1), charge(2, "a", 2), charge(9, "a", 2), charge(10, "a", 3)]);

@@ -100,6 +100,28 @@ fn what_is_missing_doubled_or_does_not_add_up_is_named() {
 }
 
 #[test]
+fn what_is_torn_doubled_reordered_or_missing_is_named_by_verify() {
+    let charge = |seq: u64| record(&[entry(seq, -5, -5 * seq as i64)]);
+    // Entries in the order of the ledger, entry that the latest state covers, expected words of all differences.
+    let table: [(&[u64], u64, &[&str]); 5] = [
+        (&[1, 2, 3], 3, &[]),
+        (&[1, 2], 3, &["covers entry 3, but the ledger ends with entry 2"]),
+        (&[1, 2, 2, 3], 3, &["twice, the second time at offset 2"]),
+        (&[1, 3, 2], 3, &["entries 2 to 2 are missing", "twice, the second time at offset 2"]),
+        (&[1, 3], 3, &["entries 2 to 2 are missing"]),
+    ];
+    for (seqs, covered, expected) in table {
+        let records: Vec<String> = seqs.iter().map(|seq| charge(*seq)).collect();
+        let run = Run::new(true, i64::MAX).state(covered, -5 * covered as i64).read(&records);
+        let (found, differ, _) = run.found();
+        assert_eq!((found.len(), differ), (expected.len(), expected.len() as u64), "{seqs:?}: {found:?}");
+        for (what, words) in found.iter().zip(expected) {
+            assert!(what.contains(words), "{seqs:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_double_counts_in_no_total() {
     let first = record(&[entry(1, 100, 100)]);
     let once = Run::new(true, i64::MAX).read(std::slice::from_ref(&first));

@@ -1,0 +1,201 @@
+//! A shard that is being restored: the fold of its ledger upon what it began with.
+//!
+//! **Invariant:** what was kept of a shard stands only as far as the ledger shows it.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::super::identity_store::Recent;
+use super::super::memory::{job_of_record, remember_event_of, remember_job};
+use super::super::shard::{Handles, ShardState};
+use super::super::wallets::Handle;
+use crate::fault::planted;
+use crate::kafka::RecordView;
+use crate::time::Timestamp;
+use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet};
+
+/// Identities are handed over to their store in lots of this size.
+const HAND_OVER_EVERY: usize = 20_000;
+
+/// A shard that is being restored.
+pub(super) struct Begun {
+    pub(super) state: ShardState,
+    /// It began with the wallets' snapshots, which hold neither reservations nor identities.
+    pub(super) needs_snapshots: bool,
+    /// Wallets whose last entry, as it was kept or saved, was met in the ledger, or that have gone on since.
+    pub(super) shown: Handles,
+    /// Entries that were posted then or later are read, if they are there.
+    pub(super) read_since: Timestamp,
+    /// The ledger ends before what was kept of the shard: nothing that could be read anew makes that good.
+    pub(super) cut: Option<String>,
+    /// Identities met since the last were handed over.
+    pub(super) recent: Recent,
+    /// What lies before this day is forgotten.
+    pub(super) first_day: i32,
+    pub(super) contradiction: Option<String>,
+}
+
+/// What a person can do about a ledger that was cut.
+const WAY_OUT: &str = "entries were lost, or never written: see CreditstreamShardStopped in docs/runbooks.md";
+
+pub(super) struct Folded {
+    pub(super) entries: u64,
+    pub(super) doubles: u64,
+}
+
+impl Begun {
+    /// Judges where the ledger begins and ends against what was kept.
+    pub(super) fn compare_with_ends(&mut self, first: i64, end: i64) {
+        let position = self.state.ledger_position;
+        if self.needs_snapshots {
+            return;
+        }
+        if end < position {
+            self.cut = Some(format!(
+                "the ledger ends at offset {end}, and was read up to {position} before; {WAY_OUT}"
+            ));
+        } else if first > position {
+            self.contradiction = Some(format!(
+                "the ledger begins at offset {first}, what was kept goes up to {position} only"
+            ));
+        }
+    }
+
+    pub(super) fn fold_record(
+        &mut self,
+        record: &RecordView<'_>,
+        horizon_days: i32,
+    ) -> Result<Folded, String> {
+        let place = || format!("ledger {}/{}", record.partition, record.offset);
+        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
+        let read: LedgerRecord<'_> =
+            serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
+        let handle = self.state.wallets.handle(&read.wallet_id);
+        let mut wallet = self.state.wallets.get(handle).unwrap_or_default();
+        let mut folded = Folded { entries: 0, doubles: 0 };
+        for entry in &read.entries {
+            folded.entries += 1;
+            self.compare_with_kept(handle, &wallet, entry).map_err(|why| format!("{}: {why}", place()))?;
+            match wallet.fold(entry, read.clock_day()) {
+                Ok(()) => {}
+                Err(FoldError::Double { .. }) => {
+                    folded.doubles += 1;
+                    if self.needs_snapshots {
+                        wallet.fold_hold_of_known(entry);
+                    }
+                }
+                Err(error) => return Err(format!("{}: wallet {}: {error}", place(), read.wallet_id)),
+            }
+        }
+        if folded.entries > folded.doubles {
+            wallet.end_unit(read.clock_day().saturating_sub(horizon_days));
+            self.state.unsaved.insert(handle);
+        }
+        if folded.entries > folded.doubles || self.needs_snapshots {
+            self.state.wallets.put(handle, &wallet);
+        }
+        self.remember(&read).map_err(|breach| breach.to_string())?;
+        if self.recent.len() >= HAND_OVER_EVERY {
+            self.hand_over();
+        }
+        Ok(folded)
+    }
+
+    /// What was kept may hold what the ledger does not: a batch that the broker said was committed and that was aborted all
+    /// the same, or lost with its leader. What it made a wallet of would go on, and its events would count as known.
+    fn compare_with_kept(
+        &mut self,
+        handle: Handle,
+        wallet: &Wallet,
+        entry: &Entry<'_>,
+    ) -> Result<(), String> {
+        if entry.seq < wallet.seq {
+            return Ok(());
+        }
+        let is_first = self.shown.insert(handle);
+        if self.needs_snapshots || !is_first || planted!(TrustWhatIsKept) {
+            return Ok(());
+        }
+        let sums = (wallet.balance(), wallet.held, wallet.overdraft, wallet.updated_at);
+        let is_same = sums == (entry.balance_after, entry.held_after, entry.overdraft_after, entry.posted_at);
+        let is_passed_over = entry.seq > wallet.seq && self.state.changed.contains_key(&handle);
+        if is_passed_over || (entry.seq == wallet.seq && !is_same) {
+            return Err(self.not_in_the_ledger(handle));
+        }
+        Ok(())
+    }
+
+    fn not_in_the_ledger(&self, handle: Handle) -> String {
+        let Wallet { seq, updated_at, .. } = self.state.wallets.get(handle).unwrap_or_default();
+        let id = self.state.wallets.id(handle);
+        format!("wallet {id}: entry {seq} as it was kept, posted at {updated_at}, is not there")
+    }
+
+    fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
+        remember_event_of(&mut self.recent, record);
+        let Some(name) = job_of_record(record) else { return Ok(()) };
+        let store = &self.state.identities;
+        remember_job(&mut self.recent, record, &name, None, self.first_day, |recent, key| {
+            if let Some(memo) = recent.get(key) {
+                return Ok(Some((memo.day, memo.value.into_owned())));
+            }
+            let memo = store.get(key).map_err(|error| Breach {
+                seq: 0,
+                what: format!("the local store of remembered identities cannot be read: {error}"),
+            })?;
+            Ok(memo.map(|memo| (memo.day, memo.value.into_owned())))
+        })?;
+        Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        self.state.identities.absorb(&std::mem::take(&mut self.recent));
+        while self.state.identities.is_behind() {
+            std::thread::sleep(Duration::from_millis(5));
+            if let Err(error) = self.state.identities.maintain() {
+                warn!(%error, "remembered identities cannot be written: they stay in memory");
+                break;
+            }
+        }
+        if let Err(error) = self.state.identities.maintain() {
+            warn!(%error, "remembered identities cannot be written: they stay in memory");
+        }
+    }
+
+    /// The restored shard, if its wallets hold together.
+    pub(super) fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
+        self.hand_over();
+        if !self.needs_snapshots && !planted!(TrustWhatIsKept) {
+            // In the order of handles: what is said must not depend on a hash.
+            let lacking = self.state.changed.keys().filter(|handle| !self.shown.contains(*handle)).min();
+            if let Some(handle) = lacking {
+                return Err(self.not_in_the_ledger(*handle));
+            }
+        }
+        self.state.changed.clear();
+        if self.needs_snapshots {
+            for handle in self.state.wallets.handles() {
+                let wallet = self.state.wallets.get(handle).unwrap_or_default();
+                if wallet.updated_at >= self.read_since && !self.shown.contains(&handle) {
+                    return Err(format!(
+                        "wallet {}: its latest state covers entry {}, posted at {}, but the ledger ends before it; {WAY_OUT}",
+                        self.state.wallets.id(handle),
+                        wallet.seq,
+                        wallet.updated_at
+                    ));
+                }
+                if wallet.holds.sum() != wallet.held {
+                    return Err(format!(
+                        "wallet {}: {} credits are held, its open reservations in the ledger make {}",
+                        self.state.wallets.id(handle),
+                        wallet.held,
+                        wallet.holds.sum()
+                    ));
+                }
+            }
+        }
+        self.state.index(policy);
+        Ok(self.state)
+    }
+}
