@@ -143,12 +143,15 @@ impl Thresholds {
     fn of(config: &Config, pricing: &Pricing, wallet: &Wallet, now: Timestamp) -> Thresholds {
         let limits = wallet.limits;
         let plan = wallet.contract_at(now).map(|contract| contract.plan_at(now));
-        let of_plan = plan.and_then(|plan| pricing.contract_plan(plan, EventTime(now))?.overdraft_limit);
+        let of_plan = plan.and_then(|plan| pricing.contract_plan(plan, EventTime(now))).unwrap_or_default();
         Thresholds {
             base: wallet.level_base(pricing),
-            low_percent: limits.low_percent.unwrap_or(config.alerts.low_percent),
-            critical_percent: limits.critical_percent.unwrap_or(config.alerts.critical_percent),
-            overdraft_limit: limits.overdraft.unwrap_or(of_plan),
+            low_percent: limits.low_percent.or(of_plan.low_percent).unwrap_or(config.alerts.low_percent),
+            critical_percent: limits
+                .critical_percent
+                .or(of_plan.critical_percent)
+                .unwrap_or(config.alerts.critical_percent),
+            overdraft_limit: limits.overdraft.unwrap_or(of_plan.overdraft_limit),
         }
     }
 }
