@@ -176,3 +176,26 @@ fn a_low_threshold_below_the_critical_one_is_never_reached() {
     let page = shown(&turned, "2026-11-03T12:00:00Z", |_| {});
     assert!(page.contains("ok; critical at 10 or less (5 % of 200), so never low (4 %)"), "{page}");
 }
+
+/// Its own threshold goes before that of its plan, which goes before the configuration's; a plan off sale keeps its limit.
+#[test]
+fn thresholds_are_the_wallets_own_then_its_plans() {
+    let plan = "month = 200\nlow_percent = 50\ncritical_percent = 10\noverdraft_limit = 7";
+    let off_sale =
+        "[[plans]]\neffective_from = \"2026-01-01T00:00:00Z\"\nplan.scale.credits_per_month = 3300\n";
+    let built_in = include_str!("../../../config/pricing.toml");
+    let pricing = Pricing::parse(&format!("{}{off_sale}", built_in.replace("month = 200", plan))).unwrap();
+    let lines = |limits: Value| {
+        let mut wallet = snapshot();
+        wallet["limits"] = limits;
+        let text = wallet.to_string();
+        let snapshot: WalletSnapshot<'_> = serde_json::from_str(&text).unwrap();
+        let now = at("2026-11-03T12:00:00Z");
+        page(&Shown::of(&Config::default(), &pricing, &snapshot, now), now)
+    };
+    let own = lines(json!({"low_percent": 30}));
+    assert!(own.contains("low at 60 or less (30 % of 200), critical at 20 (10 %)"), "{own}");
+    let of_plan = lines(json!({}));
+    assert!(of_plan.contains("low at 100 or less (50 % of 200), critical at 20 (10 %)"), "{of_plan}");
+    assert!(of_plan.contains("charges are refused beyond 7"), "{of_plan}");
+}
