@@ -53,8 +53,9 @@ impl World {
         let world = World::migrated().await;
         let admin: AdminClient<DefaultClientContext> = world.kafka().create().unwrap();
         let topics = Source::ALL.map(|source| source.topic(&world.config.topics).to_owned());
-        let new: Vec<NewTopic<'_>> =
-            topics.iter().map(|topic| NewTopic::new(topic, 2, TopicReplication::Fixed(1))).collect();
+        // The records are of 2026-01, and the broker deletes by their timestamps, every five minutes.
+        let new = |topic| NewTopic::new(topic, 2, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        let new: Vec<NewTopic<'_>> = topics.iter().map(|topic| new(topic)).collect();
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         for made in
             admin.create_topics(&new, &options).await.expect("is the stack up? python3 stack/stack.py up")
