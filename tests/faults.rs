@@ -11,7 +11,8 @@ use common::deployment::everything;
 use common::progress::Progress;
 use common::proof::PATIENCE;
 use common::proxy::Proxy;
-use common::{Deployment, kafka, tail, usage, wait_for};
+use common::{Deployment, Instance, kafka, tail, usage, wait_for};
+use rdkafka::producer::{BaseRecord, Producer};
 
 /// A restart takes its old place at once instead of after the session timeout of the one before.
 const STATIC: (&str, &str) = ("ledger.static_membership", "true");
@@ -98,6 +99,42 @@ fn a_second_instance_joins_under_load_and_the_first_leaves() {
     assert!(!load.is_finished(), "load was on");
     deployment.assert_proof_with_clickhouse(&load.join().unwrap());
     assert_eq!(second.metric("creditstream_shards_owned", &[]) as i32, deployment.config.topics.shards);
+    second.terminate();
+}
+
+/// A restore may take long: here a transaction that somebody left open has it wait. The group goes on meanwhile, and so
+/// does the way out.
+#[test]
+fn the_group_is_heard_while_shards_are_restored() {
+    let deployment = Deployment::new();
+    let open = kafka::transactional_producer(&deployment.config, &format!("{}-open", deployment.name));
+    open.begin_transaction().unwrap();
+    let topic = &deployment.config.topics.ledger;
+    for partition in 0..deployment.config.topics.shards {
+        let record: BaseRecord<'_, str, str> =
+            BaseRecord::to(topic).partition(partition).key("ws").payload("{}");
+        open.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    open.flush(PATIENCE).unwrap();
+    let restoring = |instance: &Instance| {
+        let answer = instance.get("/readyz")?;
+        answer.1.contains("restoring the assigned shards").then_some(())
+    };
+    let ledger = |name: &str| deployment.start_with(&["ledger"], &[("ledger.instance", name)]);
+    let mut first = ledger("first");
+    wait_for("the first one's restore", PATIENCE, || restoring(&first));
+    let mut second = ledger("second");
+    wait_for("the second one's restore", PATIENCE, || restoring(&second));
+    wait_for("the first one's share of the shards", PATIENCE, || restoring(&first));
+    let mut third = ledger("third");
+    wait_for("the third one's restore", PATIENCE, || restoring(&third));
+    let time = third.terminate();
+    assert!(time < Duration::from_secs(10), "it took {time:?} to stop");
+    open.abort_transaction(PATIENCE).unwrap();
+    first.wait_until_ready();
+    second.wait_until_ready();
+    deployment.assert_proof(&deployment.generate(&everything(1_000, 50)));
+    first.terminate();
     second.terminate();
 }
 

@@ -53,6 +53,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("group.id", "set ledger.group and sink.group"),
     ("group.instance.id", "set ledger.instance and ledger.static_membership"),
     ("session.timeout.ms", "set ledger.session_timeout_ms"),
+    ("max.poll.interval.ms", "members poll at all times, and a longer one has every rebalance wait longer"),
     ("transaction.timeout.ms", "set ledger.transaction_timeout_ms"),
     ("queued.max.messages.kbytes", "set ledger.fetch_queue_kib"),
     ("transactional.id", "it is made of the group, the instance and the worker, and fences a zombie"),

@@ -17,8 +17,20 @@ pub type KafkaConsumer = PolledConsumer<KafkaLog>;
 /// A producer of ours.
 pub type KafkaProducer = BaseProducer<KafkaLog>;
 
+/// A member that does not poll for so long is out, and a rebalance waits so long for a member that does not join. Short,
+/// for a broker (4.3) that comes back after a crash may keep members that are no more for all of it; members of ours poll
+/// at all times, also while they restore.
+const POLL_INTERVAL_MS_MAX: u32 = 30_000;
+
 /// How long a question to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sets when a group takes a member for gone.
+pub fn set_session(client: &mut ClientConfig, session_timeout_ms: u32) {
+    client.set("session.timeout.ms", session_timeout_ms.to_string());
+    client.set("heartbeat.interval.ms", (session_timeout_ms / 5).to_string());
+    client.set("max.poll.interval.ms", POLL_INTERVAL_MS_MAX.max(session_timeout_ms).to_string());
+}
 
 /// Makes Kafka clients from the configuration.
 #[derive(Clone)]
@@ -70,8 +82,7 @@ impl Clients {
         let mut client = self.consumer_base(&format!("ledger-{worker}"), &ledger.group);
         client.set("isolation.level", "read_committed");
         client.set("partition.assignment.strategy", "range");
-        client.set("session.timeout.ms", ledger.session_timeout_ms.to_string());
-        client.set("heartbeat.interval.ms", (ledger.session_timeout_ms / 5).to_string());
+        set_session(&mut client, ledger.session_timeout_ms);
         if ledger.static_membership {
             client.set("group.instance.id", self.member_name(worker));
         }
@@ -122,13 +133,11 @@ impl Clients {
         group: &str,
         context: C,
     ) -> KafkaResult<BaseConsumer<C>> {
-        let session_timeout_ms = self.config.ledger.session_timeout_ms;
         let mut client = self.consumer_base(role, group);
         client.set("enable.partition.eof", "false");
         client.set("isolation.level", "read_committed");
         client.set("partition.assignment.strategy", "range");
-        client.set("session.timeout.ms", session_timeout_ms.to_string());
-        client.set("heartbeat.interval.ms", (session_timeout_ms / 5).to_string());
+        set_session(&mut client, self.config.ledger.session_timeout_ms);
         client.create_with_context(context)
     }
 

@@ -10,7 +10,7 @@ mod reader;
 mod sys;
 mod topics;
 
-pub use clients::{Clients, KafkaConsumer, KafkaProducer, watermarks};
+pub use clients::{Clients, KafkaConsumer, KafkaProducer, set_session, watermarks};
 pub use log::{ConnectionLog, KafkaLog};
 pub use partition::partition_for;
 pub use reader::{ReadError, Stretch, TopicReader};

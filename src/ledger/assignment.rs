@@ -1,6 +1,7 @@
 //! Partitions come and go: restoring what was assigned, deciding where to read from, keeping what was revoked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode;
@@ -17,12 +18,15 @@ use super::stage::LedgerError;
 use super::store::LocalStore;
 use super::worker::Worker;
 use super::world::{Member, World};
+use crate::fault::planted;
 use crate::http::Heartbeat;
+use crate::kafka::Polled;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl<W: World> Worker<W> {
-    /// Takes over what the group assigned: restore, then read on.
+    /// Takes over what the group assigned: restore, then read on. `false`: the group moved on, or this instance is to
+    /// stop, before that was done.
     ///
     /// # Errors
     /// The topics do not fit this instance, or belong to another deployment.
@@ -30,24 +34,30 @@ impl<W: World> Worker<W> {
         &mut self,
         partitions: &[(String, i32)],
         heartbeat: &Heartbeat,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<bool, LedgerError> {
         let started = self.setup.world.now();
         // Read now: if the group moves on while state is restored, what is computed then must not be committed.
         self.generation = self.member.group().map_or(-1, |group| group.generation());
+        // The answer that the client waits for: else it would not hear of the group until everything is restored, and
+        // the group would wait for it.
+        self.member.assign(&TopicPartitionList::new())?;
         let ids: Vec<SourceId> = partitions
             .iter()
             .filter_map(|(topic, partition)| Some((self.setup.routes.index_of(topic)?, *partition)))
             .collect();
         let (committed, restored) = loop {
-            match self.read_state(&ids) {
+            match self.read_state(&ids, heartbeat) {
                 Ok(read) => break read,
+                Err(RestoreError::Superseded) => {
+                    info!(worker = self.number, "the group moves on before all shards were restored");
+                    return Ok(false);
+                }
                 Err(RestoreError::Refused(reason)) => return Err(LedgerError::Setup(reason)),
                 Err(error) if self.stopping.load(std::sync::atomic::Ordering::Relaxed) => {
                     return Err(LedgerError::Unreachable(error.to_string()));
                 }
                 Err(error) => {
                     warn!(%error, "state could not be read yet");
-                    heartbeat.beat();
                     self.setup.world.sleep(RETRY_AFTER);
                 }
             }
@@ -65,12 +75,24 @@ impl<W: World> Worker<W> {
             seconds,
             "partitions taken over"
         );
-        Ok(())
+        Ok(true)
     }
 
-    /// Stable committed offsets first; only then is it settled what the topics hold.
-    fn read_state(&mut self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
+    /// Stable committed offsets first; only then is it settled what the topics hold. It may take minutes: the group is
+    /// heard all the while, and what it says is left to the next poll.
+    fn read_state(
+        &mut self,
+        ids: &[SourceId],
+        heartbeat: &Heartbeat,
+    ) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
         let setup = std::sync::Arc::clone(&self.setup);
+        let (heard, member, stopping) = (&self.heard, &self.member, &self.stopping);
+        let alive = || {
+            heartbeat.beat();
+            let is_wanted = listen(member, heard) && !stopping.load(std::sync::atomic::Ordering::Relaxed);
+            if is_wanted { Ok(()) } else { Err(RestoreError::Superseded) }
+        };
+        alive()?;
         let routes = &setup.routes;
         let shards_of_ledger = usize::try_from(routes.shards).unwrap_or(1).max(1);
         let mut asked = TopicPartitionList::new();
@@ -110,7 +132,12 @@ impl<W: World> Worker<W> {
                 horizon_days: setup.config.clock.horizon_days,
                 ledger_id: &routes.ledger_id,
             },
+            &alive,
         )?;
+        if self.is_producer_new && !planted!(CommitOverWhatIsOpen) {
+            await_settled(&restorer)?;
+            self.is_producer_new = false;
+        }
         let shards: Vec<i32> =
             ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| *shard).collect();
         let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
@@ -291,6 +318,7 @@ impl<W: World> Worker<W> {
         let generation = self.generation;
         self.park();
         let heartbeat = crate::http::Health::new().register_loop("recovery", Duration::MAX);
+        // Where the group has moved on, its word comes with the next poll.
         self.take(&partitions, &heartbeat)?;
         // The shards are those of the old generation still: should the group have moved on, nothing is committed.
         self.generation = generation;
@@ -350,9 +378,43 @@ impl<W: World> Worker<W> {
         Ok(self.member.pause(&paused)?)
     }
 
+    /// Whether the shards are still wanted here; where not, the group's word is kept for the next poll.
+    pub(super) fn is_still_member(&self) -> bool {
+        listen(&self.member, &self.heard)
+    }
+
     fn mark_stopped(&mut self, shard: i32, why: &str) {
         error!(shard, why, "shard stopped: nothing of it is processed until this is mended");
         self.setup.metrics.shard_stopped.with_label_values(&[&shard.to_string(), "contradiction"]).set(1);
         self.stopped.insert(shard, why.to_owned());
     }
+}
+
+/// Polls the group, as a member must within `max.poll.interval.ms`, where no records are wanted. Whether it goes on;
+/// where not, `heard` has what is to be answered.
+fn listen(member: &impl Member, heard: &RefCell<VecDeque<Polled<()>>>) -> bool {
+    if heard.borrow().is_empty() {
+        match member.poll(|_| ()) {
+            Polled::Error { code, message, is_fatal: false }
+                if code != RDKafkaErrorCode::FencedInstanceId =>
+            {
+                warn!(message, "consumer error");
+            }
+            Polled::Record(()) | Polled::EndOfPartition { .. } | Polled::Nothing => {}
+            told => heard.borrow_mut().push_back(told),
+        }
+    }
+    heard.borrow().is_empty()
+}
+
+/// Waits until no transaction is open that was begun before, wherever this stage writes. A broker that was killed may have
+/// left one open that its producer takes for ended. The next commit with the same transactional id would be its end too on
+/// the partitions that both write to, and on no others: it would be torn.
+fn await_settled<W: World>(restorer: &Restorer<'_, W>) -> Result<(), RestoreError> {
+    let out = &restorer.routes.out;
+    let all: Vec<i32> = (0..restorer.routes.shards).collect();
+    for topic in [&out.ledger, &out.wallets, &out.progress, &out.alerts, &out.intake, &out.quarantine] {
+        restorer.stable_ends(topic, &all)?;
+    }
+    Ok(())
 }

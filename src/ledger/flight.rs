@@ -100,6 +100,7 @@ impl<W: World> Worker<W> {
             }
             CommitResult::Unknown(failure) => {
                 warn!(%failure, "outcome of the batch unknown");
+                self.is_producer_new = true;
                 self.drop_overlays();
                 Settled::Unknown
             }

@@ -34,6 +34,7 @@ use crate::wallet::{Policy, WalletSnapshot};
 /// How long an open transaction is waited for, beyond its own timeout.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
+const ALIVE_EVERY: Duration = Duration::from_millis(200);
 
 /// Why a restore did not finish.
 #[derive(Debug, Error)]
@@ -47,6 +48,9 @@ pub enum RestoreError {
     /// The topics do not fit this instance: somebody has to act.
     #[error("{0}")]
     Refused(String),
+    /// The group gives the shards to others, or this instance stops.
+    #[error("the shards are not wanted here any more")]
+    Superseded,
 }
 
 /// Progress of shards, and of partitions, by key.
@@ -72,13 +76,15 @@ pub struct Restorer<'r, W: World> {
     pub policy: &'r Policy,
     /// Checkpoints and sealed identities.
     pub store: LocalStore<'r>,
+    /// Called about every [`ALIVE_EVERY`]: says that it goes on, and asks whether it still should.
+    pub alive: &'r dyn Fn() -> Result<(), RestoreError>,
     world: &'r W,
     reader: W::Reader,
 }
 
 /// A partition to be read from an offset up to an offset.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+pub(super) struct Stretch {
     partition: i32,
     from: i64,
     to: i64,
@@ -96,9 +102,10 @@ impl<'r, W: World> Restorer<'r, W> {
         group: &'r str,
         policy: &'r Policy,
         store: LocalStore<'r>,
+        alive: &'r dyn Fn() -> Result<(), RestoreError>,
     ) -> Result<Restorer<'r, W>, RestoreError> {
         let reader = world.reader()?;
-        Ok(Restorer { routes, time, group, policy, store, world, reader })
+        Ok(Restorer { routes, time, group, policy, store, alive, world, reader })
     }
 
     /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number).
@@ -180,7 +187,10 @@ impl<'r, W: World> Restorer<'r, W> {
     }
 
     /// First offset and true end of each partition, once everything below the end is settled.
-    fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
+    ///
+    /// # Errors
+    /// As [`Restorer::restore`].
+    pub(super) fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
         let mut stretches = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             let (from, mut to) = self.reader.ends(topic, partition)?;
@@ -199,6 +209,7 @@ impl<'r, W: World> Restorer<'r, W> {
                         stretch.partition
                     )));
                 }
+                (self.alive)()?;
                 self.world.sleep(Duration::from_millis(20));
             }
         }
@@ -420,7 +431,12 @@ impl<'r, W: World> Restorer<'r, W> {
         }
         self.reader.assign(&assignment)?;
         let (mut records, mut last_word, mut last_progress) = (0_u64, self.world.now(), self.world.now());
+        let mut last_sign = last_word;
         while !open.is_empty() {
+            if self.since(last_sign) >= ALIVE_EVERY {
+                (self.alive)()?;
+                last_sign = self.world.now();
+            }
             let polled = self.reader.poll(Duration::from_millis(200), |record| {
                 each(record);
                 (record.partition, record.offset + 1)

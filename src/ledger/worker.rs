@@ -2,9 +2,10 @@
 //!
 //! A rebalance is not a callback here but a value that the poll brings: the loop answers it itself, so nothing
 //! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
-//! (milliseconds); while shards are restored nothing of this worker moves.
+//! (milliseconds); while shards are restored nothing of this worker moves, but the group is heard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -82,6 +83,10 @@ pub struct Worker<W: World> {
     pub(super) went_back: BTreeMap<SourceId, String>,
     /// Generation of the group under which the shards were assigned.
     pub(super) generation: i32,
+    /// Whether what the producers before this one left has yet to be settled, see `await_settled`.
+    pub(super) is_producer_new: bool,
+    /// What the group said while no records were wanted.
+    pub(super) heard: RefCell<VecDeque<Polled<()>>>,
     pub(super) checkpoints: Checkpoints,
     pub(super) maintenance: Maintenance,
     /// One thread.
@@ -158,6 +163,8 @@ impl<W: World> Worker<W> {
             refused: BTreeSet::new(),
             went_back: BTreeMap::new(),
             generation: -1,
+            is_producer_new: true,
+            heard: RefCell::default(),
             checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
@@ -193,9 +200,10 @@ impl<W: World> Worker<W> {
                 Turn::Assigned(partitions) => {
                     readiness.set_not_ready("restoring the assigned shards");
                     fault_point!("shards.assigned");
-                    self.take(&partitions, heartbeat)?;
-                    fault_point!("shards.restored");
-                    readiness.set_ready();
+                    if self.take(&partitions, heartbeat)? {
+                        fault_point!("shards.restored");
+                        readiness.set_ready();
+                    }
                 }
                 Turn::Revoked => {
                     readiness.set_not_ready("partitions were revoked");
@@ -214,7 +222,7 @@ impl<W: World> Worker<W> {
             }
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
-            while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) {
+            while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) && self.is_still_member() {
                 heartbeat.beat();
                 self.setup.world.sleep(BUSY_POLL);
                 self.maintain()?;
@@ -251,7 +259,8 @@ impl<W: World> Worker<W> {
                     batch.push(topic, record);
                 }
             };
-            match self.member.poll(&mut push) {
+            let heard = self.heard.get_mut().pop_front();
+            match heard.unwrap_or_else(|| self.member.poll(&mut push)) {
                 Polled::Assigned(partitions) => return Ok(Turn::Assigned(partitions)),
                 Polled::Revoked => return Ok(Turn::Revoked),
                 Polled::Error { code: RDKafkaErrorCode::FencedInstanceId, .. } => {

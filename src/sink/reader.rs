@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::record::{Record, Source, SourcePartition};
 use crate::config::{Config, SinkConfig, TopicsConfig};
+use crate::kafka::set_session;
 use crate::metrics::Metrics;
 use crate::time::Timestamp;
 
@@ -219,15 +220,14 @@ fn client_config(config: &Config) -> ClientConfig {
         .set("bootstrap.servers", config.kafka.bootstrap_servers())
         .set("client.id", format!("{}-sink", config.kafka.client_id))
         .set("group.id", &config.sink.group)
-        // One setting for both stages: Kafka's default has a killed sink waited for for 45 s.
-        .set("session.timeout.ms", config.ledger.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (config.ledger.session_timeout_ms / 5).to_string())
         .set("partition.assignment.strategy", "range")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    // One setting for both stages: Kafka's default has a killed sink waited for for 45 s.
+    set_session(&mut client, config.ledger.session_timeout_ms);
     client
 }
 

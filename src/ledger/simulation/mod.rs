@@ -61,6 +61,8 @@ pub enum Bug {
     GoOnAfterAnOutage,
     /// Alerts go out in a transaction of their own, once that of their entries is committed.
     AlertsAfterCommit,
+    /// A new producer commits while what an earlier one left is still open.
+    CommitOverWhatIsOpen,
 }
 
 /// What may go wrong in a run: the seed switches each on or off.

@@ -122,6 +122,7 @@ fn every_planted_bug_is_found() {
         Bug::TrustWhatIsKept,
         Bug::GoOnAfterAnOutage,
         Bug::AlertsAfterCommit,
+        Bug::CommitOverWhatIsOpen,
     ] {
         let played = play_seeds(1..1 + all.unwrap_or(SEEDS_FOR_A_BUG), Some(bug), all.is_none());
         let found = played.iter().filter(|(_, run)| run.outcome.is_err()).count();
