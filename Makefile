@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-one bench-ledger bench-month bench-alerts bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,14 +43,22 @@ ORACLE_LIVES ?= 10000
 SIMULATION_SEEDS ?= 1000
 
 test: build stack-up ## All tests, on the real components
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-python test-build
+	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins --tests
+	$(CARGO) test --release --locked --features fault-points --test crashes
+
+test-python:
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/clickhouse --pattern 'test_*.py'
 	@.stack/dashboards/bin/python -B -m unittest discover --start-directory tests/dashboards --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
-	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins --tests
-	$(CARGO) test --release --locked --features fault-points --test crashes
+
+# The compiler's work, beside the waiting of the tests in Python.
+test-build: build
+	$(CARGO) test --release --locked --lib --bins --tests --no-run
+	$(CARGO) test --release --locked --features fault-points --test crashes --no-run
 
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
