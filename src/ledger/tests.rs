@@ -6,6 +6,7 @@ mod bench;
 mod clocks;
 mod documentation;
 mod identity;
+mod independence;
 mod needs;
 mod oracle;
 mod order;

@@ -227,6 +227,42 @@ fn plans_and_the_instants_of_versions_are_listed_once_and_in_order() {
     );
 }
 
+/// Plans from January: lite and big; from February: lite alone, at 200.
+#[test]
+fn a_plan_off_sale_is_there_for_its_contracts_only_and_as_it_was_last() {
+    let more = "[[plans]]\neffective_from = \"2026-01-01T00:00:00Z\"\nplan.lite.credits_per_month = 1\nplan.big.credits_per_month = 2\n[[topups]]";
+    let pricing = changed("[[topups]]", more).unwrap();
+    for (time, on_sale, lite, big) in [
+        ("2025-12-31T23:59:59.999Z", &[][..], None, None),
+        ("2026-01-01T00:00:00Z", &["big", "lite"], Some(1), Some(2)),
+        ("2026-01-31T23:59:59.999Z", &["big", "lite"], Some(1), Some(2)),
+        ("2026-02-01T00:00:00Z", &["lite"], Some(200), Some(2)),
+    ] {
+        let credits = |plan: Option<Plan>| plan.map(|plan| plan.credits_per_month);
+        assert_eq!(pricing.plans_at(at(time)), on_sale, "{time}");
+        for (name, of_contract) in [("lite", lite), ("big", big), ("other", None)] {
+            let sold = of_contract.filter(|_| on_sale.contains(&name));
+            assert_eq!(credits(pricing.plan_at(name, at(time))), sold, "{name} {time}");
+            assert_eq!(credits(pricing.contract_plan(name, at(time))), of_contract, "{name} {time}");
+            assert_eq!(pricing.allocation(name, at(time)), of_contract.unwrap_or(0), "{name} {time}");
+        }
+    }
+}
+
+#[test]
+fn a_card_names_the_models_that_have_a_rate_of_their_own() {
+    let of_image = "image.models.x.credits = \"2\"\nrates.image.credits";
+    for (part, instead, names_it) in [
+        ("", "", false),
+        ("image.credits", of_image, true),
+        ("video.credits", "video.models.x.credits = \"2\"\nrates.video.credits", true),
+    ] {
+        let pricing = changed(part, instead).unwrap();
+        let card = pricing.rate_card_at(at("2026-11-03T00:00:00Z")).unwrap();
+        assert_eq!((card.names_model("x"), card.names_model("y")), (names_it, false), "{instead}");
+    }
+}
+
 #[test]
 fn versions_ahead_of_the_clock_do_not_change_the_hash() {
     let now = Timestamp::parse("2026-11-03T00:00:00Z").unwrap();

@@ -74,8 +74,7 @@ impl Policy {
 
     /// The level of a wallet as it stands.
     pub(super) fn level(&self, wallet: &Wallet) -> Level {
-        let plan = wallet.level_plan(&self.pricing);
-        let base = plan.map_or(wallet.last_topup, |plan| plan.credits_per_month);
+        let (base, plan) = wallet.level_base(&self.pricing);
         let of_plan = plan.map(|plan| (plan.low_percent, plan.critical_percent)).unwrap_or_default();
         let own = (wallet.limits.low_percent, wallet.limits.critical_percent);
         let rules = self.levels.with_own(own.0.or(of_plan.0), own.1.or(of_plan.1));

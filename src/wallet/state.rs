@@ -244,16 +244,14 @@ impl Wallet {
         self.contracts.iter().filter_map(Contract::next_allocation_at).min()
     }
 
-    /// The plan in force by which its level is reckoned; `None`: it has no contract.
-    pub fn level_plan(&self, pricing: &Pricing) -> Option<Plan> {
-        let contract = self.contract_at(self.latest_at)?;
-        let name = contract.plan_at(self.latest_at);
-        Some(pricing.contract_plan(name, EventTime(self.latest_at)).unwrap_or_default())
-    }
-
-    /// What its level is measured against: its plan's allocation in force, without one its last top-up.
-    pub fn level_base(&self, pricing: &Pricing) -> i64 {
-        self.level_plan(pricing).map_or(self.last_topup, |plan| plan.credits_per_month)
+    /// What its level is measured against: credits of its plan's allocation in force, without a contract those of its last
+    /// top-up; and that plan, for its thresholds.
+    pub fn level_base(&self, pricing: &Pricing) -> (i64, Option<Plan>) {
+        let plan = self.contract_at(self.latest_at).map(|contract| {
+            let name = contract.plan_at(self.latest_at);
+            pricing.contract_plan(name, EventTime(self.latest_at)).unwrap_or_default()
+        });
+        (plan.map_or(self.last_topup, |plan| plan.credits_per_month), plan)
     }
 
     /// Whether it has used a business id, `contract:…`, `topup:…` or `adjustment:…`.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import generator
 import reading
+import rules
 import times
 from life import Life, expected_of
 
@@ -506,13 +507,18 @@ class Generated(unittest.TestCase):
 
     def test_every_rule_is_met(self):
         """A rule that no life meets would be counted nowhere, and be missed by nobody."""
-        sources = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
-        named = set(re.findall(r'\bhit\("([a-z0-9-]+)"\)', sources))
         met = set()
         for seed in range(1, 501):
             met.update(generator.make_life(seed)[1]["rules"])
+        self.assertEqual(set(rules.NAMES) - met, set())
+
+    def test_no_rule_is_counted_that_is_not_named(self):
+        with self.assertRaises(KeyError):
+            rules.hit({}, "no-such-rule")
+        sources = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+        named = set(re.findall(r'\bhit\("([a-z0-9-]+)"\)', sources))
         self.assertGreater(len(named), 100)
-        self.assertEqual(named - met, set())
+        self.assertEqual(named - set(rules.NAMES), set())
 
     def test_any_subset_of_steps_is_a_life(self):
         for seed in range(20):

@@ -1,6 +1,7 @@
 """A life from its first step to its last: clock, checks in their order, outcome (domain §4, §5)."""
 import contract_events
 import reading
+import rules
 import times
 from prices import Prices
 from things import Job
@@ -26,7 +27,7 @@ class Life:
         self.first_due = None         # earliest instant anything is due; None: to be looked up
 
     def hit(self, rule):
-        self.rules[rule] = self.rules.get(rule, 0) + 1
+        rules.hit(self.rules, rule)
 
     # Steps
 

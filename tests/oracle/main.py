@@ -1,4 +1,4 @@
-"""The oracle's three commands: generate, evaluate, selftest (see README.md)."""
+"""The oracle's commands: generate, evaluate, rules, selftest (see README.md)."""
 import argparse
 import gc
 import json
@@ -8,6 +8,8 @@ from decimal import Decimal
 
 import generator
 import life
+import rules
+
 
 def write(value):
     sys.stdout.write(generator.to_json(value) + "\n")
@@ -47,12 +49,15 @@ def main():
     making.add_argument("--seed", type=int, required=True)
     making.add_argument("--count", type=int, required=True)
     commands.add_parser("evaluate", help="read lives, one a line; print the expected result of each")
+    commands.add_parser("rules", help="print the names of all rules that lives are to meet, one a line")
     commands.add_parser("selftest", help="test the oracle by lives worked out by hand")
     options = parser.parse_args()
     if options.command == "generate":
         generate(options.seed, options.count)
     elif options.command == "evaluate":
         evaluate()
+    elif options.command == "rules":
+        print("\n".join(rules.NAMES))
     else:
         return selftest()
     return 0

@@ -81,7 +81,7 @@ def act(maker, code, job_id, asset_id, at):
     kind = KINDS[code]
     if code in "QC":
         data = usage_data(maker, job_id, asset_id, at)
-        while code == "Q" and free_of_charge(maker, data, at):
+        while code == "Q" and free_of_charge(maker, data, at) and maker.chance(0.2):
             data = usage_data(maker, job_id, asset_id, at)
     else:
         data = {"job_id": job_id}

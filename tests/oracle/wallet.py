@@ -1,5 +1,6 @@
 """One wallet: grants, overdraft, holds, jobs, level (domain §2, §3, §6, §8). Plain objects, and every sum
 worked out anew. Nothing here knows of topics, identities or clocks beyond the instants it is given."""
+import rules
 import times
 from things import Charge, Grant, Hold
 from warned import Warnings
@@ -9,10 +10,10 @@ LEVELS = ("ok", "low", "critical", "exhausted", "overdrawn")
 
 
 class Wallet:
-    def __init__(self, settings, prices, rules):
+    def __init__(self, settings, prices, hits):
         self.settings = settings
         self.prices = prices
-        self.rules = rules
+        self.rules = hits
         self.entries = []             # of the step under way
         self.all_grants = []
         self.open_grants = []         # whose expiry is not posted
@@ -32,7 +33,7 @@ class Wallet:
         self.warnings = Warnings(self)
 
     def hit(self, rule):
-        self.rules[rule] = self.rules.get(rule, 0) + 1
+        rules.hit(self.rules, rule)
 
     # Sums and entries
 

@@ -143,7 +143,7 @@ def moved_end(maker, contract):
 
 def unpaid_story(maker):
     """An overdraft that is paid just before it has lasted seven days, in that instant, just after, or in parts, or never;
-    it grows on the way."""
+    it grows on the way, also by an event whose time is already past the seven days when it comes."""
     maker.tick(maker.wall)
     room = sum(grant.remaining for grant in maker.wallet.drawable(maker.wall))
     if maker.chance(0.5):
@@ -165,5 +165,7 @@ def unpaid_story(maker):
     for number in range(maker.pick(1, 1, 2)):
         at = ends + maker.pick(-1, 0, 0, 1, DAY) + number * DAY
         maker.later(at, lambda at=at: (maker.chance(0.3) and maker.tick(at), pay(at)))
+    if maker.chance(0.45):
+        maker.later(ends - maker.pick(1, 1000), lambda: use(maker, 1, ends + maker.pick(0, 1, 1000)))
     if maker.chance(0.4):
         maker.later(ends + 3 * DAY, lambda: adjust(maker, -(abs(maker.wallet.balance()) + 9)))

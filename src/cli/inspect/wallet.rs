@@ -145,7 +145,7 @@ impl Thresholds {
         let plan = wallet.contract_at(now).map(|contract| contract.plan_at(now));
         let of_plan = plan.and_then(|plan| pricing.contract_plan(plan, EventTime(now))).unwrap_or_default();
         Thresholds {
-            base: wallet.level_base(pricing),
+            base: wallet.level_base(pricing).0,
             low_percent: limits.low_percent.or(of_plan.low_percent).unwrap_or(config.alerts.low_percent),
             critical_percent: limits
                 .critical_percent

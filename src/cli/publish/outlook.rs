@@ -15,7 +15,7 @@ use crate::event::{
 use crate::rate::Pricing;
 use crate::time::{PostedAt, ShardClock};
 use crate::wallet::{
-    Cause, Command, ContractTerms, Entry, Moment, Policy, Refusal, Wallet, WalletSnapshot, apply,
+    Cause, Command, ContractTerms, Entry, Moment, PlanTerms, Policy, Refusal, Wallet, WalletSnapshot, apply,
 };
 
 /// What a person should know before relying on the event, in one sentence; `None`: nothing speaks against it.
@@ -84,7 +84,7 @@ fn accepted(config: &Config, wallet: &Wallet, command: &Command<'_>, entry: &Ent
 }
 
 fn changed(change: &PlanChanged<'_>, terms: &ContractTerms<'_>) -> Option<String> {
-    let ContractTerms { contract_id, ends_at, is_cancelled, asked_plan, .. } = terms;
+    let ContractTerms { contract_id, ends_at, is_cancelled, asked_plan, plans, .. } = terms;
     let from = asked_plan.as_ref()?.from;
     if from >= *ends_at {
         let comes = if *is_cancelled {
@@ -94,22 +94,41 @@ fn changed(change: &PlanChanged<'_>, terms: &ContractTerms<'_>) -> Option<String
         };
         return Some(format!("contract {contract_id} ends at {ends_at}: it {comes}"));
     }
-    let asked = change.effective_at.filter(|asked| *asked < from)?;
-    Some(format!(
-        "the change comes into force at {from}, not at {asked}: it reaches back to the start of the month under way and of \
-         contract {contract_id}, and no further"
-    ))
+    let earlier = change.effective_at.filter(|asked| *asked < from).map(|asked| {
+        format!(
+            "the change comes into force at {from}, not at {asked}: it reaches back to the start of the month under way and \
+             of contract {contract_id}, and no further"
+        )
+    });
+    let next = plans.iter().find(|span| span.from > from && span.from < *ends_at);
+    let until = next.map(|PlanTerms { from, plan }| {
+        format!("it stays in force until {from} only, when contract {contract_id} changes to plan {plan}")
+    });
+    both(earlier, until)
+}
+
+fn both(one: Option<String>, other: Option<String>) -> Option<String> {
+    let sentences: Vec<String> = one.into_iter().chain(other).collect();
+    Some(sentences.join("; ")).filter(|text| !text.is_empty())
 }
 
 fn ended(cancelled: &ContractCancelled<'_>, terms: &ContractTerms<'_>) -> Option<String> {
-    let ContractTerms { contract_id, starts_at, ends_at, .. } = terms;
-    let asked = cancelled.effective_at.filter(|asked| asked != ends_at)?;
-    let bound = if asked > *ends_at {
-        "the term under way, or an earlier cancellation, ends there".to_owned()
-    } else {
-        format!("it begins at {starts_at}")
-    };
-    Some(format!("contract {contract_id} will end at {ends_at}, not at {asked}: {bound}"))
+    let ContractTerms { contract_id, starts_at, ends_at, plans, .. } = terms;
+    let moved = cancelled.effective_at.filter(|asked| asked != ends_at).map(|asked| {
+        let bound = if asked > *ends_at {
+            "the term under way, or an earlier cancellation, ends there".to_owned()
+        } else {
+            format!("it begins at {starts_at}")
+        };
+        format!("contract {contract_id} will end at {ends_at}, not at {asked}: {bound}")
+    });
+    let dropped = plans.iter().find(|span| span.from >= *ends_at && span.from > *starts_at);
+    let dropped = dropped.map(|PlanTerms { from, plan }| {
+        format!(
+            "contract {contract_id} ends at {ends_at}: plan {plan}, booked for {from}, never comes into force"
+        )
+    });
+    both(moved, dropped)
 }
 
 fn in_order(config: &Config, wallet: &Wallet, limits: &LimitsChanged<'_>) -> Option<String> {
@@ -209,6 +228,34 @@ mod tests {
         assert!(late.contains(&format!("will end at {end}, not at 2027-02-01T00:00:00.000Z")), "{late}");
         let early = said(&[start(), cancel("2026-01-09T00:00:00Z")]).unwrap();
         assert!(early.contains("it begins at 2026-01-10T00:00:00.000Z"), "{early}");
+    }
+
+    #[test]
+    fn what_another_change_or_an_end_makes_of_a_change_is_said() {
+        let (later, sooner) = ("2026-06-01T00:00:00.000Z", "2026-05-01T00:00:00Z");
+        let until = said(&[start(), change(later), change(sooner)]).unwrap();
+        assert!(
+            until.contains(&format!("in force until {later} only, when contract c_1 changes to plan scale")),
+            "{until}"
+        );
+        assert!(!until.contains("reaches back"), "{until}");
+        assert_eq!(said(&[start(), change(sooner), change(later)]), None, "nothing comes after it");
+        assert_eq!(said(&[start(), change(later), change(later)]), None, "it takes the other's place");
+        let both = said(&[start(), change(later), change("2026-03-01T00:00:00Z")]).unwrap();
+        assert!(both.contains("and no further; it stays in force until"), "{both}");
+        // What would come after the end does not come.
+        let beyond = [start(), change("2027-02-01T00:00:00Z"), change(sooner)];
+        assert_eq!(said(&beyond), None);
+
+        let never = said(&[start(), change(later), cancel(later)]).unwrap();
+        assert!(
+            never.contains(&format!("plan scale, booked for {later}, never comes into force")),
+            "{never}"
+        );
+        assert_eq!(said(&[start(), change(later), cancel("2026-06-01T00:00:00.001Z")]), None);
+        let both = said(&[start(), change(later), cancel("2026-01-09T00:00:00Z")]).unwrap();
+        assert!(both.contains("it begins at") && both.contains("; contract c_1 ends at"), "{both}");
+        assert_eq!(said(&[start(), cancel("2026-01-10T00:00:00Z")]), None, "its first plan was not booked");
     }
 
     /// As configured: low at 20 %, critical at 5 %.

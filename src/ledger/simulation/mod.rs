@@ -15,7 +15,7 @@ mod client;
 mod group;
 mod play;
 mod producer;
-mod random;
+pub(super) mod random;
 mod scheduler;
 mod tests;
 mod workload;

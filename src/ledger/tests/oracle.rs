@@ -384,9 +384,28 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// Lives of seeds from `first` on, compared. What they exercised, by rule.
-fn compare(first: u64, count: u64) -> BTreeMap<String, u64> {
-    let mut rules = BTreeMap::new();
+/// Every rule that lives are to meet, by its name.
+fn rule_names() -> Vec<String> {
+    let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/main.py");
+    let told = Command::new("python3").arg(main).arg("rules").output().expect("python3 runs the oracle");
+    assert!(told.status.success(), "{told:?}");
+    String::from_utf8(told.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What lives exercised.
+#[derive(Default)]
+struct Exercised {
+    /// How often each rule was met.
+    rules: BTreeMap<String, u64>,
+    /// Events of each life.
+    events: Vec<usize>,
+    /// Days from the first to the last step of each.
+    days: Vec<i64>,
+}
+
+/// Lives of seeds from `first` on, compared.
+fn compare(first: u64, count: u64) -> Exercised {
+    let mut exercised = Exercised::default();
     let (first, count) = (first.to_string(), count.to_string());
     let mut source = Oracle::start(&["generate", "--seed", &first, "--count", &count]);
     let mut told = 0;
@@ -403,13 +422,21 @@ fn compare(first: u64, count: u64) -> BTreeMap<String, u64> {
             );
         }
         for (rule, hits) in case.expected["rules"].as_object().unwrap() {
-            *rules.entry(rule.clone()).or_default() += hits.as_u64().unwrap();
+            *exercised.rules.entry(rule.clone()).or_default() += hits.as_u64().unwrap();
         }
+        exercised.events.push(life.steps.iter().filter(|step| step.event.is_some()).count());
+        let walls = || life.steps.iter().map(|step| step.wall_ms);
+        exercised.days.push((walls().max().unwrap_or(0) - walls().min().unwrap_or(0)) / DAY_MS);
         told += 1;
         line.clear();
     }
     assert_eq!(told.to_string(), count, "the oracle ended early");
-    rules
+    exercised
+}
+
+fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
+    values.sort_unstable();
+    values[values.len() / 2]
 }
 
 #[test]
@@ -418,18 +445,28 @@ fn random_lives_come_out_as_the_oracle_says() {
     let first = setting("CREDITSTREAM_ORACLE_SEED", FIRST_SEED);
     let half = lives / 2;
     let other = std::thread::spawn(move || compare(first + half, lives - half));
-    let mut rules = compare(first, half);
-    for (rule, hits) in other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-        *rules.entry(rule).or_default() += hits;
+    let one = compare(first, half);
+    let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    // A rule that is never met stands among them too, with 0.
+    let mut rules: BTreeMap<String, u64> = rule_names().into_iter().map(|rule| (rule, 0)).collect();
+    for (rule, hits) in one.rules.into_iter().chain(other.rules) {
+        *rules.get_mut(&rule).unwrap_or_else(|| panic!("the oracle does not name the rule {rule}")) += hits;
     }
     let rarest = rules.iter().min_by_key(|(_, hits)| **hits).unwrap();
-    eprintln!("{lives} lives, {} rules, the rarest {rarest:?}", rules.len());
+    let events = median([one.events, other.events].concat());
+    let days = median([one.days, other.days].concat());
+    eprintln!(
+        "{lives} lives, median {events} events over {days} days; {} rules, the rarest {rarest:?}",
+        rules.len()
+    );
     for (rule, hits) in rules.iter().filter(|_| std::env::var("CREDITSTREAM_ORACLE_RULES").is_ok()) {
         eprintln!("{hits:>9}  {rule}");
     }
     let at_least = if lives >= 10_000 { 100 } else { 0 };
     let rare: Vec<_> = rules.iter().filter(|(_, hits)| **hits < at_least).collect();
     assert!(rare.is_empty(), "rules that were hardly exercised: {rare:?}");
+    // 60 events over 14 months.
+    assert!(lives < 100 || (events >= 60 && days >= 428), "lives are too short");
 }
 
 #[test]

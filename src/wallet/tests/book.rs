@@ -62,6 +62,7 @@ plan.scale.credits_per_month = 3300
 plan.capped = { credits_per_month = 100, overdraft_limit = 10 }
 plan.strict = { credits_per_month = 100, overdraft_limit = 0 }
 plan.old.credits_per_month = 5
+plan.early = { credits_per_month = 100, overdraft_limit = 10, low_percent = 50, critical_percent = 10 }
 [[plans]]
 effective_from = "2026-11-10T00:00:00Z"
 plan.lite.credits_per_month = 250

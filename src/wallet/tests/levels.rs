@@ -98,6 +98,31 @@ fn the_base_is_the_plans_allocation_and_without_one_the_last_topup() {
     );
 }
 
+/// Plan `early`: 100 credits, limit 10, low at 50 %, critical at 10 %; off sale from 10 November on.
+#[test]
+fn a_plan_keeps_its_allocation_thresholds_and_limit_for_its_contracts_when_it_is_off_sale() {
+    play(
+        "contract c1 early 2026-11-01 at=11-01 => contract_started early; granted +100 plan:c1:0(+100=100)
+         charge j1 49 images at=11-01          => charged -49 plan:c1:0(-49=51)
+         = 51 overdraft 0 ok | plan:c1:0 51
+         charge j2 1 images at=11-01           => charged -1 plan:c1:0(-1=50)
+         = 50 overdraft 0 low | plan:c1:0 50
+         contract c2 early 2027-11-01 at=11-10 => ! unknown_plan
+         # From the 10th on an image costs 2.
+         charge j3 19 images at=11-10          => charged -38 plan:c1:0(-38=12)
+         = 12 overdraft 0 low | plan:c1:0 12
+         charge j4 1 images at=11-10           => charged -2 plan:c1:0(-2=10)
+         = 10 overdraft 0 critical | plan:c1:0 10
+         charge j5 10 images at=11-10          => charged -20 plan:c1:0(-10=0)
+         charge j6 1 images at=11-10           => refused 2
+         tick at=12-01                         => granted +100 plan:c1:1(+100=100); overdraft_repaid 10 plan:c1:1(-10=90)
+         = 90 overdraft 0 ok | plan:c1:0 0 | plan:c1:1 90
+         # Its own threshold goes over its plan's.
+         limits low=90 at=12-01                => limits_changed
+         = 90 overdraft 0 low | plan:c1:0 0 | plan:c1:1 90",
+    );
+}
+
 #[test]
 fn all_entries_of_an_event_carry_the_level_after_its_last() {
     let book = play(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::event::{Data, Reason};
+use crate::event::Reason;
 use crate::time::{EventTime, PostedAt, ShardClock};
 
 /// Plan `capped`: 100 credits, limit 10; from 10 November on limit 20.
@@ -227,42 +227,6 @@ fn contracts_are_bounded() {
     ] {
         assert_eq!(enter(command.clone()), expected, "{command}");
     }
-}
-
-/// Goal: wallets are independent. Method: the same commands, alone and in turns with those of another wallet.
-#[test]
-fn what_happens_in_one_wallet_changes_nothing_in_another() {
-    let commands = [
-        "topup t1 1",
-        "charge j1 15 images",
-        "contract c1 capped 2026-11-01",
-        "charge j2 300 images",
-        "adjust a1 -3",
-    ];
-    let alone: Vec<Book> = (0..2)
-        .map(|first| {
-            let mut book = Book::new(&crate::config::Config::default());
-            commands
-                .iter()
-                .cycle()
-                .skip(first)
-                .take(5)
-                .for_each(|command| drop(book.enter(&book::parse(command))));
-            book
-        })
-        .collect();
-    let mut turns =
-        [Book::new(&crate::config::Config::default()), Book::new(&crate::config::Config::default())];
-    for step in 0..5 {
-        for (first, book) in turns.iter_mut().enumerate() {
-            book.enter(&book::parse(commands[(first + step) % 5]));
-        }
-    }
-    for (alone, in_turns) in alone.iter().zip(&turns) {
-        assert_eq!(alone.records, in_turns.records);
-        assert_eq!(alone.wallet, in_turns.wallet);
-    }
-    assert!(matches!(book::parse(commands[1]).data, Some(Data::Completed(_))));
 }
 
 #[test]

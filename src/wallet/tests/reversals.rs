@@ -164,6 +164,15 @@ fn a_refund_of_a_job_that_nobody_has_heard_of_says_so() {
             (EntryType::Noted, reason, 0),
             "{command}"
         );
+        assert_eq!(entry.is_unknown_refund(), reason == "unknown_job", "{command}");
+        // A person's reason of another entry may be the same word.
+        for (entry_type, event_type) in
+            [(EntryType::Noted, "generation.failed"), (EntryType::Reversed, "generation.refunded")]
+        {
+            let reason = "unknown_job".into();
+            let other = Entry { entry_type, event_type: event_type.into(), reason, ..entry.clone() };
+            assert!(!other.is_unknown_refund(), "{entry_type:?} {event_type}");
+        }
     }
     // One that still holds is known.
     book.play("hold j6 1 images => held +1 j6");

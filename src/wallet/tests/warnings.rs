@@ -104,6 +104,32 @@ fn the_earliest_charge_is_that_by_event_time() {
     );
 }
 
+/// Of today and seven days before, and no zeros in the end: a wallet at rest stays small.
+#[test]
+fn what_is_kept_of_charges_is_bounded() {
+    let mut book = Book::new(&crate::config::Config::default());
+    for (commands, charged) in [
+        ("topup t1 100 at=11-08 => granted +555 topup:t1(+555=555)", None),
+        ("charge j1 5 images at=11-08 => charged -5 topup:t1(-5=550)", Some(&[5][..])),
+        ("charge j2 2 images at=10-31 clock=11-08 => charged -2 topup:t1(-2=548)", Some(&[5])),
+        (
+            "charge j3 3 images at=11-01 clock=11-08 => charged -3 topup:t1(-3=545)",
+            Some(&[5, 0, 0, 0, 0, 0, 0, 3]),
+        ),
+        (
+            "charge j4 4 images at=11-06 clock=11-08 => charged -4 topup:t1(-4=541)",
+            Some(&[5, 0, 4, 0, 0, 0, 0, 3]),
+        ),
+        ("adjust a1 1 at=11-09 => adjusted +1 adjustment:a1(+1=1)", Some(&[0, 5, 0, 4])),
+        ("adjust a2 1 at=11-15 => adjusted +1 adjustment:a2(+1=1)", Some(&[0, 0, 0, 0, 0, 0, 0, 5])),
+        ("adjust a3 1 at=11-16 => adjusted +1 adjustment:a3(+1=1)", Some(&[])),
+    ] {
+        book.play(commands);
+        assert_eq!(book.wallet.pace.as_ref().map(|pace| &*pace.charged), charged, "{commands}");
+    }
+    assert_eq!(book.wallet.pace.unwrap().first_day, when("10-31").day());
+}
+
 #[test]
 fn nothing_available_arms_nothing() {
     play_warned(
