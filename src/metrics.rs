@@ -196,6 +196,8 @@ metrics! {
     webhook_delivery_duration_seconds: HistogramVec =
         histograms("webhook_delivery_duration_seconds", &["endpoint"], &WEBHOOK_SECONDS),
         "Time of one try to send an alert to an endpoint, whatever its outcome, seconds.";
+    webhook_passed_over: IntCounterVec = counters("webhook_passed_over_total", &["endpoint"]),
+        "Alerts that an endpoint did not get, for they were too old when its consumer group got its first positions.";
     webhook_oldest_pending_seconds: GaugeVec = gauges("webhook_oldest_pending_seconds", &["endpoint"]),
         "Age of the oldest alert that this instance has read and an endpoint has not taken, seconds; 0: none.";
     build_info: IntGaugeVec = int_gauges("build_info", &["version", "revision"]),
@@ -264,6 +266,7 @@ impl Metrics {
             self.webhook_deliveries.with_label_values(&[endpoint, outcome]);
         }
         self.webhook_delivery_duration_seconds.with_label_values(&[endpoint]);
+        self.webhook_passed_over.with_label_values(&[endpoint]);
         self.webhook_oldest_pending_seconds.with_label_values(&[endpoint]);
     }
 
@@ -392,7 +395,7 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 29] = [
+    const CONTRACT: [&str; 30] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
@@ -420,6 +423,7 @@ mod tests {
         "restore_duration_seconds",
         "webhook_deliveries_total",
         "webhook_delivery_duration_seconds",
+        "webhook_passed_over_total",
         "webhook_oldest_pending_seconds",
         "build_info",
     ];
