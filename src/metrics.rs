@@ -172,6 +172,8 @@ metrics! {
         "Kafka transactions that ended, by outcome.";
     last_commit_timestamp_seconds: Gauge = gauge("last_commit_timestamp_seconds"),
         "When this instance last committed a transaction, seconds since 1970; 0: not since it started.";
+    shards: IntGauge = int_gauge("shards"),
+        "Shards that there are, as the ledger stage of this instance found them at its start; 0 without that stage.";
     shards_owned: IntGauge = int_gauge("shards_owned"),
         "Shards that this instance owns and has restored.";
     shard_stopped: IntGaugeVec = int_gauges("shard_stopped", &["shard", "reason"]),
@@ -395,7 +397,7 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 30] = [
+    const CONTRACT: [&str; 31] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
@@ -412,6 +414,7 @@ mod tests {
         "batch_events",
         "transactions_total",
         "last_commit_timestamp_seconds",
+        "shards",
         "shards_owned",
         "shard_stopped",
         "clickhouse_insert_duration_seconds",

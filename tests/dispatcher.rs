@@ -480,7 +480,11 @@ fn a_new_endpoint_begins_with_the_alerts_that_are_not_too_old_and_says_which_it_
     post(&deployment, &[level_alert("w", 5, "low", "lite")]);
     assert_eq!(by_wallet(&receiver.wait_for_requests(2))["w"], [4, 5]);
     let passed_over = [("endpoint", "new")];
-    assert_eq!(instance.metric("creditstream_webhook_passed_over_total", &passed_over), 3.0, "those it wants");
+    assert_eq!(
+        instance.metric("creditstream_webhook_passed_over_total", &passed_over),
+        3.0,
+        "those it wants"
+    );
     assert_eq!(instance.log_count("alerts replay --endpoint new --from TIME"), 1);
     instance.terminate();
 

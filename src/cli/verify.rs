@@ -126,6 +126,7 @@ fn names(between: Between) -> (&'static str, &'static str) {
         Between::SourceLedger => ("sources and ledger", "records"),
         Between::LedgerWallets => ("ledger and wallets", "wallets"),
         Between::LedgerClickhouse => ("ledger and clickhouse", "entries"),
+        Between::LedgerAlerts => ("ledger and alerts", "alerts"),
     }
 }
 

@@ -52,14 +52,13 @@ pub struct UnknownPlan {
 /// # Errors
 /// See [`UnknownPlan`]: the first of them.
 pub fn check_plans(endpoints: &[EndpointConfig], known: &[String]) -> Result<(), UnknownPlan> {
-    let wanted = endpoints.iter().flat_map(|endpoint| endpoint.plans.iter().map(move |plan| (endpoint, plan)));
+    let wanted =
+        endpoints.iter().flat_map(|endpoint| endpoint.plans.iter().map(move |plan| (endpoint, plan)));
     match wanted.into_iter().find(|(_, plan)| !plan.is_empty() && !known.contains(plan)) {
         None => Ok(()),
-        Some((endpoint, plan)) => Err(UnknownPlan {
-            endpoint: endpoint.name.clone(),
-            plan: plan.clone(),
-            known: known.join(", "),
-        }),
+        Some((endpoint, plan)) => {
+            Err(UnknownPlan { endpoint: endpoint.name.clone(), plan: plan.clone(), known: known.join(", ") })
+        }
     }
 }
 
