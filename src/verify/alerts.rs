@@ -9,7 +9,8 @@ use std::fmt::Write;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh64::xxh64;
 
-use super::fold::{LedgerRecordView, ShardFold};
+use super::entry::LedgerRecordView;
+use super::fold::ShardFold;
 use super::report::{Check, Difference, NAMED_MAX};
 use super::stored::AlertRow;
 use super::{Verification, VerifyError};

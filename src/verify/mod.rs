@@ -9,6 +9,7 @@
 
 mod alerts;
 mod clickhouse;
+mod entry;
 mod fold;
 mod rebuild;
 mod repair;

@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::entry::each_entry;
 use super::report::Check;
-use super::{Told, Verification, VerifyError, fold};
+use super::{Told, Verification, VerifyError};
 use crate::kafka::{RecordView, Stretch};
 use crate::metrics::Metrics;
 use crate::sink::block::Block;
@@ -256,7 +257,7 @@ fn key_of<'r>(record: &RecordView<'r>) -> &'r str {
 /// Numbers of the first and the last entry of a ledger record; 0: it has none.
 fn seqs(value: &[u8]) -> (u64, u64) {
     let (mut first, mut last) = (0, 0);
-    fold::each_entry(value, |_, entry| {
+    each_entry(value, |_, entry| {
         first = if first == 0 { entry.seq } else { first };
         last = entry.seq;
     });

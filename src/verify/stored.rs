@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use super::alerts::{ByWallet, HASH_SQL as ALERT_HASH_SQL, Totals};
-use super::fold::{HASH_SQL, HourTotals, Snapshot, Window};
+use super::entry::HASH_SQL;
+use super::fold::{HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
 use crate::sink::cluster;
 use crate::sink::insert::{ClickHouseError, bounded, client};
