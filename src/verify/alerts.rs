@@ -3,6 +3,7 @@
 //! Compared wallet by wallet, by sums of hashes: memory is bounded by the wallets of one shard. Where those of a wallet
 //! differ, the topics are read again for it, alert by alert.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -328,10 +329,11 @@ impl Verification {
             let is_settled = !ends.is_ahead(fold, &alert.wallet_id, alert.seq, record.offset);
             let found = Found { offset: record.offset, seq: alert.seq, hash, hash_of_all, is_settled };
             let id = (alert.wallet_id.into_owned(), alert.alert_id.into_owned());
-            if topic.contains_key(&id) {
-                again(&id, &found);
-            } else {
-                topic.insert(id, found);
+            match topic.entry(id) {
+                Entry::Vacant(first) => {
+                    first.insert(found);
+                }
+                Entry::Occupied(first) => again(first.key(), &found),
             }
         })?;
         Ok(topic)
