@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, check_plans};
 use crate::http::{self, Health, HttpState};
 use crate::kafka::{Clients, init_topics};
 use crate::metrics::Metrics;
@@ -79,6 +79,7 @@ pub async fn init(config: &Arc<Config>) -> anyhow::Result<Vec<String>> {
 /// What the first failing stage says.
 pub async fn run(config: Arc<Config>, roles: &[Role]) -> anyhow::Result<()> {
     let pricing = Arc::new(pricing(&config)?);
+    check_plans(&config.dispatcher.endpoints, &pricing.plan_names())?;
     let metrics = Metrics::new();
     let health = Health::new();
     let stopping = Arc::new(AtomicBool::new(false));

@@ -172,6 +172,8 @@ metrics! {
         "Kafka transactions that ended, by outcome.";
     last_commit_timestamp_seconds: Gauge = gauge("last_commit_timestamp_seconds"),
         "When this instance last committed a transaction, seconds since 1970; 0: not since it started.";
+    shards: IntGauge = int_gauge("shards"),
+        "Shards that there are, as the ledger stage of this instance found them at its start; 0 without that stage.";
     shards_owned: IntGauge = int_gauge("shards_owned"),
         "Shards that this instance owns and has restored.";
     shard_stopped: IntGaugeVec = int_gauges("shard_stopped", &["shard", "reason"]),
@@ -196,6 +198,8 @@ metrics! {
     webhook_delivery_duration_seconds: HistogramVec =
         histograms("webhook_delivery_duration_seconds", &["endpoint"], &WEBHOOK_SECONDS),
         "Time of one try to send an alert to an endpoint, whatever its outcome, seconds.";
+    webhook_passed_over: IntCounterVec = counters("webhook_passed_over_total", &["endpoint"]),
+        "Alerts that an endpoint did not get, for they were too old when its consumer group got its first positions.";
     webhook_oldest_pending_seconds: GaugeVec = gauges("webhook_oldest_pending_seconds", &["endpoint"]),
         "Age of the oldest alert that this instance has read and an endpoint has not taken, seconds; 0: none.";
     build_info: IntGaugeVec = int_gauges("build_info", &["version", "revision"]),
@@ -264,6 +268,7 @@ impl Metrics {
             self.webhook_deliveries.with_label_values(&[endpoint, outcome]);
         }
         self.webhook_delivery_duration_seconds.with_label_values(&[endpoint]);
+        self.webhook_passed_over.with_label_values(&[endpoint]);
         self.webhook_oldest_pending_seconds.with_label_values(&[endpoint]);
     }
 
@@ -392,7 +397,7 @@ mod tests {
     use super::*;
 
     /// What rules and dashboards rest on, in the order of the table.
-    const CONTRACT: [&str; 29] = [
+    const CONTRACT: [&str; 31] = [
         "events_total",
         "quarantined_events_total",
         "quarantine_latest_timestamp_seconds",
@@ -409,6 +414,7 @@ mod tests {
         "batch_events",
         "transactions_total",
         "last_commit_timestamp_seconds",
+        "shards",
         "shards_owned",
         "shard_stopped",
         "clickhouse_insert_duration_seconds",
@@ -420,6 +426,7 @@ mod tests {
         "restore_duration_seconds",
         "webhook_deliveries_total",
         "webhook_delivery_duration_seconds",
+        "webhook_passed_over_total",
         "webhook_oldest_pending_seconds",
         "build_info",
     ];

@@ -115,6 +115,22 @@ fn check_config_lists_every_fault_at_once() {
     assert!(error["error"]["message"].as_str().unwrap().contains("topics.shards"));
 }
 
+#[test]
+fn check_config_refuses_an_endpoint_that_wants_a_plan_that_does_not_exist() {
+    let checked = |plans: &str| {
+        let mut command = binary();
+        let endpoint = format!(
+            r#"[{{name="crm",url="https://example.com/",secrets=["whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="],plans={plans}}}]"#
+        );
+        answer(command.arg("check-config").env("CREDITSTREAM__DISPATCHER__ENDPOINTS", endpoint))
+    };
+    checked(r#"["lite", "scale", ""]"#).expect(0);
+    let said = checked(r#"["lite", "lyte"]"#).expect(78).stderr;
+    for words in ["dispatcher.endpoints: endpoint crm: plans has \"lyte\"", "(lite, performance, scale)"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
 fn completed(id: &str, wallet: &str, images: u32) -> String {
     format!(
         r#"{{"specversion":"1.0","id":"{id}","source":"/e2e","type":"generation.completed","subject":"{wallet}","time":"{}","data":{{"job_id":"{id}","asset":"image","images":{images}}}}}"#,

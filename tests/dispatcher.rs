@@ -355,6 +355,8 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
         endpoint("redirecting", &redirecting.url(), LOCAL),
         endpoint("private", &format!("https://127.0.0.1:{}/", private.port), ""),
         endpoint("private-name", &format!("https://localhost:{}/", private.port), ""),
+        endpoint("private-number", &format!("https://0x7f.1:{}/", private.port), ""),
+        endpoint("private-mapped", &format!("https://[::ffff:127.0.0.1]:{}/", private.port), ""),
         endpoint("not-tls", &format!("https://localhost:{}/", private.port), LOCAL),
         endpoint("self-signed", &self_signed.url(), LOCAL),
         endpoint("good", &good.url(), LOCAL),
@@ -368,8 +370,8 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
     post(&deployment, &lives(2, 2));
     good.wait_for_requests(4);
     assert!(posted.elapsed() < Duration::from_secs(3), "{:?}", posted.elapsed());
-    let dead = wait_for_dead(&deployment, 8 * 4);
-    assert_eq!(dead.len(), 32);
+    let dead = wait_for_dead(&deployment, 10 * 4);
+    assert_eq!(dead.len(), 40);
     for (name, outcome, detail) in [
         ("slow", "timed_out", "no answer within 1000 ms"),
         ("down", "unreachable", "refused"),
@@ -377,6 +379,8 @@ fn a_slow_a_down_an_endless_and_a_redirecting_endpoint_delay_nobody_and_their_al
         ("redirecting", "rejected", "status 307"),
         ("private", "blocked", "127.0.0.1 is not a public address"),
         ("private-name", "blocked", "is not a public address"),
+        ("private-number", "blocked", "127.0.0.1 is not a public address"),
+        ("private-mapped", "blocked", "::ffff:127.0.0.1 is not a public address"),
         ("not-tls", "unreachable", "tls"),
         ("self-signed", "unreachable", "invalid peer certificate: UnknownIssuer"),
     ] {
@@ -459,17 +463,44 @@ fn what_is_no_alert_goes_to_the_dead_ones_and_holds_up_nobody() {
     instance.terminate();
 }
 
+/// Also one whose group's positions are gone: the two cannot be told apart.
 #[test]
-fn a_new_endpoint_begins_with_the_alerts_that_are_not_too_old() {
+fn a_new_endpoint_begins_with_the_alerts_that_are_not_too_old_and_says_which_it_passes_over() {
     let receiver = Receiver::start(|_, _| Reply::Status(200));
-    let deployment = deployment(&[endpoint("new", &receiver.url(), LOCAL)], 10);
-    post(&deployment, &[level_alert("w", 1, "low", "lite")]);
+    let only_lite = format!("{LOCAL}, plans = [\"lite\"]");
+    let deployment = deployment(&[endpoint("new", &receiver.url(), &only_lite)], 10);
+    let old = [("w", 1, "lite"), ("w", 2, "scale"), ("w", 3, "lite"), ("w.2", 1, "lite")];
+    let mut old = old.map(|(wallet, seq, plan)| level_alert(wallet, seq, "low", plan));
+    old[3]["raised_at"] = json!("2026-11-05T00:00:00.000Z");
+    post(&deployment, &old);
     std::thread::sleep(Duration::from_secs(11));
-    post(&deployment, &[level_alert("w", 2, "low", "lite")]);
+    post(&deployment, &[level_alert("w", 4, "low", "lite")]);
     let mut instance = start(&deployment);
     receiver.wait_for_requests(1);
-    post(&deployment, &[level_alert("w", 3, "low", "lite")]);
-    assert_eq!(by_wallet(&receiver.wait_for_requests(2))["w"], [2, 3]);
+    post(&deployment, &[level_alert("w", 5, "low", "lite")]);
+    assert_eq!(by_wallet(&receiver.wait_for_requests(2))["w"], [4, 5]);
+    let passed_over = [("endpoint", "new")];
+    assert_eq!(
+        instance.metric("creditstream_webhook_passed_over_total", &passed_over),
+        3.0,
+        "those it wants"
+    );
+    assert_eq!(instance.log_count("alerts replay --endpoint new --from TIME"), 1);
+    instance.terminate();
+
+    // Its positions are known now, so nothing more is passed over, and one command has what was passed over sent.
+    let mut instance = start(&deployment);
+    let since = ["alerts", "replay", "--endpoint", "new", "--from", "2026-11-03T00:00:00Z"];
+    let until = [&since[..], &["--to", "2026-11-04T00:00:00Z"]].concat();
+    deployment.run(&["alerts", "replay", "--from", "2026-11-03T00:00:00Z"]).expect(2);
+    deployment.run(&until).expect(0);
+    assert_eq!(by_wallet(&receiver.wait_for_requests(6))["w"], [4, 5, 1, 3, 4, 5]);
+    deployment.run(&until).expect(1);
+    deployment.run(&since).expect(0);
+    assert_eq!(receiver.wait_for_requests(7)[6].wallet_and_seq(), ("w.2".to_owned(), 1));
+    // None of them is dead.
+    deployment.run(&["alerts", "replay"]).expect(1);
+    assert_eq!(instance.metric("creditstream_webhook_passed_over_total", &passed_over), 0.0);
     instance.terminate();
 }
 

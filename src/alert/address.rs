@@ -56,6 +56,16 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     is_given_out && !is_special
 }
 
+/// The address that a host of a URL is, where it is no name: in any spelling that libc or a browser takes for one, such
+/// as 127.1, 0x7f.1, 2130706433 or [::ffff:127.0.0.1].
+pub fn written_out(host: &str) -> Option<IpAddr> {
+    match url::Host::parse(host).ok()? {
+        url::Host::Ipv4(address) => Some(address.into()),
+        url::Host::Ipv6(address) => Some(address.into()),
+        url::Host::Domain(_) => None,
+    }
+}
+
 /// Resolves a name to its addresses; an error where one of them is not public, unless that is allowed.
 #[derive(Clone, Debug)]
 pub struct Resolver {
@@ -131,6 +141,35 @@ mod tests {
             "3fff::1",
         ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_known_in_every_spelling() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "127.0.1",
+            "127.0.0.1.",
+            "0x7f.1",
+            "0x7F000001",
+            "0177.0.0.1",
+            "2130706433",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[::1]",
+            "0",
+            "10.1",
+            "169.254.43518",
+        ] {
+            let address = written_out(host).unwrap();
+            assert!(!is_public(address), "{host} is {address}");
+        }
+        for host in ["134744072", "8.8.8.8", "[2606:4700::1]"] {
+            assert!(written_out(host).is_some_and(is_public), "{host}");
+        }
+        for host in ["localhost", "example.com", "1.example", "x.127.1"] {
+            assert!(written_out(host).is_none_or(is_public), "{host}");
         }
     }
 

@@ -5,10 +5,9 @@
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chrono::DateTime;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
@@ -18,7 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::address::{NotPublic, Resolver, is_public};
+use super::address::{NotPublic, Resolver, is_public, written_out};
 use super::queue::{Answer, Item};
 use super::sign::{SigningKey, signatures};
 use crate::config::{DispatcherConfig, EndpointConfig};
@@ -101,7 +100,7 @@ impl Sender {
 
     /// One try.
     pub async fn send(&self, item: &Item) -> (Outcome, Answer) {
-        // The connector asks no resolver about an address that is written out.
+        // The connector asks no resolver about an address that is written out, and TLS knows no name like 127.1.
         if let Some(address) = self.literal_address()
             && !self.allow_private
             && !is_public(address)
@@ -143,7 +142,7 @@ impl Sender {
     }
 
     fn literal_address(&self) -> Option<IpAddr> {
-        self.uri.host()?.trim_matches(['[', ']']).parse().ok()
+        written_out(self.uri.host()?)
     }
 }
 
@@ -165,14 +164,15 @@ fn failed(detail: String, retry_after: Option<Duration>) -> Answer {
     Answer::Failed { detail, retry_after }
 }
 
-/// Seconds, or a date as HTTP has it.
+/// Seconds, or a date in one of the three forms of HTTP.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
     }
-    let at = DateTime::parse_from_rfc2822(value).ok()?.timestamp_millis();
-    Some(Duration::from_millis(u64::try_from(at.saturating_sub(now.millis())).unwrap_or(0)))
+    let at = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let now = Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
+    Some(at.saturating_sub(now))
 }
 
 /// The beginning of a body, on one line. What is longer is left unread, and its connection is closed.
@@ -203,6 +203,9 @@ mod tests {
             ("120", Some(120)),
             ("Wed, 21 Oct 2015 07:29:30 GMT", Some(90)),
             ("Wed, 21 Oct 2015 07:00:00 GMT", Some(0)),
+            ("Wednesday, 21-Oct-15 07:29:30 GMT", Some(90)),
+            ("Wed Oct 21 07:29:30 2015", Some(90)),
+            ("Sun Nov  6 08:49:37 1994", Some(0)),
             ("soon", None),
             ("-1", None),
         ];

@@ -19,7 +19,7 @@ use crate::kafka::{Clients, KafkaLog};
 pub const ENDPOINT: &str = "cs_endpoint";
 /// Header: why it was given up.
 pub const DETAIL: &str = "cs_detail";
-/// Header of a replay: PARTITION/OFFSET of the dead alert.
+/// Header of a replay: PARTITION/OFFSET of the dead alert, or TOPIC/PARTITION/OFFSET of an alert that is not dead.
 pub const REPLAY_OF: &str = "cs_replay_of";
 
 /// Pause before a record that Kafka did not take is sent again.

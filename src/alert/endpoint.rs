@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::client::{Outcome, Sender};
 use super::dead::{DETAIL, DeadAlert, DeadLetters};
 use super::queue::{Answer, Decision, Item, Queue, Retry, Source};
-use super::reader::{Event, Reader, Received};
+use super::reader::{Event, PassedOver, Reader, Received};
 use super::record::{ALERT_FORMAT, Alert};
 use super::sign::webhook_id;
 use crate::config::{Config, EndpointConfig};
@@ -119,6 +119,7 @@ impl Endpoint {
 
     fn take(&mut self, event: Event) -> Result<(), EndpointError> {
         match event {
+            Event::PassedOver(passed_over) => self.say_passed_over(passed_over),
             Event::Record(received) => self.take_record(received),
             Event::Revoked => {
                 // Dropped, their requests end; whoever owns the partitions sends those alerts again.
@@ -129,6 +130,17 @@ impl Endpoint {
             Event::Ended(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    fn say_passed_over(&self, passed_over: PassedOver) {
+        let endpoint = self.endpoint.name.as_str();
+        let PassedOver { alerts, oldest, newest } = passed_over;
+        self.metrics.webhook_passed_over.with_label_values(&[endpoint]).inc_by(alerts);
+        tracing::warn!(
+            endpoint, alerts, %oldest, %newest,
+            "the endpoint begins with the alerts that are not too old: earlier ones are passed over; if it is not new, and its \
+             group's positions were lost, `creditstream alerts replay --endpoint {endpoint} --from TIME` has them sent"
+        );
     }
 
     fn take_record(&mut self, received: Received) {
@@ -238,7 +250,10 @@ impl Endpoint {
 
 /// The alert on its way, or the place of a record that this endpoint does not want. One that cannot be read is wanted
 /// by all: it must not vanish.
-fn wanted(endpoint: &EndpointConfig, received: Received) -> Result<Item, super::queue::Place> {
+///
+/// # Errors
+/// The place.
+pub fn wanted(endpoint: &EndpointConfig, received: Received) -> Result<Item, super::queue::Place> {
     let Received { place, timestamp, key, value, replay_for } = received;
     let is_replay = replay_for.as_deref() == Some(&endpoint.name);
     if place.source == Source::Dead && !is_replay {
@@ -266,7 +281,8 @@ fn wanted(endpoint: &EndpointConfig, received: Received) -> Result<Item, super::
     }
 }
 
-fn fits(endpoint: &EndpointConfig, alert: &Alert<'_>) -> bool {
+/// Whether an endpoint wants an alert.
+pub fn fits(endpoint: &EndpointConfig, alert: &Alert<'_>) -> bool {
     (endpoint.kinds.is_empty() || endpoint.kinds.contains(&alert.kind))
         && (endpoint.levels.is_empty() || endpoint.levels.contains(&alert.level))
         && (endpoint.plans.is_empty() || endpoint.plans.iter().any(|plan| *plan == alert.plan))

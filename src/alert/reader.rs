@@ -18,10 +18,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::dead::{ENDPOINT, REPLAY_OF};
+use super::endpoint::wanted;
 use super::queue::{Place, Source};
 use crate::config::{Config, EndpointConfig, TopicsConfig};
 use crate::fault::fault_point;
-use crate::kafka::{Clients, KafkaLog};
+use crate::kafka::{Clients, KafkaLog, ReadError, RecordView, Stretch, TopicReader};
 use crate::time::Timestamp;
 
 /// Longest poll: how soon a commit or a stop is noticed.
@@ -47,9 +48,22 @@ pub struct Received {
     pub replay_for: Option<String>,
 }
 
+/// Alerts that an endpoint wants and does not get, for they were too old when its group got its first positions.
+#[derive(Clone, Copy, Debug)]
+pub struct PassedOver {
+    /// How many.
+    pub alerts: u64,
+    /// Kafka's timestamp of the first one.
+    pub oldest: Timestamp,
+    /// And of the last.
+    pub newest: Timestamp,
+}
+
 /// What the thread says.
 #[derive(Debug)]
 pub enum Event {
+    /// Before anything is read: what is passed over.
+    PassedOver(PassedOver),
     /// A record.
     Record(Received),
     /// All partitions were taken away.
@@ -94,6 +108,7 @@ impl Reader {
         let mut reading = Reading {
             consumer,
             config: Arc::clone(config),
+            endpoint: endpoint.clone(),
             requests,
             held: Arc::clone(&held),
             stop: Arc::clone(&stop),
@@ -149,6 +164,7 @@ impl Drop for Reader {
 struct Reading {
     consumer: BaseConsumer<Context>,
     config: Arc<Config>,
+    endpoint: EndpointConfig,
     requests: std::sync::mpsc::Receiver<Commit>,
     held: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -208,8 +224,9 @@ impl Reading {
     }
 
     /// Gives a group that has no position one that does not depend on when it first commits: it begins with the alerts
-    /// that are not too old to be sent.
-    fn place_new_group(&self) -> KafkaResult<()> {
+    /// that are not too old to be sent. Whether the endpoint is new, or its positions were lost, cannot be told: what is
+    /// passed over is said in either case.
+    fn place_new_group(&self) -> Result<(), ReadError> {
         let begin_ms =
             Timestamp::now().millis() - i64::from(self.config.dispatcher.give_up_after_seconds) * 1_000;
         let mut partitions = TopicPartitionList::new();
@@ -245,12 +262,43 @@ impl Reading {
             };
             placed.add_partition_offset(topic, partition, Offset::Offset(offset))?;
         }
+        // Before the positions are committed: a crash in between says it twice rather than never.
+        if let Some(passed_over) = self.passed_over(&placed)? {
+            let _ = self.consumer.context().events.send(Event::PassedOver(passed_over));
+        }
         if let Err(error) = self.consumer.commit(&placed, CommitMode::Sync) {
             // The group has members: another instance has placed it.
             tracing::info!(%error, "the group's first positions were not committed");
         }
         fault_point!("dispatcher.group_placed");
         Ok(())
+    }
+
+    /// What the endpoint would have wanted of what stands before these positions.
+    fn passed_over(&self, placed: &TopicPartitionList) -> Result<Option<PassedOver>, ReadError> {
+        let reader = TopicReader::new(&Clients::new(Arc::clone(&self.config)), "dispatcher")?;
+        let mut found: Option<PassedOver> = None;
+        for source in [Source::Alerts, Source::Dead] {
+            let topic = source.topic(&self.config.topics);
+            let mut stretches = Vec::new();
+            for element in placed.elements_for_topic(topic) {
+                if let Offset::Offset(to) = element.offset() {
+                    stretches.push(Stretch { to, ..reader.whole(topic, element.partition())? });
+                }
+            }
+            reader.read(topic, &stretches, |record| {
+                if let Ok(item) = wanted(&self.endpoint, received(source, record)) {
+                    let at = item.since;
+                    let so_far = found.unwrap_or(PassedOver { alerts: 0, oldest: at, newest: at });
+                    found = Some(PassedOver {
+                        alerts: so_far.alerts + 1,
+                        oldest: so_far.oldest.min(at),
+                        newest: so_far.newest.max(at),
+                    });
+                }
+            })?;
+        }
+        Ok(found)
     }
 
     fn hand_over(&self, message: &BorrowedMessage<'_>) {
@@ -320,6 +368,22 @@ impl Reading {
             Ok(()) => self.is_paused = should_pause,
             Err(error) => tracing::warn!(%error, "an endpoint's partitions could not be paused or resumed"),
         }
+    }
+}
+
+fn received(source: Source, record: &RecordView<'_>) -> Received {
+    let (mut is_replay, mut endpoint) = (false, None);
+    record.for_each_header(|name, value| match name {
+        REPLAY_OF => is_replay = true,
+        ENDPOINT => endpoint = Some(String::from_utf8_lossy(value).into_owned()),
+        _ => {}
+    });
+    Received {
+        place: Place { source, partition: record.partition, offset: record.offset },
+        timestamp: Timestamp::from_millis(record.timestamp.max(0)),
+        key: record.key.unwrap_or_default().to_vec(),
+        value: record.value.unwrap_or_default().to_vec(),
+        replay_for: endpoint.filter(|_| is_replay),
     }
 }
 

@@ -1,9 +1,10 @@
-//! `alerts replay`: alerts that an endpoint did not take in time, once more.
+//! `alerts replay`: alerts that an endpoint did not take in time, or those since a time, once more.
 //!
-//! A replay is a record in the topic of dead alerts that names the dead one; the dispatcher sends it to that endpoint,
-//! under the same id. Twice is harmless for receivers that know ids.
+//! A replay is a record in the topic of dead alerts that names the dead one, or the alert; the dispatcher sends it to that
+//! endpoint, under the same id. Twice is harmless for receivers that know ids.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,14 +14,18 @@ use super::args::Alerts;
 use super::exit::{self, Failure};
 use super::output::Output;
 use super::topic::{Partitions, read_topic};
+use super::verify::instant;
+use crate::alert::Alert;
 use crate::alert::dead::{DETAIL, DeadAlert, DeadLetters, ENDPOINT, REPLAY_OF};
-use crate::config::Config;
-use crate::kafka::Clients;
+use crate::alert::endpoint::fits;
+use crate::config::{Config, EndpointConfig};
+use crate::kafka::{Clients, RecordView};
+use crate::time::Timestamp;
 
-/// A dead alert.
+/// An alert that is sent again.
 #[derive(Serialize)]
 struct Dead {
-    /// PARTITION/OFFSET in the topic of dead alerts.
+    /// PARTITION/OFFSET in the topic of dead alerts, or TOPIC/PARTITION/OFFSET of an alert that is not dead.
     place: String,
     wallet_id: String,
     endpoint: String,
@@ -33,7 +38,8 @@ struct Dead {
 
 /// Replays.
 pub async fn run(config: &Arc<Config>, command: Alerts, output: Output) -> Result<u8, Failure> {
-    let Alerts::Replay { places, endpoint, dry_run } = command;
+    let Alerts::Replay { places, endpoint, from, to, dry_run } = command;
+    let (from, to) = (instant("--from", from.as_deref())?, instant("--to", to.as_deref())?);
     let known: BTreeSet<&str> =
         config.dispatcher.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     if let Some(name) = endpoint.as_deref()
@@ -43,9 +49,13 @@ pub async fn run(config: &Arc<Config>, command: Alerts, output: Output) -> Resul
             "--endpoint {name:?}: dispatcher.endpoints has none of that name"
         )));
     }
-    let found = select(config, &places, endpoint.as_deref())?;
+    let wanted = config.dispatcher.endpoints.iter().find(|one| Some(&one.name) == endpoint.as_ref());
+    let found = match (from, wanted) {
+        (Some(from), Some(endpoint)) => select_since(config, endpoint, from..to.unwrap_or(Timestamp::MAX))?,
+        _ => select(config, &places, endpoint.as_deref())?,
+    };
     if found.is_empty() {
-        return Err(Failure::no("no dead alert fits"));
+        return Err(Failure::no(if from.is_some() { "no alert fits" } else { "no dead alert fits" }));
     }
     // Nobody would take them: they are left where they are, and said.
     let (mine, unknown): (Vec<Dead>, Vec<Dead>) =
@@ -70,20 +80,70 @@ pub async fn run(config: &Arc<Config>, command: Alerts, output: Output) -> Resul
     Ok(if unknown.is_empty() { exit::DONE } else { exit::NO })
 }
 
+/// Headers of a record among the dead alerts.
+#[derive(Default)]
+struct Headers {
+    endpoint: String,
+    detail: String,
+    /// Place of what is sent again.
+    replay_of: Option<String>,
+}
+
+impl Headers {
+    fn of(record: &RecordView<'_>) -> Headers {
+        let mut headers = Headers::default();
+        record.for_each_header(|name, value| {
+            let value = String::from_utf8_lossy(value).into_owned();
+            match name {
+                ENDPOINT => headers.endpoint = value,
+                DETAIL => headers.detail = value,
+                REPLAY_OF => headers.replay_of = Some(value),
+                _ => {}
+            }
+        });
+        headers
+    }
+}
+
+/// Alerts that were raised in a span of time and that the endpoint wants, but those that were selected before.
+fn select_since(
+    config: &Config,
+    endpoint: &EndpointConfig,
+    raised: Range<Timestamp>,
+) -> Result<Vec<Dead>, Failure> {
+    let mut replayed = BTreeSet::new();
+    read_topic(config, &config.topics.alerts_dead, Partitions::All, |record| {
+        let headers = Headers::of(record);
+        if headers.endpoint == endpoint.name {
+            replayed.extend(headers.replay_of);
+        }
+    })?;
+    let topic = &config.topics.alerts;
+    let mut found = Vec::new();
+    read_topic(config, topic, Partitions::All, |record| {
+        let place = format!("{topic}/{}/{}", record.partition, record.offset);
+        let value = record.value.unwrap_or_default();
+        // What cannot be read is of no time, and goes to the dead alerts when it is met.
+        let Ok(alert) = serde_json::from_slice::<Alert<'_>>(value) else { return };
+        if raised.contains(&alert.raised_at) && fits(endpoint, &alert) && !replayed.contains(&place) {
+            found.push(Dead {
+                place,
+                wallet_id: alert.wallet_id.clone().into_owned(),
+                endpoint: endpoint.name.clone(),
+                detail: format!("raised at {}", alert.raised_at),
+                partition: record.partition,
+                body: Bytes::copy_from_slice(value),
+            });
+        }
+    })?;
+    Ok(found)
+}
+
 /// Dead alerts that fit: by their places, else all that were not replayed yet.
 fn select(config: &Config, places: &[String], endpoint: Option<&str>) -> Result<Vec<Dead>, Failure> {
     let (mut found, mut replayed) = (Vec::new(), BTreeSet::new());
     read_topic(config, &config.topics.alerts_dead, Partitions::All, |record| {
-        let (mut of, mut detail, mut replay_of) = (String::new(), String::new(), None);
-        record.for_each_header(|name, value| {
-            let value = String::from_utf8_lossy(value).into_owned();
-            match name {
-                ENDPOINT => of = value,
-                DETAIL => detail = value,
-                REPLAY_OF => replay_of = Some(value),
-                _ => {}
-            }
-        });
+        let Headers { endpoint: of, detail, replay_of } = Headers::of(record);
         if let Some(place) = replay_of {
             replayed.insert(place);
         } else if endpoint.is_none_or(|endpoint| endpoint == of) {

@@ -121,7 +121,7 @@ pub enum Command {
     /// Look at quarantined records, and send mended ones again.
     #[command(subcommand, after_help = "Example: creditstream quarantine list --reason unknown_plan")]
     Quarantine(Quarantine),
-    /// Send alerts again that an endpoint did not take in time.
+    /// Send alerts again: dead ones, or those since a time.
     #[command(subcommand, after_help = "Example: creditstream alerts replay --endpoint billing")]
     Alerts(Alerts),
 }
@@ -336,6 +336,13 @@ pub enum Alerts {
         /// Only those of this endpoint.
         #[arg(long)]
         endpoint: Option<String>,
+        /// Instead of dead alerts all that were raised from then on (RFC 3339) and that the endpoint wants, whether it got
+        /// them or not: for one whose positions were lost. Those that were sent again this way before are left out.
+        #[arg(long, value_name = "TIME", requires = "endpoint", conflicts_with = "places")]
+        from: Option<String>,
+        /// With --from: only those that were raised before then.
+        #[arg(long, value_name = "TIME", requires = "from")]
+        to: Option<String>,
         /// Say what would be sent, and send nothing.
         #[arg(long)]
         dry_run: bool,

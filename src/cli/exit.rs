@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, UnknownPlan};
 use crate::kafka::TopicError;
 use crate::ledger::LedgerError;
 use crate::rate::PricingErrors;
@@ -72,7 +72,7 @@ impl Failure {
     pub fn from_chain(error: anyhow::Error) -> Failure {
         let message = format!("{error:#}");
         for cause in error.chain() {
-            if cause.is::<PricingErrors>() || cause.is::<ConfigErrors>() {
+            if cause.is::<PricingErrors>() || cause.is::<ConfigErrors>() || cause.is::<UnknownPlan>() {
                 return Failure::config(message);
             }
             if let Some(ledger) = cause.downcast_ref::<LedgerError>() {

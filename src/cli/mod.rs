@@ -26,7 +26,7 @@ use std::sync::Arc;
 use clap::Parser;
 
 use crate::app::{self, Role};
-use crate::config::{Config, process_env};
+use crate::config::{Config, check_plans, process_env};
 use crate::telemetry;
 use crate::time::Timestamp;
 use args::{Arguments, Command};
@@ -112,9 +112,10 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     })
 }
 
-/// The settings in force. Prices must be readable, and older than the horizon.
+/// The settings in force. Prices must be readable, older than the horizon, and have the plans that settings name.
 fn check_config(config: &Config, output: Output) -> Result<u8, Failure> {
     let pricing = app::pricing(config).map_err(|error| Failure::config(format!("{error:#}")))?;
+    check_plans(&config.dispatcher.endpoints, &pricing.plan_names()).map_err(Failure::config)?;
     let horizon_ms = i64::try_from(config.clock.horizon().as_millis()).unwrap_or(i64::MAX);
     pricing.check_covers(Timestamp::now().plus_millis(-horizon_ms)).map_err(Failure::config)?;
     output.settings(config)

@@ -65,7 +65,8 @@ pub async fn rebuild(config: &Arc<Config>, output: Output) -> Result<u8, Failure
     Ok(exit::DONE)
 }
 
-fn instant(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+/// A time that an option gives.
+pub fn instant(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
     let parse = |text: &str| {
         Timestamp::parse(text).ok_or_else(|| {
             Failure::usage(format!(
@@ -125,6 +126,7 @@ fn names(between: Between) -> (&'static str, &'static str) {
         Between::SourceLedger => ("sources and ledger", "records"),
         Between::LedgerWallets => ("ledger and wallets", "wallets"),
         Between::LedgerClickhouse => ("ledger and clickhouse", "entries"),
+        Between::LedgerAlerts => ("ledger and alerts", "alerts"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `dispatcher.endpoints`: where alerts go, and what is allowed there.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use toml::Value;
 
 use super::secret::{MASK, Secret};
@@ -27,12 +28,38 @@ pub struct EndpointConfig {
     /// Levels that it wants, of the wallet after the alert; empty: all.
     #[serde(default)]
     pub levels: Vec<Level>,
-    /// Plans that it wants; empty: all.
+    /// Plans that it wants, an empty name for wallets without one; empty: all.
     #[serde(default)]
     pub plans: Vec<String>,
     /// Whether it may be at an address that is not public, and without TLS.
     #[serde(default)]
     pub allow_private: bool,
+}
+
+/// An endpoint wants a plan that does not exist: it would wait for ever.
+#[derive(Debug, Error)]
+#[error(
+    "dispatcher.endpoints: endpoint {endpoint}: plans has {plan:?}: must be plans of the pricing file ({known}), or \"\" for wallets without one"
+)]
+pub struct UnknownPlan {
+    endpoint: String,
+    plan: String,
+    known: String,
+}
+
+/// Holds the plans that endpoints want against all that there are; the settings alone do not know them.
+///
+/// # Errors
+/// See [`UnknownPlan`]: the first of them.
+pub fn check_plans(endpoints: &[EndpointConfig], known: &[String]) -> Result<(), UnknownPlan> {
+    let wanted =
+        endpoints.iter().flat_map(|endpoint| endpoint.plans.iter().map(move |plan| (endpoint, plan)));
+    match wanted.into_iter().find(|(_, plan)| !plan.is_empty() && !known.contains(plan)) {
+        None => Ok(()),
+        Some((endpoint, plan)) => {
+            Err(UnknownPlan { endpoint: endpoint.name.clone(), plan: plan.clone(), known: known.join(", ") })
+        }
+    }
 }
 
 /// What is wrong with the endpoints, if anything is. Never shows a secret.

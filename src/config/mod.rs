@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use endpoints::EndpointConfig;
+pub use endpoints::{EndpointConfig, UnknownPlan, check_plans};
 pub use load::{ConfigErrors, Fault};
 pub use properties::KafkaProperties;
 pub use secret::Secret;

@@ -117,6 +117,7 @@ fn prepare(
     pricing.check_covers(horizon_start).map_err(|error| LedgerError::Setup(error.to_string()))?;
     let asker = clients.watermark_reader("routes")?;
     let routes = Routes::discover(asker.client(), &config.topics)?;
+    metrics.shards.set(routes.shards.into());
     metrics.declare_topics(routes.topics.iter().map(|topic| topic.name.as_str()));
     let plans = pricing.plan_names();
     metrics.declare_plans(plans.iter().map(String::as_str));

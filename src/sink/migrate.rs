@@ -32,6 +32,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "0002_days", sql: include_str!("../../migrations/0002_days.sql") },
     Migration { version: 3, name: "0003_views", sql: include_str!("../../migrations/0003_views.sql") },
     Migration { version: 4, name: "0004_alerts", sql: include_str!("../../migrations/0004_alerts.sql") },
+    Migration {
+        version: 5,
+        name: "0005_open_alerts",
+        sql: include_str!("../../migrations/0005_open_alerts.sql"),
+    },
 ];
 
 /// Which migrations there are; made on the first use of a database.

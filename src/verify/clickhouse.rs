@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::entry::each_entry;
 use super::fold::{self, HourTotals, ShardFold, Snapshot};
 use super::report::Difference;
 use super::{Verification, VerifyError, stored};
@@ -121,7 +122,7 @@ impl Verification {
         tokio::task::block_in_place(|| {
             self.reader.read(&self.config.topics.ledger, stretches, |record| {
                 let mut is_whole = true;
-                fold::each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
+                each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
                     // A double is passed over: the first one counts.
                     if fold::hour_of(entry.posted_at) != hour
                         || !window.contains(entry.posted_at)

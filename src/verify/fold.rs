@@ -3,100 +3,22 @@
 //! Owns what the entries add up to: each wallet's last state, totals by hour, records by origin. It shares no state and
 //! no counter with the running service, and reads only the fields that it compares. Pure.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt::Write;
 
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
-use xxhash_rust::xxh64::xxh64;
 
+use super::alerts::LedgerAlerts;
+use super::entry::{EntryView, LedgerRecordView};
 use super::report::{Check, Difference};
 use crate::time::{HOUR_MS, Timestamp};
+use crate::wallet::Level;
 
 /// A snapshot may be so much older than what the ledger holds of its wallet. It is written within seconds while an
 /// instance runs; a first of the month takes minutes.
 const SNAPSHOT_LAG_MS_MAX: i64 = 10 * 60_000;
 /// Wallets of a shard that a watch remembers, about 200 bytes each.
 const WALLETS_MAX: usize = 200_000;
-
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow)]
-    wallet_id: Cow<'a, str>,
-    #[serde(borrow)]
-    entries: Vec<EntryView<'a>>,
-}
-
-/// Of an entry, what is compared.
-#[derive(Deserialize)]
-pub struct EntryView<'a> {
-    /// Number within the wallet.
-    pub seq: u64,
-    #[serde(borrow)]
-    entry_type: Cow<'a, str>,
-    /// Signed effect on the balance.
-    #[serde(default)]
-    pub credits: i64,
-    #[serde(default)]
-    held_credits: i64,
-    #[serde(default)]
-    amount: i64,
-    /// When the ledger wrote it.
-    pub posted_at: Timestamp,
-    event_time: Timestamp,
-    #[serde(borrow, default)]
-    event_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    job_id: Cow<'a, str>,
-    #[serde(default)]
-    balance_after: i64,
-    #[serde(default)]
-    held_after: i64,
-    #[serde(default)]
-    overdraft_after: i64,
-    #[serde(borrow, default)]
-    origin_topic: Cow<'a, str>,
-    #[serde(default)]
-    origin_partition: i32,
-    #[serde(default)]
-    origin_offset: i64,
-}
-
-/// The same text of an entry, made by ClickHouse from its columns. Its xxHash64 is [`EntryView::hash`].
-pub const HASH_SQL: &str = "xxHash64(concat(wallet_id, '\\t', toString(seq), '\\t', entry_type, '\\t', toString(credits), '\\t', \
-    toString(held_credits), '\\t', toString(amount), '\\t', toString(toUnixTimestamp64Milli(posted_at)), '\\t', \
-    toString(toUnixTimestamp64Milli(event_time)), '\\t', event_id, '\\t', job_id, '\\t', toString(balance_after), '\\t', \
-    toString(held_after), '\\t', toString(overdraft_after), '\\t', origin_topic, '\\t', toString(origin_partition), '\\t', \
-    toString(origin_offset), '\\t', toString(ledger_offset)))";
-
-impl EntryView<'_> {
-    /// Hash of what is compared with ClickHouse, the place in the ledger included.
-    pub fn hash(&self, wallet_id: &str, ledger_offset: i64, text: &mut String) -> u64 {
-        text.clear();
-        // Writing into a String cannot fail.
-        let _ = write!(
-            text,
-            "{wallet_id}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{ledger_offset}",
-            self.seq,
-            self.entry_type,
-            self.credits,
-            self.held_credits,
-            self.amount,
-            self.posted_at.millis(),
-            self.event_time.millis(),
-            self.event_id,
-            self.job_id,
-            self.balance_after,
-            self.held_after,
-            self.overdraft_after,
-            self.origin_topic,
-            self.origin_partition,
-            self.origin_offset,
-        );
-        xxh64(text.as_bytes(), 0)
-    }
-}
 
 /// What the entries of a shard that were posted in one hour add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +63,7 @@ struct Folded {
     balance: i64,
     held: i64,
     overdraft: i64,
+    level: Level,
     /// When the first entry was posted that the snapshot does not cover.
     uncovered_since: Option<Timestamp>,
 }
@@ -213,6 +136,8 @@ pub struct ShardFold {
     ahead: VecDeque<Ahead>,
     /// There were more than that: the totals by hour are not to be relied upon any more.
     pub is_overfull: bool,
+    /// What the entries tell of alerts; `None`: nobody asks.
+    pub alerts: Option<LedgerAlerts>,
 }
 
 /// What is kept of an entry that the sink has not written yet.
@@ -242,6 +167,7 @@ impl ShardFold {
             ahead_max: 0,
             ahead: VecDeque::new(),
             is_overfull: false,
+            alerts: None,
         }
     }
 
@@ -263,7 +189,7 @@ impl ShardFold {
 
     /// Takes in a record of the ledger.
     pub fn add(&mut self, value: &[u8], offset: i64, cut: Cut<'_>, source: &mut Check, wallets: &mut Check) {
-        let record: Record<'_> = match serde_json::from_slice(value) {
+        let record: LedgerRecordView<'_> = match serde_json::from_slice(value) {
             Ok(record) => record,
             Err(error) => {
                 let what = format!("the ledger record at offset {offset} cannot be read: {error}");
@@ -272,11 +198,15 @@ impl ShardFold {
             }
         };
         let wallet_id = &*record.wallet_id;
+        let level_before = self.wallets.get(wallet_id).map_or(Level::Ok, |folded| folded.level);
         let mut counts = false;
         for entry in &record.entries {
             if self.window.contains(entry.posted_at) {
                 counts |= self.add_entry(wallet_id, entry, offset, source, wallets);
             }
+        }
+        if let Some(alerts) = self.alerts.as_mut().filter(|_| counts) {
+            alerts.add(&record, offset, level_before);
         }
         let Some(first) = record.entries.first().filter(|first| counts && !first.origin_topic.is_empty())
         else {
@@ -356,6 +286,7 @@ impl ShardFold {
                 balance: entry.balance_after.saturating_sub(entry.credits),
                 held: entry.held_after.saturating_sub(entry.held_credits),
                 overdraft: entry.overdraft_after,
+                level: entry.level,
                 uncovered_since: None,
             }),
         }
@@ -401,6 +332,11 @@ impl ShardFold {
     /// Entries below this offset are counted, and in ClickHouse.
     pub fn sink_position(&self) -> i64 {
         self.sink_position
+    }
+
+    /// Last entry of a wallet; 0: it has none.
+    pub fn last_seq(&self, wallet_id: &str) -> u64 {
+        self.wallets.get(wallet_id).map_or(0, |folded| folded.seq)
     }
 
     /// How many entries are kept until the sink has come to them.
@@ -458,7 +394,7 @@ impl ShardFold {
         // Where the window has an end, a state may be newer than that.
         let states = self.snapshots.iter().filter(|_| self.window.to == Timestamp::MAX);
         for (wallet_id, snapshot) in states {
-            let last = self.wallets.get(wallet_id).map_or(0, |folded| folded.seq);
+            let last = self.last_seq(wallet_id);
             if snapshot.seq > last && (self.window.is_whole || last > 0) {
                 let what = format!(
                     "its latest state covers entry {}, but the ledger ends with entry {last}",
@@ -504,13 +440,7 @@ fn after(entry: &EntryView<'_>) -> Folded {
         balance: entry.balance_after,
         held: entry.held_after,
         overdraft: entry.overdraft_after,
+        level: entry.level,
         uncovered_since: None,
-    }
-}
-
-/// Shows each entry of a ledger record that can be read: the wallet, and the entry.
-pub fn each_entry(value: &[u8], mut each: impl FnMut(&str, &EntryView<'_>)) {
-    if let Ok(record) = serde_json::from_slice::<Record<'_>>(value) {
-        record.entries.iter().for_each(|entry| each(&record.wallet_id, entry));
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the proof that nothing was lost or doubled: source ↔ ledger ↔ wallets ↔ ClickHouse.
+//! Owns the proof that nothing was lost or doubled: source ↔ ledger ↔ wallets and alerts ↔ ClickHouse.
 //!
 //! It reads the topics themselves (committed records, one by one; offsets are never subtracted for a count) and asks
 //! ClickHouse; it shares no state and no counter with the running service. Memory is bounded by the wallets of one shard
@@ -7,7 +7,9 @@
 //! **Invariant:** it may run beside the service at any time. Everything is cut at positions that were read first, so that
 //! what is under way is no difference. It changes nothing, but for [`repair`].
 
+mod alerts;
 mod clickhouse;
+mod entry;
 mod fold;
 mod rebuild;
 mod repair;
@@ -26,6 +28,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
+#[cfg(test)]
+pub use alerts::{told_by, told_in};
 pub use rebuild::{RebuildError, rebuild};
 pub use report::{Between, Check, Difference, Report};
 pub use watch::watch;
@@ -34,6 +38,7 @@ use crate::config::Config;
 use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
 use crate::sink::insert::ClickHouseError;
 use crate::time::Timestamp;
+use alerts::LedgerAlerts;
 use fold::{ShardFold, Window};
 use source::{Progress, Quarantined};
 use stored::{Hours, Stored};
@@ -84,12 +89,14 @@ pub struct Verification {
     window: Window,
     scope: Scope,
     shards: i32,
-    /// The sink's committed positions in the ledger and in the wallets topic, by partition.
+    /// The sink's committed positions in the ledger, in the wallets topic and in that of alerts, by partition.
     ledger_positions: BTreeMap<i32, i64>,
     wallet_positions: BTreeMap<i32, i64>,
+    alert_positions: BTreeMap<i32, i64>,
     source: Check,
     wallets: Check,
     clickhouse: Check,
+    alerts: Check,
     notes: Vec<String>,
     entries: u64,
     /// What ClickHouse must hold.
@@ -113,6 +120,7 @@ impl Verification {
         Ok(Verification {
             ledger_positions: positions(&config.topics.ledger)?,
             wallet_positions: positions(&config.topics.wallets)?,
+            alert_positions: positions(&config.topics.alerts)?,
             stored: Stored::new(&config.clickhouse),
             window: scope.window(),
             config: Arc::clone(config),
@@ -122,6 +130,7 @@ impl Verification {
             source: Check::new(Between::SourceLedger),
             wallets: Check::new(Between::LedgerWallets),
             clickhouse: Check::new(Between::LedgerClickhouse),
+            alerts: Check::new(Between::LedgerAlerts),
             notes: Vec::new(),
             entries: 0,
             hours: Hours::new(),
@@ -140,8 +149,16 @@ impl Verification {
         for shard in 0..self.shards {
             told(&format!("shard {shard} of {}: wallets and ledger", self.shards));
             let rows = self.stored.wallets(shard, self.shards).await?;
-            let fold = tokio::task::block_in_place(|| self.fold_shard(shard))?;
+            let alerts = match self.window.is_whole {
+                true => Some((self.stored.alert_totals(shard, self.shards).await?, self.alert_ends(shard)?)),
+                false => None,
+            };
+            let told_of = alerts.as_ref().map(|(_, ends)| ends.fold());
+            let fold = tokio::task::block_in_place(|| self.fold_shard(shard, told_of))?;
             self.compare_wallet_rows(shard, &fold, &rows);
+            if let Some((rows, ends)) = alerts {
+                self.compare_alerts(shard, &fold, ends, rows).await?;
+            }
         }
         told("clickhouse: entries by hour");
         self.compare_hours().await?;
@@ -153,7 +170,7 @@ impl Verification {
             true => Some(self.repair(told).await?),
             false => None,
         };
-        let checks = vec![self.source, self.wallets, self.clickhouse];
+        let checks = vec![self.source, self.wallets, self.clickhouse, self.alerts];
         Ok(Report {
             equal: checks.iter().all(Check::is_equal),
             from: self.scope.from,
@@ -169,7 +186,7 @@ impl Verification {
     fn compare_source(&mut self, told: Told<'_>) -> Result<(), VerifyError> {
         if !self.window.is_whole {
             self.notes.push(
-                "the books of the sources, usage by hour and grants are totals: not compared for a range"
+                "the books of the sources, usage by hour and grants are totals, and a change of level follows from what was before: these and alerts are not compared for a range"
                     .to_owned(),
             );
             return Ok(());
@@ -208,7 +225,7 @@ impl Verification {
     }
 
     /// Reads one shard: its books, then its wallets' states, then its ledger up to an end beyond all of them.
-    fn fold_shard(&mut self, shard: i32) -> Result<ShardFold, VerifyError> {
+    fn fold_shard(&mut self, shard: i32, alerts: Option<LedgerAlerts>) -> Result<ShardFold, VerifyError> {
         let topics = self.config.topics.clone();
         // A shard's own progress, and that of the partitions that it may read at home, stand in the partition of its number.
         let progress = match self.window.is_whole {
@@ -220,6 +237,7 @@ impl Verification {
         };
         let position = self.ledger_positions.get(&shard).copied().unwrap_or(0);
         let mut fold = ShardFold::new(shard, self.window, position);
+        fold.alerts = alerts;
         let states = self.reader.whole(&topics.wallets, shard)?;
         let wallets = &mut self.wallets;
         self.reader.read(&topics.wallets, &[states], |record| {

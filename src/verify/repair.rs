@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Told, Verification, VerifyError, fold};
+use super::entry::each_entry;
+use super::report::Check;
+use super::{Told, Verification, VerifyError};
 use crate::kafka::{RecordView, Stretch};
 use crate::metrics::Metrics;
 use crate::sink::block::Block;
@@ -21,7 +23,7 @@ use crate::wallet::{FoldError, LedgerRecord, Wallet};
 
 /// Wallets that are mended at most, those with another state or with other usage.
 pub const WALLETS_MAX: usize = 10_000;
-/// Ledger records and rows without one that are mended at most.
+/// Ledger records, alerts, and rows without one that are mended at most.
 pub const ENTRIES_MAX: usize = 100_000;
 /// Offsets that are read and written together.
 const OFFSETS_AT_ONCE: i64 = 50_000;
@@ -41,13 +43,18 @@ pub struct ToMend {
     extra_states: Vec<(String, u64)>,
     /// Wallets whose usage differs.
     usage: BTreeSet<(i32, String)>,
+    /// Alerts that are missing or other: shard, offset in their topic.
+    alerts: BTreeSet<(i32, i64)>,
+    /// Alerts that their topic does not have, or has otherwise: wallet, alert.
+    extra_alerts: Vec<(String, String)>,
 }
 
 impl ToMend {
     /// Wallets, and entries and rows, that are kept.
     pub fn kept(&self) -> (usize, usize) {
         let entries = self.records.len() + self.extra_entries.len() + self.extra_states.len();
-        (self.states.len() + self.usage.len(), entries)
+        let alerts = self.alerts.len() + self.extra_alerts.len();
+        (self.states.len() + self.usage.len(), entries + alerts)
     }
 
     /// Whether more differs than is mended row by row.
@@ -84,6 +91,20 @@ impl ToMend {
         }
     }
 
+    /// An alert must be written again.
+    pub fn add_alert(&mut self, shard: i32, offset: i64) {
+        if !self.is_too_much() {
+            self.alerts.insert((shard, offset));
+        }
+    }
+
+    /// An alert's row must go, if only for another one.
+    pub fn add_extra_alert(&mut self, alert: (String, String)) {
+        if !self.is_too_much() {
+            self.extra_alerts.push(alert);
+        }
+    }
+
     /// A wallet's usage must be written again.
     pub fn add_usage(&mut self, shard: i32, wallet_id: &str) {
         if !self.is_too_much() {
@@ -115,7 +136,9 @@ impl Verification {
             told("repair: rows that no topic has");
             self.stored.delete_rows("ledger_entries", &to_mend.extra_entries).await?;
             self.stored.delete_rows("wallets", &to_mend.extra_states).await?;
-            written += (to_mend.extra_entries.len() + to_mend.extra_states.len()) as u64;
+            self.stored.delete_alerts(&to_mend.extra_alerts).await?;
+            let extra = to_mend.extra_entries.len() + to_mend.extra_states.len() + to_mend.extra_alerts.len();
+            written += extra as u64;
             let usage: Vec<String> = to_mend.usage.iter().map(|(_, wallet_id)| wallet_id.clone()).collect();
             self.stored.delete_usage(&usage).await?;
         }
@@ -136,8 +159,8 @@ impl Verification {
                 "the ledger of shard {shard} does not begin at offset 0, and what stood there is not known"
             ));
         }
-        let are_equal = self.source.is_equal() && self.wallets.is_equal();
-        let doubt = "sources, ledger and wallets differ among themselves; are these the brokers that ClickHouse was filled from, with the whole ledger?";
+        let are_equal = [&self.source, &self.wallets, &self.alerts].into_iter().all(Check::is_equal);
+        let doubt = "sources, ledger, wallets and alerts differ among themselves; are these the brokers that ClickHouse was filled from, with the whole ledger?";
         (!are_equal).then(|| doubt.to_owned())
     }
 
@@ -184,6 +207,13 @@ impl Verification {
             let is_wanted = |record: &RecordView<'_>| states.contains(key_of(record));
             written += self.rewrite(Source::Wallets, topic, is_wanted, into).await?;
         }
+        let alerts: BTreeSet<i64> =
+            to_mend.alerts.range((shard, i64::MIN)..=(shard, i64::MAX)).map(|(_, offset)| *offset).collect();
+        if let (Some(first), Some(last)) = (alerts.first(), alerts.last()) {
+            let stretch = Stretch { partition: shard, from: *first, to: last + 1 };
+            let is_wanted = |record: &RecordView<'_>| alerts.contains(&record.offset);
+            written += self.rewrite(Source::Alerts, stretch, is_wanted, into).await?;
+        }
         written += write_grants(into, &folds).await?;
         if deletes {
             let surplus = surplus_grants(grants, &folds);
@@ -227,7 +257,7 @@ fn key_of<'r>(record: &RecordView<'r>) -> &'r str {
 /// Numbers of the first and the last entry of a ledger record; 0: it has none.
 fn seqs(value: &[u8]) -> (u64, u64) {
     let (mut first, mut last) = (0, 0);
-    fold::each_entry(value, |_, entry| {
+    each_entry(value, |_, entry| {
         first = if first == 0 { entry.seq } else { first };
         last = entry.seq;
     });

@@ -15,13 +15,16 @@ pub enum Between {
     SourceLedger,
     /// The entries of each wallet, and its latest state.
     LedgerWallets,
-    /// Entries and latest states, and what ClickHouse answers.
+    /// Entries, latest states and alerts, and what ClickHouse answers.
     LedgerClickhouse,
+    /// The alerts that entries tell of, and those in their topic. Not watched beside the running service.
+    LedgerAlerts,
 }
 
 impl Between {
-    /// All of them.
-    pub const ALL: [Between; 3] = [Between::SourceLedger, Between::LedgerWallets, Between::LedgerClickhouse];
+    /// Those that are watched.
+    pub const WATCHED: [Between; 3] =
+        [Between::SourceLedger, Between::LedgerWallets, Between::LedgerClickhouse];
 
     /// The label of the metrics.
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Between {
             Between::SourceLedger => "source_ledger",
             Between::LedgerWallets => "ledger_wallets",
             Between::LedgerClickhouse => "ledger_clickhouse",
+            Between::LedgerAlerts => "ledger_alerts",
         }
     }
 }
@@ -57,7 +61,7 @@ pub struct Difference {
 pub struct Check {
     /// Which.
     pub between: Between,
-    /// Records, wallets or entries that were compared.
+    /// Records, wallets, entries or alerts that were compared.
     pub compared: u64,
     /// Records that differ.
     pub drift_records: u64,

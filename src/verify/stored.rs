@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::fold::{HASH_SQL, HourTotals, Snapshot, Window};
+use super::alerts::{ByWallet, HASH_SQL as ALERT_HASH_SQL, Totals};
+use super::entry::HASH_SQL;
+use super::fold::{HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
 use crate::sink::cluster;
 use crate::sink::insert::{ClickHouseError, bounded, client};
@@ -38,6 +40,22 @@ pub struct UsageDifference {
     /// … and by `ledger_entries`.
     pub entries: (i64, i64, i64),
 }
+
+/// An alert: its entry, and the hash of all of it.
+#[derive(clickhouse::Row, Deserialize)]
+pub struct AlertRow {
+    /// The wallet.
+    pub wallet_id: String,
+    /// The alert.
+    pub alert_id: String,
+    /// Its entry.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: u64,
+}
+
+/// The home of a wallet, as the ledger stage computes it: of the shards so many, which.
+const HOME_SQL: &str = "modulo(bitAnd(kafkaMurmurHash(wallet_id), 0x7fffffff), ?) = ?";
 
 impl Stored {
     /// The one that is configured.
@@ -133,16 +151,42 @@ impl Stored {
             held: i64,
             overdraft: i64,
         }
-        // The home of a wallet, as the ledger stage computes it.
-        let sql = "SELECT wallet_id, seq, balance, held, overdraft FROM wallets FINAL \
-             WHERE modulo(bitAnd(kafkaMurmurHash(wallet_id), 0x7fffffff), ?) = ?";
-        let query = self.client.query(sql).bind(shards).bind(shard);
+        let sql =
+            format!("SELECT wallet_id, seq, balance, held, overdraft FROM wallets FINAL WHERE {HOME_SQL}");
+        let query = self.client.query(&sql).bind(shards).bind(shard);
         let rows: Vec<Row> = bounded(QUERY_TIMEOUT, query.fetch_all()).await?;
         let snapshot = |row: Row| {
             let Row { wallet_id, seq, balance, held, overdraft } = row;
             (wallet_id, Snapshot { seq, balance, held, overdraft, offset: 0 })
         };
         Ok(rows.into_iter().map(snapshot).collect())
+    }
+
+    /// The alerts of a shard's wallets, summed up.
+    pub async fn alert_totals(&self, shard: i32, shards: i32) -> Result<ByWallet, ClickHouseError> {
+        let sql = format!(
+            "SELECT wallet_id, count() AS alerts, sum(row_hash) AS hash FROM \
+             (SELECT wallet_id, {ALERT_HASH_SQL} AS row_hash FROM alerts FINAL WHERE {HOME_SQL}) GROUP BY wallet_id"
+        );
+        let query = self.client.query(&sql).bind(shards).bind(shard);
+        let rows: Vec<(String, u64, u64)> = bounded(QUERY_TIMEOUT, query.fetch_all()).await?;
+        let totals = |(wallet_id, alerts, hash): (String, u64, u64)| {
+            (wallet_id.into_boxed_str(), Totals { alerts, hash })
+        };
+        Ok(rows.into_iter().map(totals).collect())
+    }
+
+    /// The alerts of some wallets, one by one.
+    pub async fn alerts(&self, wallets: &[String]) -> Result<Vec<AlertRow>, ClickHouseError> {
+        let sql = format!(
+            "SELECT wallet_id, alert_id, seq, {ALERT_HASH_SQL} AS hash FROM alerts FINAL WHERE wallet_id IN ?"
+        );
+        let mut found = Vec::new();
+        for some in wallets.chunks(NAMED_PER_STATEMENT) {
+            let query = self.client.query(&sql).bind(some);
+            found.extend(bounded(QUERY_TIMEOUT, query.fetch_all::<AlertRow>()).await?);
+        }
+        Ok(found)
     }
 
     /// Wallets whose grants do not add up to their balance: wallet, balance and overdraft together, left in grants.
@@ -205,6 +249,15 @@ impl Stored {
             let sql = format!("DELETE FROM {} WHERE (wallet_id, grant_id, seq) IN ?", self.rows_of("grants"));
             let query = self.client.query(&sql);
             bounded(QUERY_TIMEOUT, query.bind(some).execute()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rows of `alerts`: wallet, alert.
+    pub async fn delete_alerts(&self, rows: &[(String, String)]) -> Result<(), ClickHouseError> {
+        for some in rows.chunks(NAMED_PER_STATEMENT) {
+            let sql = format!("DELETE FROM {} WHERE (wallet_id, alert_id) IN ?", self.rows_of("alerts"));
+            bounded(QUERY_TIMEOUT, self.client.query(&sql).bind(some).execute()).await?;
         }
         Ok(())
     }

@@ -149,7 +149,7 @@ impl Watch {
         self.compare_hours(&mut clickhouse).await?;
 
         let mut found: BTreeMap<&'static str, (u64, u64)> =
-            Between::ALL.into_iter().map(|between| (between.as_str(), (0, 0))).collect();
+            Between::WATCHED.into_iter().map(|between| (between.as_str(), (0, 0))).collect();
         let mut add = |between: Between, records: u64, credits: u64| {
             let sum = found.entry(between.as_str()).or_default();
             *sum = (sum.0 + records, sum.1.saturating_add(credits));

@@ -237,39 +237,110 @@ class ViewsTest(unittest.TestCase):
             self.database.rows("SELECT * FROM runway(wallet = 'ws_bob')")
 
 
-class WarningsTest(unittest.TestCase):
-    """Warnings in `open_alerts`: none is in the fixed ledger."""
+class OpenAlertsTest(unittest.TestCase):
+    """Of every kind an alert that is open, and over once what it tells holds no more. None of it is in the fixed ledger.
+
+    Method: alerts and entries made by hand, twice each and not merged; the same rows are asked for at several instants.
+    """
 
     def setUp(self) -> None:
         self.database = Database()
         self.addCleanup(self.database.drop)
         self.database.migrate()
-        self.database.execute("SYSTEM STOP MERGES alerts")
-        rows = """
-            ('ws_1', 'ws_1:runway:3', 'runway', 'ok', '', 3, '2026-11-10 12:00:00', 90, 200, 'lite', 90, 0, NULL, '', ''),
-            ('ws_1', 'ws_1:low:4', 'level', 'low', 'ok', 4, '2026-08-10 12:00:00', 40, 200, 'lite', 0, 0, NULL, '', ''),
-            ('ws_1', 'ws_1:expiring:5', 'expiring', 'low', '', 5, '2026-11-20 00:00:00', 40, 200, 'lite', 30, 30, '2026-12-20 00:00:00', 'c', ''),
-            ('ws_1', 'ws_1:expiring:6', 'expiring', 'low', '', 6, '2026-12-13 00:00:00', 40, 200, 'lite', 30, 7, '2026-12-20 00:00:00', 'c', ''),
-            ('ws_2', 'ws_2:hold_timed_out:9', 'hold_timed_out', 'ok', '', 9, '2026-11-10 12:00:00', 9, 0, '', 4, 0, NULL, '', 'j')"""
+        for table in ("alerts", "ledger_entries"):
+            self.database.execute(f"SYSTEM STOP MERGES {table}")
+
+    def insert(self, table: str, columns: str, rows: str) -> None:
         for _ in range(2):
-            self.database.execute(f"INSERT INTO alerts VALUES {rows}")
+            self.database.execute(f"INSERT INTO {table} ({columns}) {rows}")
 
-    def open_at(self, at: str) -> list[str]:
-        return [" ".join(row) for row in self.database.rows(
-            f"SELECT alert_id, amount, days, contract_id || job_id FROM open_alerts(at = '{at}') ORDER BY alert_id")]
+    def alerts(self, *rows: str) -> None:
+        """Rows of wallet, kind, level, seq, raised_at, days, expires_at, contract."""
+        columns = "wallet_id, kind, level, seq, raised_at, days, expires_at, contract_id"
+        for row in rows:
+            self.insert("alerts", f"{columns}, alert_id", f"WITH {row} AS t SELECT t.*, concat(t.1, ':', t.2, ':', toString(t.4))")
 
-    def test_a_warning_is_open_for_30_days_and_not_beyond_the_expiry_that_it_is_about(self) -> None:
-        runway, low, month, week, hold = ("ws_1:runway:3 90 0 ", "ws_1:low:4 0 0 ", "ws_1:expiring:5 30 30 c",
-                                          "ws_1:expiring:6 30 7 c", "ws_2:hold_timed_out:9 4 0 j")
-        # Not raised yet, then raised.
-        self.assertEqual(self.open_at("2026-11-10 11:59:59"), [low])
-        self.assertEqual(self.open_at("2026-11-10 12:00:00"), [low, runway, hold])
-        # For 30 days less a moment.
-        self.assertEqual(self.open_at("2026-12-10 11:59:59"), [month, low, runway, hold])
-        self.assertEqual(self.open_at("2026-12-10 12:00:00"), [month, low])
-        # A week before the expiry there are two, at the expiry none; a level is open however long ago it was entered.
-        self.assertEqual(self.open_at("2026-12-19 23:59:59"), [month, week, low])
-        self.assertEqual(self.open_at("2026-12-20 00:00:00"), [low])
+    def entries(self, *rows: str) -> None:
+        """Rows of wallet, seq, type, posted_at, credits, balance after, held after, overdraft after; events happen when they are posted."""
+        columns = "wallet_id, seq, entry_type, posted_at, credits, balance_after, held_after, overdraft_after"
+        for row in rows:
+            self.insert("ledger_entries", f"{columns}, event_time", f"WITH {row} AS t SELECT t.*, t.4")
+
+    def open_at(self, at: str) -> str:
+        """Alerts without their wallet, which the test names."""
+        rows = self.database.rows(f"SELECT substring(alert_id, position(alert_id, ':') + 1) FROM open_alerts(at = '{at}') ORDER BY seq")
+        return " ".join(row[0] for row in rows)
+
+    def test_a_level_is_open_until_the_wallet_has_another_one(self) -> None:
+        self.alerts("('w', 'level', 'low', 4, '2026-08-10 12:00:00', 0, NULL, '')",
+                    "('w', 'level', 'critical', 6, '2026-11-10 12:00:00', 0, NULL, '')",
+                    "('w', 'level', 'ok', 9, '2026-12-01 00:00:00', 0, NULL, '')")
+        for at, expected in (("2026-08-10 11:59:59", ""), ("2026-08-10 12:00:00", "level:4"), ("2026-11-10 11:59:59", "level:4"),
+                             ("2026-11-10 12:00:00", "level:6"), ("2026-11-30 23:59:59", "level:6"), ("2026-12-01 00:00:00", "")):
+            self.assertEqual(self.open_at(at), expected, at)
+
+    def test_an_unpaid_overdraft_is_open_until_it_is_paid_and_the_next_one_is_another_alert(self) -> None:
+        self.alerts("('w', 'overdraft_unpaid', 'overdrawn', 3, '2026-11-10 12:00:00', 0, NULL, '')",
+                    "('w', 'overdraft_unpaid', 'overdrawn', 9, '2026-12-20 12:00:00', 0, NULL, '')")
+        self.entries("('w', 1, 'granted', '2026-11-01 12:00:00', 5, 5, 0, 0)",
+                     "('w', 2, 'charged', '2026-11-03 12:00:00', -9, -4, 0, 4)",
+                     "('w', 3, 'noted', '2026-11-10 12:00:00', 0, -4, 0, 4)",
+                     # A part of it is not enough.
+                     "('w', 4, 'adjusted', '2026-11-12 12:00:00', 3, -1, 0, 4)",
+                     "('w', 5, 'overdraft_repaid', '2026-11-12 12:00:00', 0, -1, 0, 1)",
+                     "('w', 6, 'adjusted', '2026-12-05 12:00:00', 3, 2, 0, 1)",
+                     "('w', 7, 'overdraft_repaid', '2026-12-05 12:00:00', 0, 2, 0, 0)",
+                     # Overdrawn again, and not for 7 days yet.
+                     "('w', 8, 'charged', '2026-12-13 12:00:00', -9, -7, 0, 7)",
+                     "('w', 9, 'noted', '2026-12-20 12:00:00', 0, -7, 0, 7)")
+        for at, expected in (("2026-11-10 11:59:59", ""), ("2026-11-10 12:00:00", "overdraft_unpaid:3"),
+                             ("2026-12-05 11:59:59", "overdraft_unpaid:3"), ("2026-12-05 12:00:00", ""), ("2026-12-20 11:59:59", ""),
+                             ("2026-12-20 12:00:00", "overdraft_unpaid:9"), ("2027-06-01 00:00:00", "overdraft_unpaid:9")):
+            self.assertEqual(self.open_at(at), expected, at)
+
+    def test_a_runway_is_open_while_credits_are_left_that_last_less_than_3_days(self) -> None:
+        # 70 of 7 whole days are 10 a day: 29 last less than 3 days, 30 do not.
+        self.alerts("('topped', 'runway', 'low', 3, '2026-11-10 00:00:00', 0, NULL, '')")
+        self.entries("('topped', 1, 'granted', '2026-11-01 12:00:00', 99, 99, 0, 0)",
+                     "('topped', 2, 'charged', '2026-11-03 12:00:00', -70, 29, 0, 0)",
+                     "('topped', 3, 'noted', '2026-11-10 00:00:00', 0, 29, 0, 0)",
+                     "('topped', 4, 'granted', '2026-11-10 12:00:00', 1, 30, 0, 0)",
+                     "('topped', 5, 'held', '2026-11-10 18:00:00', 0, 30, 1, 0)")
+        for at, expected in (("2026-11-09 23:59:59", ""), ("2026-11-10 00:00:00", "runway:3"), ("2026-11-10 11:59:59", "runway:3"),
+                             ("2026-11-10 12:00:00", ""),  # enough for 3 days
+                             ("2026-11-10 18:00:00", "runway:3"),  # what is held is not available
+                             ("2026-11-10 23:59:59", "runway:3"),
+                             ("2026-11-11 00:00:00", "")):  # nothing was charged in the 7 days before
+            self.assertEqual(self.open_at(at), expected, at)
+        # Used for 2 days: 40 a day; and used up.
+        self.alerts("('empty', 'runway', 'low', 3, '2026-12-03 00:00:00', 0, NULL, '')")
+        self.entries("('empty', 1, 'granted', '2026-12-01 12:00:00', 199, 199, 0, 0)",
+                     "('empty', 2, 'charged', '2026-12-01 12:00:00', -80, 119, 0, 0)",
+                     "('empty', 3, 'noted', '2026-12-03 00:00:00', 0, 119, 0, 0)",
+                     "('empty', 4, 'charged', '2026-12-03 10:00:00', -119, 0, 0, 0)")
+        self.assertEqual([self.open_at("2026-12-03 09:59:59"), self.open_at("2026-12-03 10:00:00")], ["runway:3", ""])
+
+    def test_expiring_is_open_until_the_credits_are_used_up_or_expired_and_only_the_latest_of_a_contract(self) -> None:
+        self.alerts("('w', 'expiring', 'ok', 5, '2026-11-20 00:00:00', 30, '2026-12-20 00:00:00', 'c')",
+                    "('w', 'expiring', 'ok', 6, '2026-12-13 00:00:00', 7, '2026-12-20 00:00:00', 'c')",
+                    # Another one, whose name begins alike.
+                    "('w', 'expiring', 'ok', 7, '2026-12-14 00:00:00', 30, '2027-01-13 00:00:00', 'c:1')")
+        effects = "wallet_id, seq, entry_type, posted_at, grant_effects"
+        self.insert("ledger_entries", effects, "VALUES "
+                    "('w', 1, 'granted', '2026-10-20 00:00:00', [('plan:c:0', 'plan', 10, 10, '2026-12-20 00:00:00')]),"
+                    "('w', 2, 'granted', '2026-11-20 00:00:00', [('plan:c:1+9', 'plan', 20, 20, '2026-12-20 00:00:00'), ('topup:t', 'topup', 5, 5, NULL)]),"
+                    "('w', 3, 'granted', '2026-11-21 00:00:00', [('plan:c:1:0', 'plan', 7, 7, '2027-01-13 00:00:00')]),"
+                    "('w', 8, 'charged', '2026-12-15 00:00:00', [('plan:c:0', 'plan', -10, 0, '2026-12-20 00:00:00'), ('plan:c:1+9', 'plan', -19, 1, '2026-12-20 00:00:00')]),"
+                    "('w', 9, 'charged', '2027-01-02 00:00:00', [('plan:c:1:0', 'plan', -7, 0, '2027-01-13 00:00:00')])")
+        for at, expected in (("2026-11-19 23:59:59", ""), ("2026-11-20 00:00:00", "expiring:5"), ("2026-12-12 23:59:59", "expiring:5"),
+                             ("2026-12-13 00:00:00", "expiring:6"), ("2026-12-14 00:00:00", "expiring:6 expiring:7"),
+                             ("2026-12-19 23:59:59", "expiring:6 expiring:7"), ("2026-12-20 00:00:00", "expiring:7"),
+                             ("2027-01-01 23:59:59", "expiring:7"), ("2027-01-02 00:00:00", "")):
+            self.assertEqual(self.open_at(at), expected, at)
+
+    def test_a_hold_that_timed_out_has_happened_and_is_not_open(self) -> None:
+        self.alerts("('w', 'hold_timed_out', 'ok', 9, '2026-11-10 12:00:00', 0, NULL, '')")
+        self.assertEqual(self.open_at("2026-11-10 12:00:00"), "")
 
 
 class DaysTest(unittest.TestCase):

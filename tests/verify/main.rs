@@ -1,6 +1,7 @@
 //! `verify` finds every difference that is made on purpose, names it, and finds none where there is none.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod alerts;
 #[path = "../common/mod.rs"]
 mod common;
 mod rebuild;

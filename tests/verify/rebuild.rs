@@ -132,33 +132,10 @@ fn a_ledger_that_was_cut_empties_no_table() {
     assert_eq!(contents(&deployment), before);
 }
 
-/// One more than there are, and has the sink write it.
-fn raise_an_alert(deployment: &Deployment) {
-    let alert = json!({
-        "v": 1, "wallet_id": "w", "alert_id": "w:low:3", "kind": "level", "level": "low", "level_before": "ok", "seq": 3,
-        "raised_at": "2026-11-03T10:15:30.123Z", "available": 40, "allocation": 200, "plan": "lite"
-    })
-    .to_string();
-    let sent = kafka::Sent {
-        partition: Some(0),
-        key: Some(b"w"),
-        value: Some(alert.as_bytes()),
-        ..kafka::Sent::default()
-    };
-    kafka::send(&deployment.config, &deployment.config.topics.alerts, &sent).unwrap();
-    let mut instance = deployment.start(&["sink"]);
-    wait_for("the alert", Duration::from_secs(40), || {
-        let found = deployment.clickhouse().number("SELECT count() FROM alerts WHERE alert_id = 'w:low:3'");
-        (found == 1).then_some(())
-    });
-    instance.terminate();
-}
-
 #[test]
 fn clickhouse_is_rebuilt_from_the_topics_row_by_row() {
     let deployment = at_rest();
     leave_out_a_spent_grant(&deployment);
-    raise_an_alert(&deployment);
     let before = contents(&deployment);
     assert!(before.iter().all(|rows| !rows.is_empty()));
     // All is lost but the names.

@@ -18,7 +18,7 @@ Example: creditstream verify --config prod.toml
 
 Reads the topics and asks ClickHouse; it may run beside the service, and what is under way is no difference.
 Exit 0: equal. 1: something differs, named down to the wallet and entry. Anything else: it cannot be told.
-A range compares the ledger, wallets and ClickHouse for what was posted in it; the sources are compared as a whole only.
+A range compares the ledger, wallets and ClickHouse for what was posted in it; sources and alerts are compared as a whole only.
 JSON, one document: equal, from, to, checks (between, compared, drift_records, drift_credits, differences: place,
 wallet_id, seq, what, records, credits), entries, notes, repaired.";
 

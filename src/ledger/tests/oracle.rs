@@ -24,7 +24,8 @@ use crate::ledger::clock::ClockState;
 use crate::ledger::outbox::OutTopic;
 use crate::rate::Pricing;
 use crate::time::{DAY_MS, ShardClock, Timestamp};
-use crate::wallet::{LedgerRecord, Policy};
+use crate::verify::{told_by, told_in};
+use crate::wallet::{LedgerRecord, Level, Policy};
 
 /// Lives of a run where `CREDITSTREAM_ORACLE_LIVES` does not say how many.
 const LIVES: u64 = 200;
@@ -79,6 +80,7 @@ struct Case {
 struct Played {
     grants: BTreeMap<String, PlayedGrant>,
     usage: BTreeMap<(String, u64), Value>,
+    level: Level,
 }
 
 #[derive(Clone, Debug)]
@@ -161,9 +163,11 @@ impl Played {
             .zip(before.iter().zip(after))
             .find(|(_, (before, after))| after > *before);
         let outcome = changed.map_or("tick", |(outcome, _)| outcome.as_str());
-        let mut entries = Vec::new();
+        let (mut entries, mut told) = (Vec::new(), Vec::new());
         for (_, _, value) in computed.records(OutTopic::Ledger) {
             let record: LedgerRecord<'_> = serde_json::from_str(&value).unwrap();
+            told.extend(told_by(&value, self.level));
+            self.level = record.entries.last().unwrap().level;
             for entry in &record.entries {
                 entries.push(serde_json::json!([
                     entry.entry_type.as_str(),
@@ -177,6 +181,9 @@ impl Played {
                 self.learn(entry);
             }
         }
+        // What `verify` expects of the topic by the entries alone.
+        let raised = computed.records(OutTopic::Alerts);
+        assert_eq!(told, raised.iter().map(|(_, _, alert)| told_in(alert)).collect::<Vec<_>>());
         let wallet = bench.wallet(wallet_id).unwrap_or_default();
         serde_json::json!({
             "outcome": outcome,
