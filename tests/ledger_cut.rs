@@ -177,3 +177,51 @@ fn a_ledger_that_was_cut_is_accepted_and_what_it_lost_is_charged_again() {
     assert_eq!(instance.log_count("from before its ledger was cut: dropped"), 0, "{}", instance.log());
     instance.terminate();
 }
+
+/// A shard that stood still, is mended and is given to the same instance again is read again: its partitions were paused.
+#[test]
+fn a_shard_that_was_stopped_is_read_again_once_it_is_mended_and_given_again() {
+    let deployment = Deployment::new();
+    let topics = &deployment.config.topics;
+    let shard = 2;
+    let (served, never_posted) = (wallet_in(shard), format!("{}_x", wallet_in(shard)));
+    let mut instance = deployment.start(&["ledger"]);
+    let books = deployment.generate(&everything(300, 20));
+    deployment.assert_proof(&books);
+    top_up(&deployment, &instance, &served, "t_1");
+    wait_for("its state", PATIENCE, || {
+        let states = kafka::read_all(&deployment.config, &topics.wallets);
+        states.iter().any(|record| record.key_text() == served).then_some(())
+    });
+    instance.terminate();
+
+    // A state of a wallet that the ledger knows nothing of: with nothing on disk, it is met.
+    let state = String::from_utf8(last_state(&deployment, &served).unwrap()).unwrap();
+    let state = state.replace(&served, &never_posted);
+    let write = |value: Option<&[u8]>| {
+        let key = Some(never_posted.as_bytes());
+        let record = Sent { partition: Some(shard), key, value, headers: vec![] };
+        kafka::send(&deployment.config, &topics.wallets, &record).unwrap();
+    };
+    write(Some(state.as_bytes()));
+    fs::remove_dir_all(deployment.store()).unwrap();
+    let mut instance = deployment.start(&["ledger"]);
+    instance.wait_until_ready();
+    let stopped =
+        |instance: &Instance| instance.metric("creditstream_shard_stopped", &[("reason", "contradiction")]);
+    assert_eq!(stopped(&instance), 1.0, "{}", instance.log());
+
+    // It is mended; another instance joins and leaves, and the first is given all shards again.
+    write(None);
+    let other = [("ledger.instance", "other"), ("store.path", "")];
+    let mut other = deployment.start_with(&["ledger"], &other);
+    other.wait_until_ready();
+    other.terminate();
+    wait_for("all shards to be back", PATIENCE, || {
+        let owned = instance.metric("creditstream_shards_owned", &[]);
+        (owned == f64::from(SHARDS)).then_some(())
+    });
+    assert_eq!(stopped(&instance), 0.0);
+    top_up(&deployment, &instance, &served, "t_2");
+    instance.terminate();
+}

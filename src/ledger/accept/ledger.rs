@@ -360,7 +360,7 @@ impl Examiner<'_> {
             // Of a topic that was made anew meanwhile offsets do not tell which records are there.
             let last = if ids.len() > 1 || found.books.posted() == 0 { -1 } else { found.last };
             cut.lines.push(format!(
-                "{}/{}: {missing} records that came through intake are not in the ledger: read again from there",
+                "{}/{}: {missing} records that came through intake are not in the ledger: read again, those beyond offset {last}",
                 origin.0, origin.1
             ));
             lost.insert(origin.clone(), ((*id).to_owned(), last, found.books));
