@@ -4,6 +4,7 @@
 //! should an instance have joined meanwhile, the broker refuses all of it. The books of what went before are kept.
 
 mod ledger;
+mod positions;
 mod reread;
 
 use std::collections::BTreeMap;
