@@ -82,7 +82,8 @@ pub enum Command {
     /// Say on one screen whether anything needs a person. Exit 1: something does.
     #[command(after_help = STATUS_HELP)]
     Status,
-    /// Take up a source topic that is not what it was. All instances of the ledger stage must be stopped.
+    /// Take up a source topic, or the ledger, that is not what it was. All instances of the ledger stage must be stopped; for
+    /// the ledger those of the sink too.
     #[command(
         subcommand,
         after_help = "Example: creditstream accept topic acme.generation.events\n\nExit 75: an instance runs, or records wait in intake."

@@ -3,6 +3,10 @@
 //! **Invariant:** it runs as the only member of the ledger group, and writes in one transaction with the group's metadata:
 //! should an instance have joined meanwhile, the broker refuses all of it. The books of what went before are kept.
 
+mod ledger;
+mod positions;
+mod reread;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +15,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+pub use ledger::{Accepted, accept_ledger};
 
 use super::progress::{PartitionProgress, partition_key};
 use super::routes::{Routes, Topic, TopicRole};
@@ -74,7 +82,8 @@ pub fn accept(config: &Arc<Config>, what: Accept, name: &str) -> Result<Vec<Stri
         )));
     };
     let reader = TopicReader::new(&clients, "accept")?;
-    let known = progress_of(&reader, &routes)?;
+    let known: BTreeMap<String, PartitionProgress> =
+        progress_of(&reader, &routes, |key| !key.starts_with("shard/"))?;
     // Also of partitions that it has no more: their progress would say for ever that the topic has changed.
     let of_topic = known.iter().filter_map(|(key, progress)| {
         let (of, partition) = key.rsplit_once('/')?;
@@ -101,8 +110,11 @@ pub fn accept(config: &Arc<Config>, what: Accept, name: &str) -> Result<Vec<Stri
     if changed.is_empty() {
         return Ok(Vec::new());
     }
-    let member = join(&clients, config.ledger.workers, &routes)?;
-    write(&clients, config, &routes, topic, &changed, &member)?;
+    let mut written = Written::default();
+    for (partition, progress) in &changed {
+        written.add_progress(&routes, name, *partition, progress, *partition < topic.partitions)?;
+    }
+    write(&clients, config, &routes, &written)?;
     let sentence = |(partition, progress): &(i32, PartitionProgress)| match what {
         Accept::Topic => format!(
             "{name}/{partition}, topic id {}: read from offset {} on",
@@ -127,15 +139,17 @@ fn refuse_members(asked: &BaseConsumer<KafkaLog>, group: &str) -> Result<(), Acc
     Ok(())
 }
 
-fn progress_of(
+/// What progress says last of the keys that are wanted.
+fn progress_of<P: DeserializeOwned>(
     reader: &TopicReader,
     routes: &Routes,
-) -> Result<BTreeMap<String, PartitionProgress>, AcceptError> {
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, P>, AcceptError> {
     let topic = &routes.out.progress;
     let (mut known, mut fault) = (BTreeMap::new(), None);
     reader.read(topic, &reader.all(topic)?, |record| {
         let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-        let (Some(key), Some(value)) = (key.filter(|key| !key.starts_with("shard/")), record.value) else {
+        let (Some(key), Some(value)) = (key.filter(|key| is_wanted(key)), record.value) else {
             return;
         };
         match serde_json::from_slice(value) {
@@ -251,35 +265,68 @@ fn join(clients: &Clients, worker: usize, routes: &Routes) -> Result<KafkaConsum
     )))
 }
 
-/// One transaction: progress, and the group's offsets.
-fn write(
-    clients: &Clients,
-    config: &Config,
-    routes: &Routes,
-    topic: &Topic,
-    changed: &[(i32, PartitionProgress)],
-    member: &KafkaConsumer,
-) -> Result<(), AcceptError> {
-    let group = GroupMetadata::read(member)
+/// What is written in one transaction.
+#[derive(Default)]
+struct Written {
+    records: Vec<ToWrite>,
+    offsets: TopicPartitionList,
+}
+
+struct ToWrite {
+    topic: String,
+    partition: i32,
+    key: String,
+    /// `None`: a tombstone.
+    value: Option<Vec<u8>>,
+}
+
+impl Written {
+    /// A partition's progress and, where it still is one, the group's offset.
+    fn add_progress(
+        &mut self,
+        routes: &Routes,
+        topic: &str,
+        partition: i32,
+        progress: &PartitionProgress,
+        is_read: bool,
+    ) -> Result<(), AcceptError> {
+        if is_read {
+            self.offsets.add_partition_offset(topic, partition, Offset::Offset(progress.offset + 1))?;
+        }
+        let place = partition.rem_euclid(routes.shards.max(1));
+        self.add(&routes.out.progress, place, partition_key(topic, partition), progress)
+    }
+
+    fn add(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        key: String,
+        value: &impl Serialize,
+    ) -> Result<(), AcceptError> {
+        let value = serde_json::to_vec(value).map_err(|error| {
+            AcceptError::Refused(format!("{topic}: the record of {key} cannot be written: {error}"))
+        })?;
+        self.records.push(ToWrite { topic: topic.to_owned(), partition, key, value: Some(value) });
+        Ok(())
+    }
+}
+
+/// Joins the group, and writes with its metadata.
+fn write(clients: &Clients, config: &Config, routes: &Routes, written: &Written) -> Result<(), AcceptError> {
+    let member = join(clients, config.ledger.workers, routes)?;
+    let group = GroupMetadata::read(&member)
         .filter(|group| group.generation() >= 0)
         .ok_or_else(|| AcceptError::Busy("the ledger group moved on: try again".to_owned()))?;
     let producer = clients.transactional_producer(config.ledger.workers)?;
     producer.init(TIMEOUT)?;
     producer.begin()?;
-    let mut offsets = TopicPartitionList::new();
-    for (partition, progress) in changed {
-        let key = partition_key(&topic.name, *partition);
-        let value = serde_json::to_vec(progress).map_err(|error| {
-            AcceptError::Refused(format!("the progress of {key} cannot be written: {error}"))
-        })?;
-        let place = partition.rem_euclid(routes.shards.max(1));
-        let record = BaseRecord::to(&routes.out.progress).partition(place).key(&key).payload(&value);
+    for ToWrite { topic, partition, key, value } in &written.records {
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic).partition(*partition).key(key);
+        record.payload = value.as_deref();
         producer.send(record).map_err(|(error, _)| error)?;
-        if *partition < topic.partitions {
-            offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(progress.offset + 1))?;
-        }
     }
     producer.flush_all(TIMEOUT)?;
-    producer.send_offsets(&offsets, &group, TIMEOUT)?;
+    producer.send_offsets(&written.offsets, &group, TIMEOUT)?;
     Ok(producer.commit(TIMEOUT)?)
 }

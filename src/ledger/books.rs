@@ -61,6 +61,20 @@ impl Outcome {
         Outcome::HandedOver,
     ];
 
+    /// Outcomes that write a record to the ledger.
+    pub const POSTED: [Outcome; 10] = [
+        Outcome::Charged,
+        Outcome::Refused,
+        Outcome::Held,
+        Outcome::Released,
+        Outcome::Reversed,
+        Outcome::Noted,
+        Outcome::Granted,
+        Outcome::Contract,
+        Outcome::Adjusted,
+        Outcome::Limits,
+    ];
+
     /// The name in metrics and books.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -103,6 +117,23 @@ impl Books {
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         *self == Books::default()
+    }
+
+    /// Counts so many of an outcome, whatever was counted before.
+    pub fn set(&mut self, outcome: Outcome, count: u64) {
+        if let Some(place) = self.0.get_mut(outcome as usize) {
+            *place = count;
+        }
+    }
+
+    /// Records that were read once: all but those that were read again after a reset of the group.
+    pub fn read_once(&self) -> u64 {
+        self.0.iter().sum::<u64>() - self.get(Outcome::Skipped)
+    }
+
+    /// Records that an entry was written for.
+    pub fn posted(&self) -> u64 {
+        Outcome::POSTED.iter().map(|outcome| self.get(*outcome)).sum()
     }
 
     /// Adds other books.

@@ -328,6 +328,7 @@ impl<'c> Computation<'c> {
                 group: self.context.group.to_owned(),
                 config_hash: self.context.policy.hash_up_to(clock).to_owned(),
                 origins: overlay.head.origins.clone(),
+                cuts: overlay.head.cuts,
             };
             self.outbox.push_json(OutTopic::Progress, *shard, &shard_key(*shard), &progress)?;
         }
@@ -383,7 +384,8 @@ fn books_of<'o>(all: &'o mut Vec<OriginBooks>, topic: &str, partition: i32) -> &
     let known = all.iter().position(|books| books.partition == partition && books.topic == topic);
     let place = known.unwrap_or(all.len());
     if known.is_none() {
-        all.push(OriginBooks { topic: topic.to_owned(), partition, outcomes: Books::default() });
+        let (outcomes, earlier) = Default::default();
+        all.push(OriginBooks { topic: topic.to_owned(), partition, outcomes, earlier });
     }
     // The place was found or made just now.
     #[allow(clippy::indexing_slicing)]

@@ -41,10 +41,10 @@ mod watch;
 mod worker;
 mod world;
 
-pub use accept::{Accept, AcceptError, accept};
+pub use accept::{Accept, AcceptError, Accepted, accept, accept_ledger};
 pub use books::{Books, Outcome};
 pub use progress::{
-    OriginProgress, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
+    OriginBooks, OriginProgress, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
 };
 #[cfg(test)]
 pub(crate) use simulation::{Bug, is_planted, reached as simulation_reached};

@@ -350,7 +350,8 @@ fn id_conflict(event: &Event<'_>, seen: &[u8], came: Option<Fingerprint>) -> Rej
     Rejection::new(Reason::IdConflict, detail)
 }
 
-fn outcome_of(kind: EventKind, entries: &[Entry<'_>]) -> Outcome {
+/// What became of a record that made these entries.
+pub fn outcome_of(kind: EventKind, entries: &[Entry<'_>]) -> Outcome {
     let has = |wanted: EntryType| entries.iter().any(|entry| entry.entry_type == wanted);
     match kind {
         EventKind::GenerationRequested if has(EntryType::Held) => Outcome::Held,

@@ -25,6 +25,13 @@ pub struct ShardProgress {
     /// For each partition met through intake: the last offset processed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginProgress>,
+    /// How often a cut of its ledger was accepted. What was kept of the shard before the last of them is of another life.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cuts: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How far a shard has come with the records of a partition that were handed over to it.
@@ -49,6 +56,9 @@ pub struct OriginBooks {
     pub partition: i32,
     /// Final outcomes.
     pub outcomes: Books,
+    /// Of records that are read again, after a cut of the ledger: what was counted before, and stands.
+    #[serde(default, skip_serializing_if = "Books::is_empty")]
+    pub earlier: Books,
 }
 
 /// Value of `<topic>/<partition>` for sources and intake, by whoever is assigned it.
@@ -69,7 +79,8 @@ pub struct PartitionProgress {
     /// Of intake: the same by origin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_origin: Vec<OriginBooks>,
-    /// Outcomes of earlier topics of this name, which were deleted.
+    /// Outcomes of earlier topics of this name, which were deleted; and of records that are read again, after a cut of the
+    /// ledger, what was counted before, and stands.
     #[serde(default, skip_serializing_if = "Books::is_empty")]
     pub earlier: Books,
 }

@@ -261,12 +261,16 @@ impl<'r, W: World> Restorer<'r, W> {
         }
         let mut states = BTreeMap::new();
         for &shard in shards {
+            let progress = heads.get(&super::progress::shard_key(shard));
+            let cuts = progress.map_or(0, |progress| progress.cuts);
             let known = parked.remove(&shard).or_else(|| self.store.load(shard));
+            let known = known.filter(|state| self.is_of_this_life(state, cuts));
             let needs_snapshots = known.is_none();
             let mut state = known.unwrap_or_else(|| self.store.empty_shard(shard));
             let saved = std::mem::take(&mut state.saved);
             state.unsaved.extend(saved.into_keys());
-            if let Some(progress) = heads.get(&super::progress::shard_key(shard)) {
+            state.head.cuts = cuts;
+            if let Some(progress) = progress {
                 state.head.batch = progress.batch;
                 state.head.clock = super::clock::ClockState::new(ShardClock(progress.clock));
                 state.head.origins = progress.origins.clone();
@@ -287,6 +291,19 @@ impl<'r, W: World> Restorer<'r, W> {
             );
         }
         Ok(states)
+    }
+
+    /// Whether what was kept is of the ledger as it is: since it was kept, no cut of it was accepted.
+    fn is_of_this_life(&self, kept: &ShardState, cuts: u32) -> bool {
+        let is_of_it = kept.head.cuts == cuts;
+        if !is_of_it {
+            warn!(
+                shard = kept.shard,
+                "what was kept of the shard is from before its ledger was cut: dropped"
+            );
+            self.store.discard(kept.shard);
+        }
+        is_of_it
     }
 
     fn check_progress(&self, shard: i32, progress: &ShardProgress) -> Result<(), RestoreError> {
@@ -317,12 +334,15 @@ impl<'r, W: World> Restorer<'r, W> {
         let mut fault = None;
         self.read(&self.routes.out.wallets, &ends, |record| {
             let is_later = tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
-            let (Some(begun), Some(value)) = (states.get_mut(&record.partition), record.value) else {
+            let Some(begun) = states.get_mut(&record.partition).filter(|_| !is_later) else { return };
+            let Some(value) = record.value else {
+                // Its entries were cut away, all of them.
+                let id = record.key.and_then(|key| std::str::from_utf8(key).ok());
+                if let Some(handle) = id.and_then(|id| begun.state.wallets.find(id)) {
+                    begun.state.wallets.remove(handle);
+                }
                 return;
             };
-            if is_later {
-                return;
-            }
             match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 Ok(snapshot) => {
                     let handle = begun.state.wallets.handle(&snapshot.wallet_id);

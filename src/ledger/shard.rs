@@ -59,6 +59,8 @@ pub struct ShardHead {
     pub clock: ClockState,
     /// Last offset processed of each partition met through intake.
     pub origins: Vec<OriginProgress>,
+    /// How often a cut of its ledger was accepted.
+    pub cuts: u32,
 }
 
 /// What a batch changes. Emptied, it serves a later batch: growing all of it anew would cost more than filling it.
@@ -117,7 +119,7 @@ impl ShardState {
             needs: Needs::default(),
             unsaved: Handles::default(),
             identities,
-            head: ShardHead { batch: 0, clock, origins: Vec::new() },
+            head: ShardHead { batch: 0, clock, origins: Vec::new(), cuts: 0 },
             ledger_position: 0,
             changed: HashMap::default(),
             saved: HashMap::default(),

@@ -41,6 +41,9 @@ pub struct LocalStore<'s> {
 struct FileHeader {
     ledger_id: String,
     shard: i32,
+    /// Of a ledger that was cut since, nothing that was kept is true.
+    #[serde(default)]
+    cuts: u32,
     ledger_position: i64,
     changed: Vec<(String, u64)>,
     wallets: usize,
@@ -106,6 +109,7 @@ impl LocalStore<'_> {
         let identities = IdentityStore::open(self.settings(shard), self.maintenance, &header.manifest)
             .map_err(|why| why.to_string())?;
         let mut state = ShardState::empty(shard, identities);
+        state.head.cuts = header.cuts;
         state.ledger_position = header.ledger_position;
         for _ in 0..header.wallets {
             state.wallets.put_packed(take(&mut rest)?).ok_or("another wallet format")?;
@@ -134,6 +138,7 @@ pub fn encode(state: &ShardState, ledger_id: &str) -> Result<Vec<u8>, serde_json
     let header = FileHeader {
         ledger_id: ledger_id.to_owned(),
         shard: state.shard,
+        cuts: state.head.cuts,
         ledger_position: state.ledger_position,
         changed: state.changed.iter().map(|(handle, batch)| (id(handle), *batch)).collect(),
         wallets: state.wallets.count(),
@@ -228,6 +233,7 @@ mod tests {
     fn a_state(store: &LocalStore<'_>) -> ShardState {
         let mut state = store.empty_shard(3);
         state.ledger_position = 42;
+        state.head.cuts = 2;
         let handle = state.wallets.handle("ws_1");
         state.wallets.put(handle, &Wallet { seq: 7, overdraft: 3, ..Wallet::default() });
         // Met, but never written to: not there.
@@ -247,7 +253,7 @@ mod tests {
         let state = a_state(&store);
         write(folder.path(), 3, &encode(&state, "ledger").unwrap()).unwrap();
         let read = store.load(3).unwrap();
-        assert_eq!(read.ledger_position, 42);
+        assert_eq!((read.ledger_position, read.head.cuts), (42, 2));
         assert_eq!(read.changed, state.changed);
         assert_eq!(read.wallets.count(), 1);
         assert_eq!(read.wallets.get_by_id("ws_1"), state.wallets.get_by_id("ws_1"));

@@ -116,6 +116,15 @@ impl WalletTable {
         }
     }
 
+    /// Empties a wallet's place. Nothing may be due for it.
+    pub fn remove(&mut self, handle: Handle) {
+        let Some(slot) = self.slots.get_mut(handle.0 as usize).filter(|slot| !slot.is_empty()) else {
+            return;
+        };
+        self.count -= 1;
+        slot.packed = slot.packed.get(..slot.id_end()).unwrap_or_default().into();
+    }
+
     /// Puts a wallet in its place as it was packed before; `None` where the bytes are none.
     pub fn put_packed(&mut self, bytes: &[u8]) -> Option<Handle> {
         let slot = Slot { packed: bytes.into(), due: Timestamp::MAX };

@@ -242,10 +242,12 @@ impl Member for KafkaConsumer {
     }
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
+        end_pauses(self)?;
         Consumer::assign(&**self, places)
     }
 
     fn unassign(&self) -> KafkaResult<()> {
+        end_pauses(self)?;
         Consumer::unassign(&**self)
     }
 
@@ -260,6 +262,11 @@ impl Member for KafkaConsumer {
     fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
         self.committed_offsets(partitions, REQUEST_TIMEOUT)
     }
+}
+
+/// librdkafka keeps a partition paused, and the position that it was paused at, over assignments.
+fn end_pauses(member: &KafkaConsumer) -> KafkaResult<()> {
+    member.resume(&member.assignment()?)
 }
 
 /// Two clients, as isolation is a client's setting.

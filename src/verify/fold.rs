@@ -187,6 +187,13 @@ impl ShardFold {
         self.snapshots.insert(wallet_id.into(), Snapshot { offset, ..snapshot });
     }
 
+    /// Takes in a tombstone of `credits.wallets`: the wallet's entries were cut away, all of them.
+    pub fn remove_snapshot(&mut self, key: &[u8]) {
+        if let Ok(wallet_id) = std::str::from_utf8(key) {
+            self.snapshots.remove(wallet_id);
+        }
+    }
+
     /// Takes in a record of the ledger.
     pub fn add(&mut self, value: &[u8], offset: i64, cut: Cut<'_>, source: &mut Check, wallets: &mut Check) {
         let record: LedgerRecordView<'_> = match serde_json::from_slice(value) {

@@ -104,6 +104,8 @@ pub struct Verification {
     to_mend: repair::ToMend,
     /// Shards whose ledger has lost its beginning.
     cut: Vec<i32>,
+    /// Shards of whose ledger a cut was accepted.
+    accepted: Vec<i32>,
 }
 
 impl Verification {
@@ -136,6 +138,7 @@ impl Verification {
             hours: Hours::new(),
             to_mend: repair::ToMend::default(),
             cut: Vec::new(),
+            accepted: Vec::new(),
         })
     }
 
@@ -165,6 +168,12 @@ impl Verification {
         if self.window.is_whole {
             told("clickhouse: usage and grants");
             self.compare_derived().await?;
+        }
+        if !self.accepted.is_empty() && !self.clickhouse.is_equal() {
+            self.notes.push(format!(
+                "the ledger of shard {} was cut, and that was accepted: what ClickHouse has from before goes with `creditstream rebuild-clickhouse`",
+                self.accepted.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+            ));
         }
         let repaired = match repairs {
             true => Some(self.repair(told).await?),
@@ -235,15 +244,18 @@ impl Verification {
             }
             false => Progress::default(),
         };
+        if progress.cuts(shard) > 0 {
+            self.accepted.push(shard);
+        }
         let position = self.ledger_positions.get(&shard).copied().unwrap_or(0);
         let mut fold = ShardFold::new(shard, self.window, position);
         fold.alerts = alerts;
         let states = self.reader.whole(&topics.wallets, shard)?;
         let wallets = &mut self.wallets;
-        self.reader.read(&topics.wallets, &[states], |record| {
-            if let (Some(key), Some(value)) = (record.key, record.value) {
-                fold.add_snapshot(key, value, record.offset, wallets);
-            }
+        self.reader.read(&topics.wallets, &[states], |record| match (record.key, record.value) {
+            (Some(key), Some(value)) => fold.add_snapshot(key, value, record.offset, wallets),
+            (Some(key), None) => fold.remove_snapshot(key),
+            (None, _) => {}
         })?;
         let ledger = self.stretch(shard)?;
         let (source, wallets) = (&mut self.source, &mut self.wallets);

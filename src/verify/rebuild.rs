@@ -196,7 +196,7 @@ impl Rebuild {
         let window = Window { from: Timestamp::MIN, to: Timestamp::MAX, is_whole: true };
         let mut fold = ShardFold::new(shard, window, i64::MAX);
         let mut wallets: HashMap<String, Wallet> = HashMap::new();
-        self.fill(Source::Ledger, &[shard], |record| {
+        let mut fold_record = |record: &Record| {
             let (mut one, mut other) =
                 (Check::new(Between::SourceLedger), Check::new(Between::LedgerWallets));
             let value = record.value.as_deref().unwrap_or_default();
@@ -206,18 +206,25 @@ impl Rebuild {
                 let wallet = wallets.entry(entries.wallet_id.clone().into_owned()).or_default();
                 let _ = wallet.fold_record(&entries, i32::MAX);
             }
-        })
-        .await?;
+            true
+        };
+        self.fill(Source::Ledger, &[shard], &mut fold_record).await?;
         self.hours.extend(fold.hours.iter().map(|(hour, totals)| ((shard, *hour), *totals)));
         drop(fold);
-        // Of each wallet the last state stands: an earlier one, not compacted away yet, may hold grants that it does not.
+        // Of each wallet the last state stands: an earlier one, not compacted away yet, may hold grants that it does not, and
+        // be ahead of it where a cut of the ledger was accepted.
+        let last = self.last_states(shard)?;
         let mut kept: HashMap<String, HashSet<String>> = HashMap::new();
-        self.fill(Source::Wallets, &[shard], |record| {
+        self.fill(Source::Wallets, &[shard], &mut |record: &Record| {
+            if last.get(&record.key).is_some_and(|last| record.offset < *last) {
+                return false;
+            }
             let value = record.value.as_deref().unwrap_or_default();
             if let Ok(state) = serde_json::from_slice::<WalletSnapshot<'_>>(value) {
                 let grants = state.grants.iter().map(|grant| grant.grant_id.to_string()).collect();
                 kept.insert(state.wallet_id.to_string(), grants);
             }
+            true
         })
         .await?;
         let mut block = Block::new(&tables::GRANTS);
@@ -230,6 +237,18 @@ impl Rebuild {
             }
         }
         self.insert(&block).await
+    }
+
+    /// Where the last state of each wallet stands, or its tombstone.
+    fn last_states(&self, shard: i32) -> Result<HashMap<Box<[u8]>, i64>, RebuildError> {
+        let topic = &self.config.topics.wallets;
+        let mut last = HashMap::new();
+        tokio::task::block_in_place(|| {
+            self.reader.read(topic, &[self.reader.whole(topic, shard)?], |record| {
+                last.insert(record.key.unwrap_or_default().into(), record.offset);
+            })
+        })?;
+        Ok(last)
     }
 
     async fn insert(&mut self, block: &Block) -> Result<(), RebuildError> {
@@ -246,7 +265,7 @@ impl Rebuild {
     /// All partitions of a topic, from where they were read last.
     async fn fill_rest(&mut self, source: Source) -> Result<(), RebuildError> {
         let partitions = 0..self.reader.partitions(source.topic(&self.config.topics))?;
-        self.fill(source, &partitions.collect::<Vec<_>>(), |_| {}).await
+        self.fill(source, &partitions.collect::<Vec<_>>(), &mut |_| true).await
     }
 
     async fn fill_all(&mut self) -> Result<(), RebuildError> {
@@ -256,12 +275,13 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Reads partitions together from where they were read last to their ends as of now, and inserts their rows.
+    /// Reads partitions together from where they were read last to their ends as of now, and inserts the rows of those
+    /// records that `keeps` wants.
     async fn fill(
         &mut self,
         source: Source,
         partitions: &[i32],
-        mut each: impl FnMut(&Record),
+        keeps: &mut impl FnMut(&Record) -> bool,
     ) -> Result<(), RebuildError> {
         let topic = source.topic(&self.config.topics).to_owned();
         let whole = partitions.iter().map(|partition| self.reader.whole(&topic, *partition));
@@ -283,7 +303,7 @@ impl Rebuild {
             tokio::task::block_in_place(|| {
                 self.reader.read(&topic, &parts, |record| records.push(Record::detach(source, record)))
             })?;
-            records.iter().for_each(&mut each);
+            records.retain(&mut *keeps);
             let rows = rows::build(&records, &self.config.topics, &mut self.guard, &HashSet::new());
             if let Some(stop) = rows.stops.first() {
                 return Err(RebuildError::Record {

@@ -10,22 +10,9 @@ use super::fold::{Origin, Posted};
 use super::report::{Check, Difference};
 use crate::kafka::{ReadError, RecordView, Stretch, TopicReader};
 use crate::ledger::{
-    Books, OriginProgress, Outcome, PartitionProgress, ShardProgress, headers, partition_key, shard_key,
+    Books, OriginBooks, OriginProgress, Outcome, PartitionProgress, ShardProgress, headers, partition_key,
+    shard_key,
 };
-
-/// Outcomes that write a record to the ledger.
-const POSTED: [Outcome; 10] = [
-    Outcome::Charged,
-    Outcome::Refused,
-    Outcome::Held,
-    Outcome::Released,
-    Outcome::Reversed,
-    Outcome::Noted,
-    Outcome::Granted,
-    Outcome::Contract,
-    Outcome::Adjusted,
-    Outcome::Limits,
-];
 
 /// Records by topic and partition in which they were first written.
 pub type ByOrigin = BTreeMap<(String, i32), u64>;
@@ -35,10 +22,6 @@ pub type ByOrigin = BTreeMap<(String, i32), u64>;
 pub struct Progress {
     partitions: HashMap<String, PartitionProgress>,
     shards: HashMap<String, ShardProgress>,
-}
-
-fn sum(books: &Books, outcomes: &[Outcome]) -> u64 {
-    outcomes.iter().map(|outcome| books.get(*outcome)).sum()
 }
 
 /// The newest id of each origin's topic: a shard meets them one after the other.
@@ -52,12 +35,7 @@ fn newest_ids(progress: &ShardProgress) -> HashMap<(&str, i32), &str> {
 
 /// Records that were posted where they were read, those of earlier topics of that name included.
 fn posted_of(progress: &PartitionProgress) -> u64 {
-    sum(&progress.outcomes, &POSTED) + sum(&progress.earlier, &POSTED)
-}
-
-/// Records that were read once: all but those that were read again after a reset of the group.
-pub fn read_once(books: &Books) -> u64 {
-    sum(books, &Outcome::ALL) - books.get(Outcome::Skipped)
+    progress.outcomes.posted() + progress.earlier.posted()
 }
 
 impl Progress {
@@ -126,7 +104,7 @@ impl Progress {
             // An entry does not say from which topic of that name it comes, but those of earlier ones came first, and
             // the books say how many they were: as many as were posted otherwise than now.
             if own.at_home {
-                let earlier = || sum(&own.earlier, &POSTED) + self.came_through(intake, shard, topic);
+                let earlier = || own.earlier.posted() + self.came_through(intake, shard, topic);
                 return offset <= own.offset || nth < earlier();
             }
             if nth < posted_of(own) {
@@ -169,6 +147,11 @@ impl Progress {
         self.partitions.iter().all(goes_on) && self.shards.iter().all(has_no_newer)
     }
 
+    /// How often a cut of the shard's ledger was accepted.
+    pub fn cuts(&self, shard: i32) -> u32 {
+        self.shards.get(&shard_key(shard)).map_or(0, |progress| progress.cuts)
+    }
+
     fn origins(&self, shard: i32) -> &[OriginProgress] {
         self.shards.get(&shard_key(shard)).map_or(&[][..], |progress| &progress.origins)
     }
@@ -177,7 +160,7 @@ impl Progress {
     fn came_through(&self, intake: &str, shard: i32, topic: &str) -> u64 {
         let books = self.of(intake, shard).map_or(&[][..], |progress| &progress.by_origin);
         let of_origin = books.iter().filter(|books| books.topic == topic && books.partition == shard);
-        of_origin.map(|books| sum(&books.outcomes, &POSTED)).sum()
+        of_origin.map(|books| books.outcomes.posted() + books.earlier.posted()).sum()
     }
 
     /// Records of each origin that the books of a shard say were posted.
@@ -190,18 +173,18 @@ impl Progress {
         }
         for books in self.of(intake, shard).map_or(&[][..], |progress| &progress.by_origin) {
             *posted.entry((books.topic.clone(), books.partition)).or_default() +=
-                sum(&books.outcomes, &POSTED);
+                books.outcomes.posted() + books.earlier.posted();
         }
         posted.retain(|_, records| *records > 0);
         posted
     }
 
     /// Records of each origin that came through intake, by all its partitions' books.
-    fn through_intake(&self, intake: &str, shards: i32, count: impl Fn(&Books) -> u64) -> ByOrigin {
+    fn through_intake(&self, intake: &str, shards: i32, count: impl Fn(&OriginBooks) -> u64) -> ByOrigin {
         let mut found = ByOrigin::new();
         for progress in (0..shards).filter_map(|shard| self.of(intake, shard)) {
             for books in &progress.by_origin {
-                *found.entry((books.topic.clone(), books.partition)).or_default() += count(&books.outcomes);
+                *found.entry((books.topic.clone(), books.partition)).or_default() += count(books);
             }
         }
         found
@@ -210,7 +193,8 @@ impl Progress {
     /// Records of each origin that the books say were quarantined, wherever.
     pub fn quarantined(&self, sources: &[(String, i32)], intake: &str, shards: i32) -> ByOrigin {
         let count = |books: &Books| books.get(Outcome::Quarantined);
-        let mut found = self.through_intake(intake, shards, count);
+        let mut found =
+            self.through_intake(intake, shards, |books| count(&books.outcomes) + count(&books.earlier));
         for (topic, partition) in sources {
             if let Some(progress) = self.of(topic, *partition) {
                 let quarantined = count(&progress.outcomes) + count(&progress.earlier);
@@ -345,7 +329,7 @@ pub fn compare_records(
     reader.read(topic, &stretches, |record| *counted.entry(record.partition).or_default() += 1)?;
     for stretch in &stretches {
         let Some(progress) = progress.of(topic, stretch.partition) else { continue };
-        let books = read_once(&progress.outcomes);
+        let books = progress.outcomes.read_once();
         let found = counted.get(&stretch.partition).copied().unwrap_or(0);
         check.compared += books;
         let is_cut = stretch.from > 0;
@@ -389,7 +373,7 @@ pub fn compare_handed_over(
 ) -> Result<(), ReadError> {
     let mut stretches = reader.all(intake)?;
     let shards = i32::try_from(stretches.len()).unwrap_or(i32::MAX);
-    let mut found = earlier.through_intake(intake, shards, read_once);
+    let mut found = earlier.through_intake(intake, shards, |books| books.outcomes.read_once());
     for stretch in &mut stretches {
         let next = earlier.of(intake, stretch.partition).map_or(stretch.from, |progress| progress.offset + 1);
         stretch.from = stretch.from.max(next);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::fold::{HourTotals, Origin, ShardFold, Window};
 use super::report::{Between, Check, Difference};
-use super::source::{Progress, read_once};
+use super::source::Progress;
 use super::stored::Stored;
 use super::{VerifyError, committed, sources};
 use crate::config::Config;
@@ -279,8 +279,10 @@ impl Watch {
         let shards = &mut self.shards;
         self.reader.read(topic, &stretches, |record| {
             let watched = shards.get_mut(&record.partition);
-            if let (Some(watched), Some(key), Some(value)) = (watched, record.key, record.value) {
-                watched.fold.add_snapshot(key, value, record.offset, check);
+            let (Some(watched), Some(key)) = (watched, record.key) else { return };
+            match record.value {
+                Some(value) => watched.fold.add_snapshot(key, value, record.offset, check),
+                None => watched.fold.remove_snapshot(key),
             }
         })?;
         Ok(())
@@ -368,7 +370,7 @@ impl Watch {
         for watched in self.shards.values() {
             for ((topic, partition), (counted, _)) in &watched.counted {
                 let total = |progress: &Progress| {
-                    progress.of(topic, *partition).map_or(0, |progress| read_once(&progress.outcomes))
+                    progress.of(topic, *partition).map_or(0, |progress| progress.outcomes.read_once())
                 };
                 let expected = total(books).saturating_sub(total(&watched.base));
                 if *counted != expected {

@@ -93,6 +93,10 @@ impl Ledger {
     /// Reads the latest snapshot of each wallet.
     pub fn read_snapshots(&mut self, config: &Config) {
         for record in kafka::read_all(config, &config.topics.wallets) {
+            if record.value.is_none() {
+                self.snapshots.remove(record.key_text());
+                continue;
+            }
             let value = record.json();
             let latest = (number(&value, "balance"), value["seq"].as_u64().unwrap());
             self.snapshots.insert(record.key_text().to_owned(), latest);

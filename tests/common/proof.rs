@@ -221,7 +221,7 @@ fn assert_outcomes(progress: &Progress, books: &Books) {
 }
 
 /// The first wallet that is not what the books say, and how it differs. What was held must be settled.
-fn differing_wallet(ledger: &Ledger, books: &Books) -> Option<String> {
+pub fn differing_wallet(ledger: &Ledger, books: &Books) -> Option<String> {
     let none = Sums::default();
     let names: BTreeSet<&String> = ledger.wallets.keys().chain(books.wallets.keys()).collect();
     names.into_iter().find_map(|wallet_id| {

@@ -65,6 +65,16 @@ pub enum Accept {
         /// Name of the topic.
         name: String,
     },
+    /// The ledger, where entries were lost at its end. Latest states become what it says, and what was cut away is read from
+    /// the sources again. Without --yes it only says what that would be, and exits with 1 if there is anything.
+    Ledger {
+        /// This partition, also where the topics show no loss. Default: all that hold less than latest states and books say.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+        partition: Option<i32>,
+        /// Accept it.
+        #[arg(long)]
+        yes: bool,
+    },
     /// A topic that has another number of partitions now. Either way nothing may wait in intake where the route changes.
     Partitions {
         /// Name of the topic.

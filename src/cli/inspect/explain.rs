@@ -54,11 +54,14 @@ pub async fn run(config: &Config, command: &args::Explain, output: Output) -> Re
     Ok(exit::DONE)
 }
 
-fn not_there(command: &args::Explain, last: u64) -> Failure {
+pub(super) fn not_there(command: &args::Explain, last: u64) -> Failure {
     let args::Explain { wallet, seq } = command;
     Failure::no(match last {
         0 => format!(
             "clickhouse has no entry of wallet {wallet}: mend the id, or wait until the sink has come that far"
+        ),
+        last if *seq < last => format!(
+            "clickhouse has no entry {seq} of wallet {wallet}, though it has later ones: `creditstream verify` says what is wrong"
         ),
         _ => format!(
             "clickhouse has no entry {seq} of wallet {wallet}: the last one there is {}; if it is a new one, wait until the sink has come that far",

@@ -6,7 +6,7 @@ use crate::cli::output::Table;
 use crate::explain::{grant_name, summary};
 use crate::text::{counted, thousands};
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
-use crate::wallet::{Contract, GrantState, Level, Term};
+use crate::wallet::{Contract, Entry, GrantState, Level, Term};
 
 /// A hold ends by itself this long after its event.
 const HOLD_MS: i64 = 24 * HOUR_MS;
@@ -246,12 +246,31 @@ fn entries(shown: &Shown<'_>) -> String {
             thousands(entry.balance_after),
         ]);
     }
+    let faults: String = faults(entries).iter().map(|fault| format!("\n  {fault}")).collect();
     format!(
-        "Last entries (creditstream explain {} {} tells more of one)\n{}",
+        "Last entries (creditstream explain {} {} tells more of one)\n{}{faults}",
         shown.snapshot.wallet_id,
         newest.seq,
         table.render("  ")
     )
+}
+
+/// Where entries, the latest first, do not follow upon each other.
+fn faults(entries: &[Entry<'_>]) -> Vec<String> {
+    let fault = |pair: &[Entry<'_>]| {
+        let [newer, older] = pair else { return None };
+        let missing = newer.seq.saturating_sub(older.seq + 1);
+        let what = if missing > 0 {
+            let (first, last) = (thousands(older.seq + 1), thousands(newer.seq - 1));
+            format!("ClickHouse lacks entries {first} to {last}")
+        } else if newer.balance_after != older.balance_after.saturating_add(newer.credits) {
+            format!("entry {} does not follow from the one before it", thousands(newer.seq))
+        } else {
+            return None;
+        };
+        Some(format!("{what}: creditstream verify says what is wrong"))
+    };
+    entries.windows(2).filter_map(fault).collect()
 }
 
 /// `, in 12 days`; nothing for what is past.

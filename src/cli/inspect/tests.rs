@@ -3,13 +3,15 @@
 
 use serde_json::{Value, json};
 
+use super::explain::not_there;
 use super::page::page;
 use super::stored::StoredHold;
 use super::wallet::Shown;
+use crate::cli::args;
 use crate::config::Config;
 use crate::rate::Pricing;
 use crate::time::Timestamp;
-use crate::wallet::WalletSnapshot;
+use crate::wallet::{Entry, WalletSnapshot};
 
 fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
@@ -90,6 +92,45 @@ Open holds
   job  asset  credits  since                     ends by itself
   j_1              24  2026-11-03T09:00:00.000Z  2026-11-04T09:00:00.000Z";
     assert_eq!(page, expected);
+}
+
+/// Neither folds the ledger: what it has twice the sink passes over, and after a gap the sink stops.
+#[test]
+fn what_is_torn_doubled_reordered_or_missing_is_said_by_wallet_and_explain() {
+    let entries = |entries: &[(u64, i64)]| -> Vec<Entry<'static>> {
+        let entry = |(seq, balance_after): &(u64, i64)| {
+            let entry = json!({
+                "seq": seq, "entry_type": "charged", "credits": -10, "balance_after": balance_after,
+                "posted_at": "2026-11-03T10:00:00Z", "event_time": "2026-11-03T10:00:00Z"
+            });
+            serde_json::from_str(entry.to_string().leak()).unwrap()
+        };
+        entries.iter().map(entry).collect()
+    };
+    let page = |of: &[(u64, i64)]| {
+        shown(&snapshot(), "2026-11-03T12:00:00Z", |shown| shown.entries = Some(entries(of)))
+    };
+    let table = [
+        ("sound", page(&[(1207, 1500), (1206, 1510)]), "(entry 1,207)\n"),
+        ("torn", page(&[(1206, 1510), (1205, 1520)]), "(entry 1,207); ClickHouse has come to entry 1,206\n"),
+        (
+            "missing",
+            page(&[(1207, 1500), (1204, 1530)]),
+            "ClickHouse lacks entries 1,205 to 1,206: creditstream verify",
+        ),
+        ("other", page(&[(1207, 1500), (1206, 1520)]), "entry 1,207 does not follow from the one before it"),
+    ];
+    for (fault, page, words) in table {
+        assert!(page.contains(words), "{fault}: {page}");
+        assert_eq!(page.contains("creditstream verify"), ["missing", "other"].contains(&fault), "{page}");
+    }
+    let explained = |seq, last| {
+        let asked = args::Explain { wallet: "ws_1".to_owned(), seq };
+        not_there(&asked, last).message
+    };
+    assert!(explained(5, 4).contains("the last one there is 4; if it is a new one, wait"));
+    assert!(explained(5, 7).contains("though it has later ones: `creditstream verify`"));
+    assert!(explained(5, 0).contains("has no entry of wallet ws_1"));
 }
 
 #[test]

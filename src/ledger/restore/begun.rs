@@ -37,7 +37,12 @@ pub(super) struct Begun {
 }
 
 /// What a person can do about a ledger that was cut.
-const WAY_OUT: &str = "entries were lost, or never written: see CreditstreamShardStopped in docs/runbooks.md";
+fn way_out(shard: i32) -> String {
+    format!(
+        "entries were lost, or never written; if they cannot be brought back, stop all instances and run `creditstream \
+         accept ledger --partition {shard}`, but first see CreditstreamShardStopped in docs/runbooks.md"
+    )
+}
 
 pub(super) struct Folded {
     pub(super) entries: u64,
@@ -53,7 +58,8 @@ impl Begun {
         }
         if end < position {
             self.cut = Some(format!(
-                "the ledger ends at offset {end}, and was read up to {position} before; {WAY_OUT}"
+                "the ledger ends at offset {end}, and was read up to {position} before; {}",
+                way_out(self.state.shard)
             ));
         } else if first > position {
             self.contradiction = Some(format!(
@@ -179,10 +185,11 @@ impl Begun {
                 let wallet = self.state.wallets.get(handle).unwrap_or_default();
                 if wallet.updated_at >= self.read_since && !self.shown.contains(&handle) {
                     return Err(format!(
-                        "wallet {}: its latest state covers entry {}, posted at {}, but the ledger ends before it; {WAY_OUT}",
+                        "wallet {}: its latest state covers entry {}, posted at {}, but the ledger ends before it; {}",
                         self.state.wallets.id(handle),
                         wallet.seq,
-                        wallet.updated_at
+                        wallet.updated_at,
+                        way_out(self.state.shard)
                     ));
                 }
                 if wallet.holds.sum() != wallet.held {
