@@ -99,7 +99,10 @@ fn assert_books(deployment: &Deployment, books: &Books, own: &[String]) {
         let answer = deployment.run(&["verify", "--format", "json"]);
         println!("{}", answer.stdout);
         let report = answer.json_lines().pop()?;
-        (answer.code == 0 && report["notes"] == serde_json::json!([])).then_some(())
+        let notes = CUT.map(|shard| {
+            format!("the ledger of shard {shard} was cut, and that was accepted: its alerts are not compared")
+        });
+        (answer.code == 0 && report["notes"] == serde_json::json!(notes)).then_some(())
     });
     // Reading it checks that no record and no event was posted twice.
     let mut ledger = Ledger::read(&deployment.config);

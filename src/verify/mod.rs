@@ -159,8 +159,13 @@ impl Verification {
             let told_of = alerts.as_ref().map(|(_, ends)| ends.fold());
             let fold = tokio::task::block_in_place(|| self.fold_shard(shard, told_of))?;
             self.compare_wallet_rows(shard, &fold, &rows);
-            if let Some((rows, ends)) = alerts {
-                self.compare_alerts(shard, &fold, ends, rows).await?;
+            match alerts {
+                // What was told before the cut stands in the topic for ever, and some of it was told again.
+                Some(_) if self.accepted.contains(&shard) => self.notes.push(format!(
+                    "the ledger of shard {shard} was cut, and that was accepted: its alerts are not compared"
+                )),
+                Some((rows, ends)) => self.compare_alerts(shard, &fold, ends, rows).await?,
+                None => {}
             }
         }
         told("clickhouse: entries by hour");
