@@ -12,7 +12,7 @@ from typing import Any
 from cases import CASES
 from tools import alerts_of, prometheus
 
-# A number is a gauge; in brackets, what a counter rises by at every scrape.
+# A number is a gauge; in brackets, what a counter rises by at every scrape; NOW is the time of the scrape, in seconds.
 WRONG = """
 creditstream_build_info{version="0.1.0",revision="x"} 1
 creditstream_wallet_available_credits{wallet="ws_1",plan="lite",level="exhausted"} -3
@@ -37,6 +37,7 @@ creditstream_transactions_total{outcome="aborted"} [20]
 creditstream_transactions_total{outcome="fenced"} [5]
 creditstream_clickhouse_rows_total{table="ledger_entries"} 0
 creditstream_clickhouse_errors_total{kind="permanent"} [9]
+creditstream_shards 12
 creditstream_shards_owned 0
 creditstream_shard_stopped{shard="3",reason="contradiction"} 1
 creditstream_restore_duration_seconds_bucket{le="60"} 11
@@ -46,7 +47,8 @@ creditstream_webhook_deliveries_total{endpoint="crm",outcome="delivered"} [1]
 creditstream_webhook_deliveries_total{endpoint="crm",outcome="gone"} 1
 creditstream_webhook_deliveries_total{endpoint="crm",outcome="dead"} 3
 creditstream_webhook_oldest_pending_seconds{endpoint="crm"} 200000
-process_start_time_seconds [1]
+creditstream_webhook_passed_over_total{endpoint="crm"} 7
+process_start_time_seconds NOW
 """
 # These need hours of history, or that nothing is there; promtool's tests have them.
 NOT_HERE = {"CreditstreamMetricsAbsent", "CreditstreamInstanceDown", "CreditstreamDriftCheckAbsent",
@@ -59,6 +61,7 @@ class Wrong(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         Wrong.scrapes += 1
         text = re.sub(r"\[(\d+)\]", lambda rise: str(int(rise[1]) * Wrong.scrapes), WRONG.lstrip())
+        text = text.replace("NOW", str(int(time.time())))
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
