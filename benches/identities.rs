@@ -1,7 +1,7 @@
 //! What the store of remembered identities costs: memory, look-ups, sealing, merging, opening.
 //!
-//! `cargo bench --bench identities` takes 5 million identities; `cargo bench --bench identities -- 100000000` the
-//! number that a shard may have. Half have values of 8 bytes and half of 24. They come evenly over 35 days in
+//! `cargo bench --bench identities` takes 5 million identities in the stores of 12 shards, `-- 100000000` as many as an
+//! instance may have, `-- 100000000 1` all of them in one shard. Half have values of 8 bytes and half of 24. They come evenly over 35 days in
 //! batches, as the ledger stage absorbs them. Files lie in a temporary folder (`TMPDIR` chooses where) that is
 //! removed at the end: 40 bytes an identity, and while segments are merged up to 40 % more.
 #![allow(clippy::print_stdout, reason = "figures for a person")]
@@ -17,42 +17,74 @@ use creditstream::ledger::identity_store::{IdentityStore, Maintenance, Manifest,
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const DEFAULT_COUNT: u64 = 5_000_000;
+const DEFAULT_SHARDS: u64 = 12;
 const DAYS: u64 = 35;
 const BATCH: u64 = 2_000;
 const FIRST_DAY: i32 = 20_000;
 
 fn main() {
-    let count = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(DEFAULT_COUNT);
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<u64>().ok());
+    let count = numbers.next().unwrap_or(DEFAULT_COUNT);
+    let shards = numbers.next().unwrap_or(DEFAULT_SHARDS);
     let folder = tempfile::tempdir().unwrap();
-    let settings = StoreSettings {
+    let settings = |shard: u64| StoreSettings {
         folder: Some(folder.path().to_owned()),
         ledger_id: "bench".to_owned(),
-        shard: 0,
-        recent_max: 1_000_000,
+        shard: shard as i32,
+        recent_max: 1_000_000 / shards as usize,
         horizon_days: DAYS as u32,
     };
     let maintenance = Maintenance::start().unwrap();
-    println!("{count} identities over {DAYS} days, memory before: {} MB", memory_mb("VmRSS"));
+    println!(
+        "{count} identities of {shards} shards over {DAYS} days, memory before: {} MB",
+        memory_mb("VmRSS")
+    );
 
-    let mut store = IdentityStore::new(settings.clone(), &maintenance);
-    fill(&mut store, count);
-    report(&store);
-    look_up_new(&store, count);
-    look_up_known(&store, count);
+    let new = |shard| IdentityStore::new(settings(shard), &maintenance);
+    let mut stores = Stores((0..shards).map(new).collect());
+    fill(&mut stores, count);
+    report(&stores);
+    look_up_new(&stores, count);
+    look_up_known(&stores, count);
 
-    let manifest = serde_json::to_string(&store.manifest()).unwrap();
-    let unsealed = store.unsealed_len();
-    drop(store);
+    let manifests: Vec<String> =
+        stores.0.iter().map(|store| serde_json::to_string(&store.manifest()).unwrap()).collect();
+    let unsealed = stores.sum(|store| store.unsealed_len() as u64);
+    drop(stores);
     let begun = Instant::now();
-    let manifest: Manifest = serde_json::from_str(&manifest).unwrap();
-    let store = IdentityStore::open(settings, &maintenance, &manifest).unwrap();
+    let open = |(manifest, shard): (&String, u64)| {
+        let manifest: Manifest = serde_json::from_str(manifest).unwrap();
+        IdentityStore::open(settings(shard), &maintenance, &manifest).unwrap()
+    };
+    let stores = Stores(manifests.iter().zip(0..).map(open).collect());
     println!(
         "open: {:.2} s for {} identities ({unsealed} are the checkpoint's), then {} MB resident",
         begun.elapsed().as_secs_f64(),
-        store.len(),
+        stores.sum(IdentityStore::len),
         memory_mb("VmRSS")
     );
-    look_up_new(&store, count);
+    look_up_new(&stores, count);
+}
+
+/// One of each shard; a batch belongs to one of them, in turn.
+struct Stores(Vec<IdentityStore>);
+
+impl Stores {
+    fn place(&self, number: u64) -> usize {
+        (number / BATCH % self.0.len() as u64) as usize
+    }
+
+    fn of(&self, number: u64) -> &IdentityStore {
+        &self.0[self.place(number)]
+    }
+
+    fn sum(&self, what: impl Fn(&IdentityStore) -> u64) -> u64 {
+        self.0.iter().map(what).sum()
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        self.sum(|store| store.heap_bytes() as u64)
+    }
 }
 
 fn key(number: u64) -> IdentityKey {
@@ -78,7 +110,7 @@ fn day(number: u64, count: u64) -> i32 {
 }
 
 /// All batches, then the background work that is left.
-fn fill(store: &mut IdentityStore, count: u64) {
+fn fill(stores: &mut Stores, count: u64) {
     let begun = Instant::now();
     let (mut absorbing, mut waiting, mut longest_call) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut most_heap_bytes = 0;
@@ -88,19 +120,21 @@ fn fill(store: &mut IdentityStore, count: u64) {
             let (value, length) = value(number);
             batch.insert(key(number), day(number, count), &value[..length]);
         }
+        let place = stores.place(first);
+        let store = &mut stores.0[place];
         let call = Instant::now();
         store.absorb(&batch);
         store.forget_before(day(first, count) - DAYS as i32);
         store.maintain().unwrap();
         absorbing += call.elapsed();
         longest_call = longest_call.max(call.elapsed());
-        most_heap_bytes = most_heap_bytes.max(store.heap_bytes());
         let wait = Instant::now();
         while store.is_behind() {
             std::thread::sleep(Duration::from_millis(1));
             store.maintain().unwrap();
         }
         waiting += wait.elapsed();
+        most_heap_bytes = most_heap_bytes.max(stores.heap_bytes());
     }
     println!(
         "absorb: {:.2} million/s, the longest batch {:.1} ms; {:.1} s in all, of them {:.1} s waiting for the disk",
@@ -110,9 +144,9 @@ fn fill(store: &mut IdentityStore, count: u64) {
         waiting.as_secs_f64()
     );
     let settling = Instant::now();
-    while store.is_busy() {
+    while stores.0.iter().any(IdentityStore::is_busy) {
         std::thread::sleep(Duration::from_millis(1));
-        store.maintain().unwrap();
+        stores.0.iter_mut().for_each(|store| store.maintain().unwrap());
     }
     println!(
         "settled after another {:.1} s; at most {} MB of heap_bytes, {} MB resident at the peak",
@@ -122,46 +156,49 @@ fn fill(store: &mut IdentityStore, count: u64) {
     );
 }
 
-fn report(store: &IdentityStore) {
-    let work = store.work();
+fn report(stores: &Stores) {
+    let seconds =
+        |of: fn(&IdentityStore) -> Duration| stores.0.iter().map(of).sum::<Duration>().as_secs_f64();
+    let (sealed, merged) = (stores.sum(|store| store.work().sealed), stores.sum(|store| store.work().merged));
+    let (sealing, merging) = (seconds(|store| store.work().sealing), seconds(|store| store.work().merging));
     println!(
-        "sealing: {:.2} million/s ({:.1} s); merging: {:.2} million/s ({:.1} s), each identity {:.1} times",
-        work.sealed as f64 / work.sealing.as_secs_f64() / 1e6,
-        work.sealing.as_secs_f64(),
-        work.merged as f64 / work.merging.as_secs_f64().max(1e-9) / 1e6,
-        work.merging.as_secs_f64(),
-        work.merged as f64 / store.len() as f64
+        "sealing: {:.2} million/s ({sealing:.1} s); merging: {:.2} million/s ({merging:.1} s), each identity {:.1} times",
+        sealed as f64 / sealing / 1e6,
+        merged as f64 / merging.max(1e-9) / 1e6,
+        merged as f64 / stores.sum(IdentityStore::len) as f64
     );
-    let sealed = store.len() - store.unsealed_len() as u64;
+    let unsealed = stores.sum(|store| store.unsealed_len() as u64);
+    let on_disk = stores.sum(IdentityStore::len) - unsealed;
     println!(
-        "{} segments, {} unsealed; files: {:.1} bytes an identity",
-        store.segments(),
-        store.unsealed_len(),
-        store.disk_bytes() as f64 / sealed as f64
+        "{} segments, {unsealed} unsealed; files: {:.1} bytes an identity",
+        stores.sum(|store| store.segments() as u64),
+        stores.sum(|store| store.disk_bytes()) as f64 / on_disk as f64
     );
-    println!("memory: {} MB resident, {} MB heap_bytes", memory_mb("VmRSS"), store.heap_bytes() / 1_000_000);
+    println!("memory: {} MB resident, {} MB heap_bytes", memory_mb("VmRSS"), stores.heap_bytes() / 1_000_000);
 }
 
-fn look_up_new(store: &IdentityStore, count: u64) {
+fn look_up_new(stores: &Stores, count: u64) {
     let lookups = count.min(10_000_000);
-    let disk_before = store.disk_lookups();
+    let disk_before = stores.sum(IdentityStore::disk_lookups);
     let begun = Instant::now();
-    let found = (count..count + lookups).filter(|number| store.get(key(*number)).unwrap().is_some()).count();
+    let found = (count..count + lookups)
+        .filter(|number| stores.of(*number).get(key(*number)).unwrap().is_some())
+        .count();
     let took = begun.elapsed();
     assert_eq!(found, 0);
     println!(
         "new keys: {:.2} million/s on one core, {:.4} % went to disk",
         lookups as f64 / took.as_secs_f64() / 1e6,
-        (store.disk_lookups() - disk_before) as f64 * 100.0 / lookups as f64
+        (stores.sum(IdentityStore::disk_lookups) - disk_before) as f64 * 100.0 / lookups as f64
     );
 }
 
-fn look_up_known(store: &IdentityStore, count: u64) {
+fn look_up_known(stores: &Stores, count: u64) {
     let lookups = count.min(300_000);
     let begun = Instant::now();
     for at in 0..lookups {
         let number = mix(at) % count;
-        let memo = store.get(key(number)).unwrap().unwrap();
+        let memo = stores.of(number).get(key(number)).unwrap().unwrap();
         let (value, length) = value(number);
         assert_eq!((memo.day, &*memo.value), (day(number, count), &value[..length]));
     }

@@ -31,7 +31,9 @@ def repeat(maker, pair=None):
         event["time"] = times.text(times.parse(event["time"]) + 1)
     elif draw < 0.93:
         required, optional = reading.FIELDS[event["type"]]
-        name = maker.pick(*[name for name in required + optional if event["data"].get(name) is not None])
+        names = [name for name in required + optional if event["data"].get(name) is not None]
+        dates = [name for name in names if name in reading.TIMES]
+        name = maker.pick(*dates) if dates and maker.chance(0.4) else maker.pick(*names)
         value = event["data"][name]
         if name in reading.TIMES:
             value = times.text(times.parse(value) + 1)

@@ -101,7 +101,7 @@ fn what_is_torn_doubled_reordered_or_missing_is_said_by_wallet_and_explain() {
         let entry = |(seq, balance_after): &(u64, i64)| {
             let entry = json!({
                 "seq": seq, "entry_type": "charged", "credits": -10, "balance_after": balance_after,
-                "posted_at": "2026-11-03T10:00:00Z", "event_time": "2026-11-03T10:00:00Z"
+                "posted_at": "2026-11-03T10:00:00Z", "event_time": "2026-11-03T10:00:00Z", "level": "ok"
             });
             serde_json::from_str(entry.to_string().leak()).unwrap()
         };

@@ -6,10 +6,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::scheduler::State;
 use super::workload::Workload;
+use crate::alert::Alert;
 use crate::ledger::alerts::alerts_of;
 use crate::ledger::books::{Books, Outcome};
 use crate::ledger::headers;
-use crate::ledger::progress::PartitionProgress;
+use crate::ledger::progress::{PartitionProgress, ShardProgress};
 use crate::rate::Pricing;
 use crate::time::Timestamp;
 use crate::wallet::{EntryType, Holds, LedgerRecord, Wallet, WalletSnapshot};
@@ -38,6 +39,7 @@ pub fn check(
     check_books(state, workload)?;
     check_snapshots(state, &ledger)?;
     check_alerts(state, &ledger)?;
+    check_forms(state)?;
     let alerts = ledger.alerts.values().map(|alerts| alerts.len() as u64).sum();
     Ok(Counted { entries: ledger.entries, alerts })
 }
@@ -146,6 +148,36 @@ fn check_quarantine(state: &State, workload: &Workload) -> Result<(), String> {
     if found != workload.to_be_quarantined {
         let different: Vec<_> = found.symmetric_difference(&workload.to_be_quarantined).collect();
         return Err(format!("quarantined, or not: {different:?}"));
+    }
+    Ok(())
+}
+
+/// Progress and alerts, read and written again, are what they were, byte for byte.
+fn check_forms(state: &State) -> Result<(), String> {
+    for ((topic, partition), log) in &state.broker.logs {
+        for (offset, stored) in log.committed() {
+            let (key, value) = (stored.key.as_deref().unwrap_or_default(), stored.value.as_deref());
+            let Some(value) = value else { continue };
+            let again = match (*topic, key.starts_with(b"shard/")) {
+                ("credits.progress", true) => serde_json::from_slice::<ShardProgress>(value)
+                    .and_then(|progress| serde_json::to_vec(&progress)),
+                ("credits.progress", false) => serde_json::from_slice::<PartitionProgress>(value)
+                    .and_then(|progress| serde_json::to_vec(&progress)),
+                ("credits.alerts", _) => {
+                    serde_json::from_slice::<Alert<'_>>(value).and_then(|alert| serde_json::to_vec(&alert))
+                }
+                _ => continue,
+            };
+            let again =
+                again.map_err(|error| format!("{topic}/{partition} {offset} cannot be read: {error}"))?;
+            if again != value {
+                return Err(format!(
+                    "{topic}/{partition} {offset}: {} is written again as {}",
+                    String::from_utf8_lossy(value),
+                    String::from_utf8_lossy(&again)
+                ));
+            }
+        }
     }
     Ok(())
 }
