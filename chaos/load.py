@@ -80,10 +80,13 @@ class Load:
             "bootstrap.servers": self.cluster.brokers, "enable.idempotence": True, "linger.ms": 20, "log_level": 2,
             "message.timeout.ms": FLUSH_WAIT_S * 1_000})
         copies, failures = 0, []
+        # Copies of before are not copied: each time there would be twice as many.
+        seen: set[bytes] = set()
         for message in read_topic(self.cluster.brokers, TOPICS["generation"]):
             event = Envelope.of(message)
-            if event is None or not event.time.startswith(wanted):
+            if event is None or not event.time.startswith(wanted) or message.value() in seen:
                 continue
+            seen.add(message.value())
             producer.produce(
                 message.topic(), partition=message.partition(), key=message.key(), value=message.value(),
                 headers=message.headers(), on_delivery=lambda error, _: failures.append(error) if error else None)
