@@ -157,6 +157,7 @@ impl LoopState {
 
 /// By which a loop says that it turns. Dropped without [`Heartbeat::finish`], as by a panic, the loop stays
 /// registered and soon stands still: that is how a dead task is found.
+#[derive(Clone)]
 pub struct Heartbeat {
     health: Arc<HealthState>,
     name: String,

@@ -19,7 +19,6 @@ use super::store::LocalStore;
 use super::worker::Worker;
 use super::world::{Member, World};
 use crate::fault::planted;
-use crate::http::Heartbeat;
 use crate::kafka::Polled;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -30,11 +29,7 @@ impl<W: World> Worker<W> {
     ///
     /// # Errors
     /// The topics do not fit this instance, or belong to another deployment.
-    pub(super) fn take(
-        &mut self,
-        partitions: &[(String, i32)],
-        heartbeat: &Heartbeat,
-    ) -> Result<bool, LedgerError> {
+    pub(super) fn take(&mut self, partitions: &[(String, i32)]) -> Result<bool, LedgerError> {
         let started = self.setup.world.now();
         // Read now: if the group moves on while state is restored, what is computed then must not be committed.
         self.generation = self.member.group().map_or(-1, |group| group.generation());
@@ -46,7 +41,7 @@ impl<W: World> Worker<W> {
             .filter_map(|(topic, partition)| Some((self.setup.routes.index_of(topic)?, *partition)))
             .collect();
         let (committed, restored) = loop {
-            match self.read_state(&ids, heartbeat) {
+            match self.read_state(&ids) {
                 Ok(read) => break read,
                 Err(RestoreError::Superseded) => {
                     info!(worker = self.number, "the group moves on before all shards were restored");
@@ -80,13 +75,10 @@ impl<W: World> Worker<W> {
 
     /// Stable committed offsets first; only then is it settled what the topics hold. It may take minutes: the group is
     /// heard all the while, and what it says is left to the next poll.
-    fn read_state(
-        &mut self,
-        ids: &[SourceId],
-        heartbeat: &Heartbeat,
-    ) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
+    fn read_state(&mut self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
         let setup = std::sync::Arc::clone(&self.setup);
         let (heard, member, stopping) = (&self.heard, &self.member, &self.stopping);
+        let heartbeat = &self.heartbeat;
         let alive = || {
             heartbeat.beat();
             let is_wanted = listen(member, heard) && !stopping.load(std::sync::atomic::Ordering::Relaxed);
@@ -317,9 +309,8 @@ impl<W: World> Worker<W> {
             .collect();
         let generation = self.generation;
         self.park();
-        let heartbeat = crate::http::Health::new().register_loop("recovery", Duration::MAX);
         // Where the group has moved on, its word comes with the next poll.
-        self.take(&partitions, &heartbeat)?;
+        self.take(&partitions)?;
         // The shards are those of the old generation still: should the group have moved on, nothing is committed.
         self.generation = generation;
         Ok(())

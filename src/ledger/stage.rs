@@ -71,8 +71,8 @@ pub fn run(
         let heartbeat = health.register_loop(format!("ledger worker {number}"), SILENCE_MAX);
         let readiness = health.register_component(format!("ledger worker {number}"));
         workers.push(spawn(&format!("ledger-{number}"), move || {
-            let result = Worker::start(&setup, number, &board, &stopping)
-                .and_then(|mut worker| worker.run(&heartbeat, &readiness));
+            let result = Worker::start(&setup, number, &board, &stopping, &heartbeat)
+                .and_then(|mut worker| worker.run(&readiness));
             heartbeat.finish();
             readiness.finish();
             if let Err(error) = &result {

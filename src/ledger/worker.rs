@@ -87,6 +87,8 @@ pub struct Worker<W: World> {
     pub(super) is_producer_new: bool,
     /// What the group said while no records were wanted.
     pub(super) heard: RefCell<VecDeque<Polled<()>>>,
+    /// Beats also while state is restored, which may take minutes.
+    pub(super) heartbeat: Heartbeat,
     pub(super) checkpoints: Checkpoints,
     pub(super) maintenance: Maintenance,
     /// One thread.
@@ -127,6 +129,7 @@ impl<W: World> Worker<W> {
         number: usize,
         board: &Arc<Board>,
         stopping: &Arc<AtomicBool>,
+        heartbeat: &Heartbeat,
     ) -> Result<Worker<W>, LedgerError> {
         let member = setup.world.member(number)?;
         let (jobs, job_receiver) = sync_channel(1);
@@ -165,6 +168,7 @@ impl<W: World> Worker<W> {
             generation: -1,
             is_producer_new: true,
             heard: RefCell::default(),
+            heartbeat: heartbeat.clone(),
             checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
             maintenance: Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
@@ -190,17 +194,17 @@ impl<W: World> Worker<W> {
     ///
     /// # Errors
     /// Something that somebody has to mend.
-    pub fn run(&mut self, heartbeat: &Heartbeat, readiness: &Readiness) -> Result<(), LedgerError> {
+    pub fn run(&mut self, readiness: &Readiness) -> Result<(), LedgerError> {
         readiness.set_not_ready("no partitions assigned yet");
         let mut batch = Batch::default();
         while !self.stopping.load(Ordering::Relaxed) {
-            heartbeat.beat();
+            self.heartbeat.beat();
             batch.clear();
             match self.gather(&mut batch)? {
                 Turn::Assigned(partitions) => {
                     readiness.set_not_ready("restoring the assigned shards");
                     fault_point!("shards.assigned");
-                    if self.take(&partitions, heartbeat)? {
+                    if self.take(&partitions)? {
                         fault_point!("shards.restored");
                         readiness.set_ready();
                     }
@@ -223,7 +227,7 @@ impl<W: World> Worker<W> {
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
             while self.is_store_behind() && !self.stopping.load(Ordering::Relaxed) && self.is_still_member() {
-                heartbeat.beat();
+                self.heartbeat.beat();
                 self.setup.world.sleep(BUSY_POLL);
                 self.maintain()?;
             }

@@ -213,8 +213,8 @@ impl Play {
             let health = Health::new();
             let heartbeat = health.register_loop("worker", Duration::MAX);
             let readiness = health.register_component("worker");
-            let result = Worker::start(&setup, 0, &board, &stopping)
-                .and_then(|mut worker| worker.run(&heartbeat, &readiness));
+            let result = Worker::start(&setup, 0, &board, &stopping, &heartbeat)
+                .and_then(|mut worker| worker.run(&readiness));
             stopping.store(true, Ordering::Relaxed);
             match result {
                 // Another process may try again.
