@@ -14,7 +14,7 @@ use crate::time::{EventTime, ShardClock};
 use crate::wallet::{Breach, JobMemo, JobName, LedgerRecord, remember};
 
 /// A memo of a job, with its day; `None`: nothing is known.
-pub type KnownJob = Option<(i32, JobMemo<'static>)>;
+pub type KnownJob = Option<(i32, Box<JobMemo<'static>>)>;
 /// A look-up through the identities of a batch: day and value.
 pub type Found = Result<Option<(i32, Vec<u8>)>, Breach>;
 

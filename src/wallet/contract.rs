@@ -3,7 +3,9 @@
 //! Months are counted from the first day of the contract, for ever, through renewals: month n begins at the first
 //! instant plus n calendar months, clipped to the month's length. Pure arithmetic; nothing is posted here.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::warning::ExpiryWarning;
 use crate::rate::Pricing;
@@ -13,17 +15,17 @@ use crate::time::{DAY_MS, EventTime, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contract {
     /// Unique per wallet.
-    pub contract_id: Box<str>,
+    pub contract_id: CompactString,
     /// First instant; the anchor of its months.
     pub starts_at: Timestamp,
     /// First instant after it: the end of its last term, or where it was cancelled.
     pub ends_at: Timestamp,
     /// Months of each of its terms; the last one may be booked only.
-    pub terms: Vec<u32>,
+    pub terms: SmallVec<[u32; 4]>,
     /// Plans, by the instant from which on they are in force; the first from the start.
-    pub plans: Vec<PlanSpan>,
+    pub plans: SmallVec<[PlanSpan; 1]>,
     /// Credits granted for each month so far.
-    pub granted: Vec<i64>,
+    pub granted: SmallVec<[i64; 4]>,
     /// Its plans are not those that it began with: some month may be worth more than was granted for it.
     pub is_changed: bool,
     /// No renewal is possible any more.
@@ -40,7 +42,7 @@ pub struct PlanSpan {
     /// First instant.
     pub from: Timestamp,
     /// The plan's name.
-    pub plan: Box<str>,
+    pub plan: CompactString,
 }
 
 /// A term of a contract.

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::contract::{Contract, PlanSpan};
 use super::entry::{ContractTerms, EntryType, GrantKind, PlanTerms};
 use super::fold::Breach;
@@ -158,9 +160,9 @@ impl<'a> Posting<'_, 'a, '_> {
             contract_id: terms.contract_id.as_ref().into(),
             starts_at: terms.starts_at,
             ends_at: terms.ends_at,
-            terms: vec![terms.term_months],
-            plans: vec![PlanSpan { from: terms.starts_at, plan: terms.plan.as_ref().into() }],
-            granted: Vec::new(),
+            terms: smallvec![terms.term_months],
+            plans: smallvec![PlanSpan { from: terms.starts_at, plan: terms.plan.as_ref().into() }],
+            granted: SmallVec::new(),
             is_changed: false,
             is_cancelled: false,
             is_ended: false,

@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use smallvec::SmallVec;
+
 use super::contract::{Contract, PlanSpan};
 use super::entry::{
     ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, LedgerRecord, PlanTerms,
@@ -317,9 +319,9 @@ impl ContractTerms<'_> {
             contract_id: self.contract_id.as_ref().into(),
             starts_at: self.starts_at,
             ends_at: self.ends_at,
-            terms: self.terms.clone(),
+            terms: self.terms.as_slice().into(),
             plans: self.plans.iter().map(span).collect(),
-            granted: Vec::new(),
+            granted: SmallVec::new(),
             is_changed: false,
             is_cancelled: self.is_cancelled,
             is_ended: false,

@@ -1,5 +1,6 @@
 //! A grant: a lot of credits with one origin and one expiry.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::GrantKind;
@@ -48,14 +49,14 @@ pub enum GrantOrigin {
     /// A top-up pack.
     Topup {
         /// Its id.
-        id: Box<str>,
+        id: CompactString,
         /// Its price.
         amount_usd: UsdCents,
     },
     /// A person.
     Adjustment {
         /// Its id.
-        id: Box<str>,
+        id: CompactString,
     },
 }
 

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** sorted by deadline, then job, then asset; one hold per job and asset; each holds something.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
@@ -12,9 +13,9 @@ pub struct Hold {
     /// When it ends by itself.
     pub deadline: Timestamp,
     /// The job.
-    pub job_id: Box<str>,
+    pub job_id: CompactString,
     /// The asset; empty: the whole job.
-    pub asset_id: Box<str>,
+    pub asset_id: CompactString,
     /// Credits still held.
     pub credits: i64,
 }

@@ -62,13 +62,13 @@ pub struct ChargeMemo<'a> {
     pub project_id: Cow<'a, str>,
 }
 
-/// What is remembered of the job that a command is about.
+/// What is remembered of the job that a command is about. Mostly nothing: so the memos, large ones, are not moved about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobHistory {
     /// Of the job as a whole.
-    pub job: Option<JobMemo<'static>>,
+    pub job: Option<Box<JobMemo<'static>>>,
     /// Of the asset that the command names.
-    pub asset: Option<JobMemo<'static>>,
+    pub asset: Option<Box<JobMemo<'static>>>,
     /// Where the command gives back a whole job: its assets, the latest charged first.
     pub assets: Vec<JobMemo<'static>>,
     /// Charges before this day are not given back any more.
@@ -123,9 +123,9 @@ impl JobMemo<'_> {
     }
 
     /// From its stored form; `None` where it is not one.
-    pub fn from_bytes(bytes: &[u8]) -> Option<JobMemo<'static>> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Box<JobMemo<'static>>> {
         let (format, rest) = bytes.split_first()?;
-        (*format == MEMO_FORMAT).then(|| packed::read(rest)).flatten()
+        (*format == MEMO_FORMAT).then(|| packed::read(rest)).flatten().map(Box::new)
     }
 }
 
@@ -138,7 +138,7 @@ impl JobHistory {
         name: &JobName<'_>,
         with_assets: bool,
         first_day: i32,
-        mut get: impl FnMut(IdentityKey) -> Result<Option<JobMemo<'static>>, E>,
+        mut get: impl FnMut(IdentityKey) -> Result<Option<Box<JobMemo<'static>>>, E>,
     ) -> Result<JobHistory, E> {
         let job = get(name.keys.job)?;
         if !name.asset_id.is_empty() {
@@ -155,7 +155,7 @@ impl JobHistory {
             let Some(asset) = get(key)?.filter(|asset| seq(asset) < last_seq) else { break };
             last_seq = seq(&asset);
             next = asset.latest_asset;
-            assets.push(asset);
+            assets.push(*asset);
         }
         Ok(JobHistory { job, asset: None, assets, first_day })
     }
@@ -205,7 +205,7 @@ pub fn remember<'e, E>(
     name: &JobName<'_>,
     entry: &'e Entry<'_>,
     day: i32,
-    mut get: impl FnMut(IdentityKey) -> Result<Option<JobMemo<'static>>, E>,
+    mut get: impl FnMut(IdentityKey) -> Result<Option<Box<JobMemo<'static>>>, E>,
     mut put: impl FnMut(IdentityKey, JobMemo<'e>),
 ) -> Result<(), E> {
     let ending = ending_of(&entry.event_type);
@@ -215,7 +215,7 @@ pub fn remember<'e, E>(
     if entry.job_id.is_empty() || (ending.is_none() && !is_charge && !is_reversal) {
         return Ok(());
     }
-    let mut job: JobMemo<'e> = get(name.keys.job)?.unwrap_or_default();
+    let mut job: JobMemo<'e> = get(name.keys.job)?.map_or_else(JobMemo::default, |memo| *memo);
     job.is_counted |= entry.entry_type == EntryType::Charged;
     if entry.asset_id.is_empty() {
         job.learn(entry, day, ending);
@@ -223,7 +223,7 @@ pub fn remember<'e, E>(
         return Ok(());
     }
     let asset_key = name.key(&entry.asset_id);
-    let mut asset: JobMemo<'e> = get(asset_key)?.unwrap_or_default();
+    let mut asset: JobMemo<'e> = get(asset_key)?.map_or_else(JobMemo::default, |memo| *memo);
     let is_new = asset.learn(entry, day, ending.filter(|_| !entry.whole_job));
     if let Some(ending) = ending.filter(|_| entry.whole_job) {
         job.end(ending);

@@ -249,7 +249,7 @@ impl Contract {
             plan: owned(self.plan_at(at)),
             starts_at: self.starts_at,
             ends_at: self.ends_at,
-            terms: self.terms.clone(),
+            terms: self.terms.to_vec(),
             plans: self
                 .plans
                 .iter()

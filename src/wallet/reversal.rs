@@ -186,9 +186,9 @@ fn charges_to_reverse<'j>(
         (is_open && charge.day >= job.first_day).then_some((&*memo.asset_id, charge))
     };
     let memos: Vec<&'j JobMemo<'static>> = if ended.asset_id.is_empty() {
-        job.job.iter().chain(&job.assets).collect()
+        job.job.as_deref().into_iter().chain(&job.assets).collect()
     } else {
-        job.asset.iter().collect()
+        job.asset.as_deref().into_iter().collect()
     };
     let mut charges: Vec<_> = memos.into_iter().filter_map(charge_of).collect();
     charges.sort_by_key(|(_, charge)| charge.seq);

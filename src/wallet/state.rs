@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::contract::Contract;
 use super::grant::{Grant, GrantOrigin};
@@ -99,7 +100,7 @@ pub struct Bucket {
 
 /// The open buckets of a wallet, the latest used last.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Buckets(Vec<Bucket>);
+pub struct Buckets(SmallVec<[Bucket; 2]>);
 
 impl PartialEq for Buckets {
     fn eq(&self, _: &Buckets) -> bool {

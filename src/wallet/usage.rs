@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
+
 use super::command::PricedUsage;
 use super::entry::{BucketTotals, Entry, EntryType};
 use super::fold::{Breach, model_and_plan};
@@ -84,7 +86,7 @@ impl<'a> Posting<'_, 'a, '_> {
 
     /// Ends all holds of a job.
     pub fn release_job(&mut self, job_id: &str) -> Result<(), Breach> {
-        let holds: Vec<(Box<str>, i64)> =
+        let holds: Vec<(CompactString, i64)> =
             self.wallet.holds.of_job(job_id).map(|hold| (hold.asset_id.clone(), hold.credits)).collect();
         for (asset_id, credits) in holds {
             self.release(job_id, &asset_id, credits)?;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::contract::Contract;
 use super::entry::{Entry, EntryType};
@@ -44,7 +45,7 @@ pub struct Pace {
     pub first_day: i32,
     /// Credits charged on the day of the wallet's `latest_at` and on each of the seven days before, the latest first;
     /// no zeros in the end.
-    pub charged: Vec<i64>,
+    pub charged: SmallVec<[i64; PACE_DAYS + 1]>,
     /// The wallet was warned, and that is not armed again.
     pub is_warned: bool,
 }
@@ -101,7 +102,7 @@ impl Pace {
     /// The days that are counted move on.
     fn pass_days(&mut self, days: i32) {
         let days = usize::try_from(days).unwrap_or_default().min(PACE_DAYS + 1);
-        self.charged.splice(..0, std::iter::repeat_n(0, days));
+        self.charged.insert_many(0, std::iter::repeat_n(0, days));
         self.charged.truncate(PACE_DAYS + 1);
         self.trim();
     }

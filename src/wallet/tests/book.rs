@@ -267,15 +267,15 @@ impl Book {
             let again = self.replica.fold(entry, read.clock_day());
             assert_eq!(again, Err(FoldError::Double { seq: entry.seq, last: entry.seq }), "a second time");
             let mut changes = Vec::new();
-            let known = |key: IdentityKey| Ok::<_, ()>(self.jobs.get(&key).cloned());
+            let known = |key: IdentityKey| Ok::<_, ()>(self.jobs.get(&key).cloned().map(Box::new));
             let day = read.clock_day().max(entry.event_time.day());
             let name = JobName::new(WALLET_ID, &entry.job_id, &entry.asset_id);
             if !entry.job_id.is_empty() {
                 remember(&name, entry, day, known, |key, memo| changes.push((key, memo.to_bytes()))).unwrap();
             }
             for (key, memo) in changes {
-                let memo = JobMemo::from_bytes(&memo).unwrap();
-                assert_eq!(JobMemo::from_bytes(&memo.to_bytes()).as_ref(), Some(&memo));
+                let memo = *JobMemo::from_bytes(&memo).unwrap();
+                assert_eq!(JobMemo::from_bytes(&memo.to_bytes()).as_deref(), Some(&memo));
                 self.jobs.insert(key, memo);
             }
         }
@@ -309,7 +309,7 @@ impl Book {
             Data::JobEnded(ended) => (&ended.job_id, &ended.asset_id),
             _ => return JobHistory::default(),
         };
-        let known = |key: IdentityKey| Ok::<_, ()>(self.jobs.get(&key).cloned());
+        let known = |key: IdentityKey| Ok::<_, ()>(self.jobs.get(&key).cloned().map(Box::new));
         JobHistory::find(&JobName::new(WALLET_ID, job, asset), true, self.first_day, known).unwrap()
     }
 

@@ -1,5 +1,7 @@
 //! A contract's months and terms: counted from its first instant, for ever, clipped to the length of the month.
 
+use smallvec::smallvec;
+
 use super::*;
 
 /// A contract of such terms, as it stands before its first month is granted.
@@ -9,9 +11,9 @@ fn contract(starts_at: &str, terms: &[u32]) -> Contract {
         contract_id: "c1".into(),
         starts_at,
         ends_at: starts_at,
-        terms: terms.to_vec(),
-        plans: vec![PlanSpan { from: starts_at, plan: "lite".into() }],
-        granted: Vec::new(),
+        terms: terms.into(),
+        plans: smallvec![PlanSpan { from: starts_at, plan: "lite".into() }],
+        granted: Default::default(),
         is_changed: false,
         is_cancelled: false,
         is_ended: false,

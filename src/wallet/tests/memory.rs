@@ -175,9 +175,9 @@ fn an_entry_that_is_met_again_changes_nothing_of_what_is_remembered() {
             let asset_id = if entry.whole_job { "" } else { &*entry.asset_id };
             let name = JobName::new(book::WALLET_ID, &entry.job_id, asset_id);
             let mut changes = Vec::new();
-            let known = |key: IdentityKey| Ok::<_, ()>(memos.get(&key).cloned());
+            let known = |key: IdentityKey| Ok::<_, ()>(memos.get(&key).cloned().map(Box::new));
             let put =
-                |key, memo: JobMemo<'_>| changes.push((key, JobMemo::from_bytes(&memo.to_bytes()).unwrap()));
+                |key, memo: JobMemo<'_>| changes.push((key, *JobMemo::from_bytes(&memo.to_bytes()).unwrap()));
             remember(&name, entry, entry.event_time.day(), known, put).unwrap();
             memos.extend(changes);
         }
@@ -220,7 +220,8 @@ fn an_asset_that_was_forgotten_and_charged_anew_may_lead_to_itself() {
     let key = job_key(book::WALLET_ID, "j1", "a");
     let asset = JobMemo { latest_asset: Some(key), ..book.memo("j1", "a").unwrap().clone() };
     let known = |wanted: IdentityKey| {
-        Ok::<_, ()>(if wanted == key { Some(asset.clone()) } else { book.memo("j1", "").cloned() })
+        let memo = if wanted == key { Some(&asset) } else { book.memo("j1", "") };
+        Ok::<_, ()>(memo.cloned().map(Box::new))
     };
     let name = JobName::new(book::WALLET_ID, "j1", "");
     assert_eq!(JobHistory::find(&name, true, 0, known).unwrap().assets, std::slice::from_ref(&asset));
