@@ -346,6 +346,7 @@ impl<W: World> Worker<W> {
     /// # Errors
     /// The breach belongs to no shard, or seeking back fails.
     pub(super) fn stop_shard(&mut self, shard: i32, why: &str) -> Result<(), LedgerError> {
+        self.apply_landed();
         if let Some(slot) = self.shards.remove(&shard) {
             slot.state.standings.publish(&self.setup.metrics, -1);
             self.setup.metrics.shards_owned.dec();

@@ -108,6 +108,7 @@ impl<W: World> Worker<W> {
         if gone.is_empty() {
             return Ok(false);
         }
+        self.apply_landed();
         let mut paused = TopicPartitionList::new();
         for (id, came, next) in gone {
             let Some(topic) = self.setup.routes.topic(id.0) else { continue };

@@ -25,8 +25,8 @@ pub(super) struct InFlight {
 
 /// What came of the batch in flight.
 pub(super) enum Settled {
-    /// It is state.
-    Applied,
+    /// It is committed.
+    Landed,
     /// It is not; an error where a single record cannot be committed.
     Aborted(Result<(), LedgerError>),
     /// Only the topics know.
@@ -54,6 +54,7 @@ impl<W: World> Worker<W> {
         match self.done.try_recv() {
             Ok(done) => {
                 let settled = self.note_result(done);
+                self.apply_landed();
                 self.react(settled)
             }
             Err(TryRecvError::Empty) => Ok(Flight::Flying),
@@ -65,6 +66,13 @@ impl<W: World> Worker<W> {
 
     /// Waits for the committer's answer.
     pub(super) fn settle(&mut self) -> Result<Flight, LedgerError> {
+        let flight = self.land();
+        self.apply_landed();
+        flight
+    }
+
+    /// The same, but what has landed is still to be applied: before anything else is computed.
+    pub(super) fn land(&mut self) -> Result<Flight, LedgerError> {
         if self.in_flight.is_none() {
             return Ok(Flight::Landed);
         }
@@ -74,16 +82,16 @@ impl<W: World> Worker<W> {
         self.react(settled)
     }
 
-    /// Makes the batch in flight state, or drops everything that was computed upon it.
+    /// The batch in flight has landed, or everything that was computed upon it is dropped.
     pub(super) fn note_result(&mut self, done: Done) -> Settled {
         self.spare.push(done.outbox);
         let batch = self.in_flight.take();
         match done.result {
             CommitResult::Committed => {
                 if let Some(batch) = batch {
-                    self.committed(&batch);
+                    self.committed(batch);
                 }
-                Settled::Applied
+                Settled::Landed
             }
             CommitResult::Aborted(failure) => {
                 // What the group refuses is refused whatever the batch holds: a smaller one would be as well.
@@ -110,7 +118,7 @@ impl<W: World> Worker<W> {
     /// Goes back to what is committed where the batch in flight did not become state.
     fn react(&mut self, settled: Settled) -> Result<Flight, LedgerError> {
         match settled {
-            Settled::Applied => return Ok(Flight::Landed),
+            Settled::Landed => return Ok(Flight::Landed),
             Settled::Aborted(limits) => {
                 limits?;
                 self.seek_to_heads()?;
@@ -145,28 +153,32 @@ impl<W: World> Worker<W> {
         Ok(())
     }
 
-    /// The batch is committed: overlays become state.
-    fn committed(&mut self, batch: &InFlight) {
+    fn committed(&mut self, batch: InFlight) {
         self.aborts = 0;
         self.cuts_large = false;
         self.events_max = (self.events_max * 2).min(self.setup.config.ledger.batch_events_max);
-        let time = self.setup.time;
-        let mut standings = report::Standings::default();
+        self.shards.values_mut().for_each(ShardSlot::land);
         let mut outcomes = report::Outcomes::default();
-        for slot in self.shards.values_mut() {
-            standings.add(&slot.apply(&time), 1);
-        }
         for ((topic, _), source) in &mut self.sources {
             if let Some(head) = source.pending.take() {
                 outcomes.add(*topic, &source.head.books, &head.books);
                 source.head = head;
             }
         }
+        outcomes.publish(&self.setup.metrics, &self.setup.routes);
+        self.checkpoints.committed();
+        self.landed = Some(batch);
+    }
+
+    /// What has landed becomes state.
+    pub(super) fn apply_landed(&mut self) {
+        let Some(batch) = self.landed.take() else { return };
+        let time = self.setup.time;
+        let mut standings = report::Standings::default();
+        self.shards.values_mut().for_each(|slot| standings.add(&slot.apply(&time), 1));
         fault_point!("batch.applied");
         self.publish_positions();
-        self.checkpoints.committed();
         standings.publish(&self.setup.metrics, 1);
-        outcomes.publish(&self.setup.metrics, &self.setup.routes);
         report::batch(&self.setup.metrics, &batch.tally, batch.events);
     }
 
@@ -177,6 +189,7 @@ impl<W: World> Worker<W> {
     }
 
     pub(super) fn drop_overlays(&mut self) {
+        self.apply_landed();
         self.shards.values_mut().for_each(ShardSlot::drop_overlays);
         for source in self.sources.values_mut() {
             source.pending = None;

@@ -15,7 +15,7 @@ use super::needs::{Needs, Urgency};
 use super::progress::OriginProgress;
 use super::report::{Standing, Standings};
 use super::wallets::{Handle, WalletTable};
-use crate::event::IdentityKey;
+use crate::event::{Event, Identity, IdentityKey, JobKeys};
 use crate::time::{ShardClock, Timestamp};
 use crate::wallet::{Breach, Policy, Wallet, next_due};
 
@@ -90,8 +90,10 @@ pub struct Touched {
 /// A shard with the batches under way.
 #[derive(Debug)]
 pub struct ShardSlot {
-    /// What is committed.
+    /// What is committed, but for `landed`.
     pub state: ShardState,
+    /// A batch that is committed and not in `state` yet. Nothing is computed while there is one.
+    landed: Option<Overlay>,
     /// The batch that is being committed.
     pub pending: Option<Overlay>,
     /// The batch that is being computed.
@@ -132,6 +134,16 @@ impl ShardState {
         self.unsaved.iter().chain(saved).copied()
     }
 
+    /// Whether anything is here in memory of an event, its job or its wallet.
+    pub fn touches(&self, event: &Event<'_>) -> bool {
+        let Identity { key, job, .. } = event.identity;
+        let of_event = self.identities.may_hold(key);
+        let of_job = job.is_some_and(|JobKeys { job, asset }| {
+            self.identities.may_hold(job) | (asset != job && self.identities.may_hold(asset))
+        });
+        of_event | of_job | self.wallets.find(&event.wallet_id).is_some()
+    }
+
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
     pub fn index(&mut self, policy: &Policy) {
         self.standings = Standings::default();
@@ -150,11 +162,12 @@ impl ShardState {
 impl ShardSlot {
     /// With nothing under way.
     pub fn new(state: ShardState) -> ShardSlot {
-        ShardSlot { state, pending: None, current: None, spare: Vec::new() }
+        ShardSlot { state, landed: None, pending: None, current: None, spare: Vec::new() }
     }
 
     /// Begins the overlay of a batch, or goes on with it.
     pub fn view(&mut self) -> ShardView<'_> {
+        debug_assert!(self.landed.is_none(), "the batch before the last is not applied yet");
         let before = self.pending.as_ref().map_or(&self.state.head, |pending| &pending.head);
         let current = self.current.get_or_insert_with(|| {
             let head = ShardHead { batch: before.batch + 1, ..before.clone() };
@@ -189,14 +202,20 @@ impl ShardSlot {
 
     /// Hands the computed batch over to be committed.
     pub fn send(&mut self) {
-        debug_assert!(self.pending.is_none(), "the batch before was neither applied nor dropped");
+        debug_assert!(self.pending.is_none(), "the batch before has neither landed nor was it dropped");
         self.pending = self.current.take();
     }
 
-    /// The batch was committed: it becomes state. Returns how the standings changed.
+    /// The batch was committed.
+    pub fn land(&mut self) {
+        debug_assert!(self.landed.is_none(), "two batches landed at once");
+        self.landed = self.pending.take();
+    }
+
+    /// What has landed becomes state. Returns how the standings changed.
     pub fn apply(&mut self, rules: &TimeRules) -> Standings {
         let mut change = Standings::default();
-        let Some(mut overlay) = self.pending.take() else { return change };
+        let Some(mut overlay) = self.landed.take() else { return change };
         for (handle, touched) in overlay.wallets.drain() {
             if touched.wallet.seq == 0 {
                 continue;

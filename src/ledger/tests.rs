@@ -4,6 +4,7 @@
 
 mod bench;
 mod clocks;
+mod cost;
 mod documentation;
 mod identity;
 mod independence;

@@ -96,6 +96,8 @@ pub struct Worker<W: World> {
     jobs: Option<SyncSender<Job>>,
     pub(super) done: Receiver<Done>,
     pub(super) in_flight: Option<InFlight>,
+    /// A batch that is committed and not state yet.
+    pub(super) landed: Option<InFlight>,
     pub(super) spare: Vec<Outbox>,
     pub(super) events_max: usize,
     pub(super) aborts: u32,
@@ -179,6 +181,7 @@ impl<W: World> Worker<W> {
             jobs: Some(jobs),
             done,
             in_flight: None,
+            landed: None,
             spare: vec![Outbox::default(), Outbox::default()],
             events_max: setup.config.ledger.batch_events_max,
             aborts: 0,
@@ -319,7 +322,8 @@ impl<W: World> Worker<W> {
         }
         .run(batch);
         fault_point!("batch.computed");
-        let flight = self.settle()?;
+        // What has landed becomes state once this batch is on its way: the committer need not wait for it.
+        let flight = self.land()?;
         let mut offsets = match result {
             Ok(offsets) => offsets,
             Err(breach) => return self.stop_shard(breach.shard, &breach.breach.to_string()),
@@ -355,12 +359,15 @@ impl<W: World> Worker<W> {
             offsets = rdkafka::TopicPartitionList::new();
         }
         if planted!(ApplyBeforeCommit) {
+            self.apply_landed();
+            self.shards.values_mut().for_each(ShardSlot::land);
             let time = self.setup.time;
             self.shards.values_mut().for_each(|slot| drop(slot.apply(&time)));
         }
         let job = Job { outbox, offsets, group };
         let is_sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         fault_point!("batch.sent");
+        self.apply_landed();
         if is_sent { Ok(()) } else { Err(LedgerError::Stopped("the commit thread ended".to_owned())) }
     }
 
@@ -451,6 +458,7 @@ impl<W: World> Worker<W> {
             && let Some(done) = done.or_else(|| self.setup.world.receive(&self.done, None).ok())
         {
             self.note_result(done);
+            self.apply_landed();
         }
         self.park();
         info!(worker = self.number, "partitions revoked");

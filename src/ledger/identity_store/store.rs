@@ -149,6 +149,14 @@ impl IdentityStore {
         Ok(None)
     }
 
+    /// Whether something may be remembered under a key, as far as memory tells.
+    pub fn may_hold(&self, key: IdentityKey) -> bool {
+        let in_memory = std::iter::once(&self.recent).chain(self.frozen.iter().map(Arc::as_ref));
+        let in_memory = in_memory.fold(false, |found, recent| found | recent.get(key).is_some());
+        let prefix = prefix_of(key);
+        self.segments.iter().fold(in_memory, |found, segment| found | segment.may_hold(prefix))
+    }
+
     /// Remembers all of a batch. A key's day may only grow: see the module.
     pub fn absorb(&mut self, batch: &Recent) {
         self.recent.absorb(batch);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::message::Headers;
 
 use crate::config::Config;
@@ -337,8 +338,24 @@ impl Bench {
 
     /// A batch after an assignment: a group that was reset is read again from any offset.
     pub fn try_compute(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
-        self.sources.values_mut().for_each(|source| source.may_skip = true);
         let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
+        let offsets = self.compute_into(batch, &mut outbox, &mut tally)?;
+        let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            let offset = element.offset().to_raw().unwrap();
+            (element.topic().to_owned(), element.partition(), offset)
+        };
+        let offsets = offsets.elements().into_iter().map(offset).collect();
+        Ok(Computed { outbox, tally, offsets })
+    }
+
+    /// The same into what is there already.
+    pub fn compute_into(
+        &mut self,
+        batch: &Batch,
+        outbox: &mut Outbox,
+        tally: &mut Tally,
+    ) -> Result<TopicPartitionList, ShardBreach> {
+        self.sources.values_mut().for_each(|source| source.may_skip = true);
         let mut computation = Computation {
             routes: &self.routes,
             context: Context {
@@ -352,18 +369,12 @@ impl Bench {
             },
             shards: &mut self.shards,
             sources: &mut self.sources,
-            outbox: &mut outbox,
-            tally: &mut tally,
+            outbox,
+            tally,
             decoding: &self.decoding,
             with_snapshots: self.with_snapshots,
         };
-        let offsets = computation.run(batch)?;
-        let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-            let offset = element.offset().to_raw().unwrap();
-            (element.topic().to_owned(), element.partition(), offset)
-        };
-        let offsets = offsets.elements().into_iter().map(offset).collect();
-        Ok(Computed { outbox, tally, offsets })
+        computation.run(batch)
     }
 
     pub fn compute(&mut self, batch: &Batch) -> Computed {
@@ -381,7 +392,10 @@ impl Bench {
     /// The batch on its way is committed.
     pub fn commit(&mut self) {
         let time = self.time;
-        self.shards.values_mut().for_each(|slot| drop(slot.apply(&time)));
+        for slot in self.shards.values_mut() {
+            slot.land();
+            slot.apply(&time);
+        }
         for source in self.sources.values_mut() {
             if let Some(head) = source.pending.take() {
                 source.head = head;
