@@ -74,7 +74,7 @@ pub fn accept(config: &Arc<Config>, what: Accept, name: &str) -> Result<Vec<Stri
     let clients = Clients::new(Arc::clone(config));
     let asked = clients.group_reader(&config.ledger.group)?;
     refuse_members(&asked, &config.ledger.group)?;
-    let routes = Routes::discover(asked.client(), &config.topics)?;
+    let routes = Routes::discover(asked.client(), &config.topics, || false)?;
     let topic = routes.topics.iter().find(|topic| topic.name == name && topic.role != TopicRole::Intake);
     let Some(topic) = topic else {
         return Err(AcceptError::Refused(format!(

@@ -4,14 +4,20 @@
 //! partition of its wallet's shard stays there. Everything else is handed over through intake. What was decided
 //! at the first start is recorded in progress and kept: a new route would overtake records still under way.
 
+use std::time::{Duration, Instant};
+
 use rdkafka::client::{Client, ClientContext};
+use tracing::warn;
 
 use super::stage::LedgerError;
 use crate::config::TopicsConfig;
 use crate::event::SourceKind;
 use crate::kafka::describe_topics;
 
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long the brokers may take for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Brokers that begin, or that begin again, are asked for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a topic is to the ledger stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +55,28 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Asks the cluster about the configured topics.
+    /// Asks the cluster about the configured topics. An instance that is started together with its brokers, or while they
+    /// are away, waits for them: for a minute, or until `is_over`.
     ///
     /// # Errors
-    /// A topic is missing, or a `credits.*` topic has another number of partitions than the ledger.
+    /// The brokers do not answer. A topic is missing, or a `credits.*` topic has another number of partitions than the ledger.
     pub fn discover<C: ClientContext>(
         client: &Client<C>,
         config: &TopicsConfig,
+        is_over: impl Fn() -> bool,
     ) -> Result<Routes, LedgerError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Routes::read(client, config) {
+                Err(LedgerError::Unreachable(why)) if Instant::now() < deadline && !is_over() => {
+                    warn!(why, "kafka cannot be reached yet: asking again");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn read<C: ClientContext>(client: &Client<C>, config: &TopicsConfig) -> Result<Routes, LedgerError> {
         let generation = config
             .generation_topics()
             .into_iter()

@@ -48,7 +48,7 @@ impl From<rdkafka::error::KafkaError> for LedgerError {
 /// Runs the ledger stage until `stopping` is set, or a worker cannot go on. Blocks.
 ///
 /// # Errors
-/// The cluster is away at the start, the topics do not fit, or a worker stopped.
+/// The cluster stays away at the start, the topics do not fit, or a worker stopped.
 pub fn run(
     config: &Arc<Config>,
     pricing: Arc<Pricing>,
@@ -58,7 +58,10 @@ pub fn run(
     stopping: &Arc<AtomicBool>,
 ) -> Result<(), LedgerError> {
     let clients = Clients::new(Arc::clone(config));
-    let setup = Arc::new(prepare(config, pricing, &clients, metrics)?);
+    let setup = match prepare(config, pricing, &clients, metrics, stopping) {
+        Err(LedgerError::Unreachable(_)) if stopping.load(Ordering::Relaxed) => return Ok(()),
+        prepared => Arc::new(prepared?),
+    };
     let board = Arc::new(Board::default());
     let watcher = {
         let (clients, setup, board, stopping) =
@@ -111,12 +114,13 @@ fn prepare(
     pricing: Arc<Pricing>,
     clients: &Clients,
     metrics: &Metrics,
+    stopping: &AtomicBool,
 ) -> Result<Setup<RealWorld>, LedgerError> {
     let time = TimeRules::new(&config.clock);
     let horizon_start = Timestamp::now().plus_millis(-time.horizon_ms);
     pricing.check_covers(horizon_start).map_err(|error| LedgerError::Setup(error.to_string()))?;
     let asker = clients.watermark_reader("routes")?;
-    let routes = Routes::discover(asker.client(), &config.topics)?;
+    let routes = Routes::discover(asker.client(), &config.topics, || stopping.load(Ordering::Relaxed))?;
     metrics.shards.set(routes.shards.into());
     metrics.declare_topics(routes.topics.iter().map(|topic| topic.name.as_str()));
     let plans = pricing.plan_names();

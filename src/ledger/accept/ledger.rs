@@ -94,7 +94,7 @@ pub fn accept_ledger(
     refuse_members(&asked, &config.ledger.group)?;
     let sink = clients.group_reader(&config.sink.group)?;
     refuse_members(&sink, &config.sink.group)?;
-    let routes = Routes::discover(asked.client(), &config.topics)?;
+    let routes = Routes::discover(asked.client(), &config.topics, || false)?;
     if let Some(shard) = only.filter(|shard| !(0..routes.shards).contains(shard)) {
         return Err(AcceptError::Refused(format!("{} has no partition {shard}", routes.out.ledger)));
     }
