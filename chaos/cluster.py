@@ -38,6 +38,7 @@ STORE_MIB = 64
 PORT_BASE = 29_300
 COMPONENT_WAIT_S = 90
 STOP_WAIT_S = 45
+BEGIN_WAIT_S = 15
 COMMAND_WAIT_S = 120
 DATABASE = "chaos"
 LEDGER_GROUP, SINK_GROUP = "chaos-ledger", "chaos-sink"
@@ -81,6 +82,9 @@ class Instance:
     @property
     def links(self) -> list[Link]:
         return [self.kafka_link, self.clickhouse_link]
+
+    def has_begun(self) -> bool:
+        return self._get("/livez") is not None
 
     def is_ready(self) -> bool:
         return self._get("/readyz") is not None
@@ -208,6 +212,10 @@ class Cluster:
             if instance.is_wanted and process.poll() is not None:
                 self._note_end(instance, process.returncode)
             instance.is_wanted = False
+        # Without its handler, in the first moments of a process, SIGTERM just ends it.
+        deadline = time.monotonic() + BEGIN_WAIT_S
+        while number == signal.SIGTERM and not instance.has_begun() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
         process.send_signal(number)
         try:
             code = process.wait(STOP_WAIT_S)
