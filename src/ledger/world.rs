@@ -243,7 +243,7 @@ impl Member for KafkaConsumer {
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
         end_pauses(self)?;
-        Consumer::assign(&**self, places)
+        self.assign_gathered(places)
     }
 
     fn unassign(&self) -> KafkaResult<()> {
