@@ -17,7 +17,7 @@ use super::outbox::{HeaderRecord, OutTopic};
 use crate::config::TopicsConfig;
 use crate::kafka::{
     BatchTopic, Clients, ConnectionLog, GroupMetadata, KafkaConsumer, KafkaLog, OutgoingRecord, Polled,
-    RecordView, TransactionError, TransactionalProducer, poll_events, take_records, watermarks,
+    RecordView, TransactionError, TransactionalProducer, poll_events, serve_events, take_records, watermarks,
 };
 use crate::time::Timestamp;
 
@@ -329,6 +329,8 @@ impl Producer for RealProducer {
     }
 
     fn connections_lost(&self) -> u64 {
+        // What was lost just now is still to be heard of.
+        serve_events(&self.client);
         self.client.client().context().lost()
     }
 
