@@ -27,7 +27,7 @@ pub(super) struct InFlight {
 pub(super) enum Settled {
     /// It is state.
     Applied,
-    /// It is not; an error where a single record cannot be committed.
+    /// It is not; an error where no other try can help.
     Aborted(Result<(), LedgerError>),
     /// Only the topics know.
     Unknown,
@@ -97,6 +97,10 @@ impl<W: World> Worker<W> {
                 };
                 self.drop_overlays();
                 Settled::Aborted(limits)
+            }
+            CommitResult::Stopped(error) => {
+                self.drop_overlays();
+                Settled::Aborted(Err(error))
             }
             CommitResult::Unknown(failure) => {
                 warn!(%failure, "outcome of the batch unknown");
