@@ -13,6 +13,7 @@ use super::stage::LedgerError;
 use super::worker::Worker;
 use super::world::World;
 use crate::fault::fault_point;
+use crate::kafka::TransactionError;
 
 /// A batch that aborts this often in a row is halved.
 const ABORTS_BEFORE_HALVING: u32 = 5;
@@ -93,7 +94,7 @@ impl<W: World> Worker<W> {
                 let limits = if is_of_group(failure.code) {
                     Ok(())
                 } else {
-                    self.after_aborts(batch.map_or(0, |batch| batch.events))
+                    self.after_aborts(batch.map_or(0, |batch| batch.events), &failure)
                 };
                 self.drop_overlays();
                 Settled::Aborted(limits)
@@ -124,7 +125,7 @@ impl<W: World> Worker<W> {
         Ok(Flight::Lost)
     }
 
-    fn after_aborts(&mut self, events: usize) -> Result<(), LedgerError> {
+    fn after_aborts(&mut self, events: usize, failure: &TransactionError) -> Result<(), LedgerError> {
         if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
             return Ok(());
         }
@@ -141,7 +142,7 @@ impl<W: World> Worker<W> {
                 })
                 .collect();
             return Err(LedgerError::Stopped(format!(
-                "a single record cannot be committed: {}",
+                "a single record cannot be committed: {}: {failure}",
                 places.join(", ")
             )));
         }
