@@ -193,6 +193,14 @@ fn a_commit_of_unknown_outcome_and_a_fatal_error_are_settled_by_a_new_producer_a
         assert_eq!(unknown, number, "{api:?} {act:?} {code}: {}", tail(&instance.log()));
         proxy.allow_all();
     }
+    // Whatever the client was told in the end: it is this very commit that does not count as one, not the next.
+    proxy.next(Api::EndTxn, Act::CutAfter, 0, 1);
+    proxy.then_hold(Api::AddPartitionsToTxn);
+    books.add(&deployment.generate(&usage(300, 200, 50)));
+    proxy.wait_until_held("the transaction after that");
+    let unknown = instance.log_count("outcome of the batch unknown");
+    assert_eq!(unknown, faults.len() + 1, "{}", tail(&instance.log()));
+    proxy.release();
     deployment.assert_proof(&books);
     instance.terminate();
 }

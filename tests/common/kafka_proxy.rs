@@ -53,6 +53,8 @@ struct Fault {
     /// Of [`Api::Produce`]: to which topic.
     topic: String,
     times: usize,
+    /// Only once all faults before it have happened.
+    waits: bool,
 }
 
 /// What waits in the proxy.
@@ -96,13 +98,20 @@ impl KafkaProxy {
 
     /// The next requests of a kind are treated so, as many of them.
     pub fn next(&self, api: Api, act: Act, code: i16, times: usize) {
-        self.faults.lock().unwrap().push(Fault { api, act, code, topic: String::new(), times });
+        let fault = Fault { api, act, code, topic: String::new(), times, waits: false };
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    /// Once all of that has happened, the next request of a kind is held.
+    pub fn then_hold(&self, api: Api) {
+        let fault = Fault { api, act: Act::Hold, code: 0, topic: String::new(), times: 1, waits: true };
+        self.faults.lock().unwrap().push(fault);
     }
 
     /// No produce request for the topic comes through any more.
     pub fn deny_writes(&self, topic: &str, code: i16) {
-        let fault =
-            Fault { api: Api::Produce, act: Act::Refuse, code, topic: topic.to_owned(), times: usize::MAX };
+        let (api, act, topic, times) = (Api::Produce, Act::Refuse, topic.to_owned(), usize::MAX);
+        let fault = Fault { api, act, code, topic, times, waits: false };
         self.faults.lock().unwrap().push(fault);
     }
 
@@ -190,9 +199,11 @@ impl Connection {
 
     fn fault_of(&self, api: i16, version: i16, frame: &[u8]) -> Option<(Act, i16)> {
         let mut faults = self.faults.lock().unwrap();
+        let have_others_happened = faults.iter().all(|fault| fault.times == 0 || fault.waits);
         let is_meant = |fault: &&mut Fault| {
             fault.times > 0
                 && fault.api as i16 == api
+                && (have_others_happened || !fault.waits)
                 && (fault.topic.is_empty() || produced_topic(version, frame) == fault.topic)
         };
         let fault = faults.iter_mut().find(is_meant)?;
