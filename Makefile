@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,12 @@ bench-month: build stack-up ## A million allocations due in one second, while us
 
 bench-alerts: build stack-up ## From an event to the webhook that tells of it, under live load (BENCH="--help")
 	@.stack/venv/bin/python benches/alert_latency.py $(BENCH)
+
+bench-rebalance: build stack-up ## How long shards stand still while instances come, go and die, under load (BENCH="--help")
+	@.stack/venv/bin/python benches/rebalance.py $(BENCH)
+
+bench-restore: build stack-up ## How long a start takes with the local store, and without any (BENCH="--help")
+	@.stack/venv/bin/python benches/restore.py $(BENCH)
 
 bench-clickhouse: stack-up ## What the tables take and how fast the views answer, on 10,000,000 entries (BENCH="--help")
 	@.stack/venv/bin/python -B benches/clickhouse.py $(BENCH)

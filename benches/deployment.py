@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ except ModuleNotFoundError as missing:
 import processes
 from components import COMPONENTS, Stack
 
-BINARY = CHECKOUT / "target" / "release" / "creditstream"
+BINARY = Path(os.environ.get("CREDITSTREAM_BIN") or CHECKOUT / "target" / "release" / "creditstream").absolute()
 SHARDS = 12
 START_POLL_S = 0.1
 START_WAIT_S = 60
@@ -75,6 +76,14 @@ class Instance:
     process: subprocess.Popen[bytes]
     address: str
     log: Path
+
+    def is_ready(self) -> bool:
+        """Whether it serves all shards that it was given."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/readyz", timeout=10):
+                return True
+        except urllib.error.HTTPError:
+            return False
 
     def metrics(self) -> Metrics:
         if self.process.poll() is not None:
@@ -152,8 +161,7 @@ format = "json"
     def environment(self) -> dict[str, str]:
         """Without settings of the caller: those of the file are in force. `--set` is for others."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CREDITSTREAM__")}
-        settings = dict(setting.split("=", 1) for setting in self.settings)
-        return {**clean, **{f"CREDITSTREAM__{name.upper().replace('.', '__')}": value for name, value in settings.items()}}
+        return {**clean, **variables(dict(setting.split("=", 1) for setting in self.settings))}
 
     @contextmanager
     def ledger_stage(self, binary: Path, part: str, roles: tuple[str, ...] = ("ledger",), more: str = "") -> Iterator[Instance]:
@@ -161,21 +169,26 @@ format = "json"
         configuration that other roles need."""
         config = self.write_config(part, more)
         self.command(binary, config, "init")
-        log = self.folder / f"{part}.log"
+        try:
+            with self.instance(binary, config, part, roles) as instance:
+                yield instance
+        finally:
+            self.delete({self.topic(key, part) for key in OUTPUTS})
+
+    @contextmanager
+    def instance(self, binary: Path, config: Path, name: str, roles: tuple[str, ...] = ("ledger",),
+                 settings: Mapping[str, str] = {}) -> Iterator[Instance]:
+        """A process of a part that is set up; stopped in the end, if it still runs. `settings`: what it has for itself."""
+        log = self.folder / f"{name}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [str(binary), "--config", str(config), "run", *(f"--role={role}" for role in roles)], env=self.environment(),
+                [str(binary), "--config", str(config), "run", *(f"--role={role}" for role in roles)],
+                env={**self.environment(), **variables(settings)},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
             yield Instance(process, address_of(process, log), log)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_WAIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            self.delete({self.topic(key, part) for key in OUTPUTS})
+            stop(process)
 
     def producer_settings(self) -> dict[str, str | int]:
         """Keys go to the partitions of their shards, and what waits is sent in large pieces."""
@@ -215,6 +228,21 @@ format = "json"
             urllib.request.urlopen(urllib.request.Request(self.clickhouse, data=statement), timeout=30).close()
         except (KafkaException, OSError) as error:
             print(f"bench: not everything of {self.name} was deleted: {error}", file=sys.stderr)
+
+
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as the environment has them."""
+    return {f"CREDITSTREAM__{name.upper().replace('.', '__')}": value for name, value in settings.items()}
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and its end."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def add_settings_option(parser: argparse.ArgumentParser) -> None:

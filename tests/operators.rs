@@ -8,10 +8,10 @@ use std::time::Duration;
 use common::deployment::{SHARDS, everything};
 use common::kafka::{self, Sent};
 use common::proof::expected_outcomes;
-use common::{Deployment, Instance, usage, wait_for};
+use common::{Deployment, Instance, months_before, usage, wait_for};
 use creditstream::generate::GenerateOptions;
 use creditstream::kafka::partition_for;
-use creditstream::time::{DAY_MS, Timestamp};
+use creditstream::time::Timestamp;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -310,15 +310,6 @@ fn usage_of_a_month_that_began_while_nothing_ran_is_paid_by_it() {
     wait_for("usage of the month", PATIENCE, || (charged(&instance) == 900.0).then_some(()));
     assert_eq!(instance.metric("creditstream_credits_total", &[("flow", "refused")]), 0.0);
     instance.terminate();
-}
-
-/// The start of a contract of which a month begins then, and the number of its months before: 2 where the month before has
-/// no such day.
-fn months_before(begins: Timestamp) -> (Timestamp, u32) {
-    let starts =
-        |months: u32| (28..=62).map(|days| begins.plus_millis(-days * DAY_MS)).map(move |at| (at, months));
-    let all = starts(1).chain(starts(2));
-    all.into_iter().find(|(at, months)| at.plus_months(*months) == Some(begins)).unwrap()
 }
 
 #[test]

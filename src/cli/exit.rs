@@ -21,6 +21,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const BUG: u8 = 70;
 /// Not now: somebody or something must come to an end first.
 pub const TRY_AGAIN: u8 = 75;
+/// A right is missing.
+pub const NO_RIGHTS: u8 = 77;
 /// A configuration that cannot work.
 pub const CONFIG: u8 = 78;
 
@@ -63,6 +65,11 @@ impl Failure {
         Failure { code: BUG, name: "internal", message: message.to_string() }
     }
 
+    /// Exit 77.
+    pub fn no_rights(message: impl Display) -> Failure {
+        Failure { code: NO_RIGHTS, name: "no_rights", message: message.to_string() }
+    }
+
     /// Exit 78.
     pub fn config(message: impl Display) -> Failure {
         Failure { code: CONFIG, name: "config", message: message.to_string() }
@@ -79,6 +86,7 @@ impl Failure {
                 return match ledger {
                     LedgerError::Unreachable(_) => Failure::unavailable(message),
                     LedgerError::Setup(_) => Failure::config(message),
+                    LedgerError::Forbidden(_) => Failure::no_rights(message),
                     LedgerError::Stopped(_) => Failure::bug(message),
                 };
             }

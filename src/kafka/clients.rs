@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext, ThreadedProducer};
@@ -101,6 +102,9 @@ impl Clients {
         client.set("transaction.timeout.ms", timeout_ms.to_string());
         client.set("message.timeout.ms", timeout_ms.to_string());
         client.set("delivery.report.only.error", "true");
+        // What `ConnectionLog` counts must be said, whatever else is silent and however little is logged.
+        client.set("log.connection.close", "true");
+        client.set_log_level(RDKafkaLogLevel::Info);
         client.create_with_context(ConnectionLog::default())
     }
 

@@ -61,7 +61,8 @@ impl ConnectionLog {
 }
 
 impl ClientContext for ConnectionLog {
-    /// librdkafka tells of a lost connection here only. One that could not be made, or that was idle, is none.
+    /// librdkafka tells of a lost connection here only, at level info and with `log.connection.close`. One that could not be
+    /// made, or that was idle, is none.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == "FAIL" && message.contains(" in state UP") {
             self.lost.fetch_add(1, Ordering::Relaxed);

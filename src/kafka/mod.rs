@@ -16,6 +16,7 @@ pub use partition::partition_for;
 pub use reader::{ReadError, Stretch, TopicReader};
 pub use sys::{
     BatchTopic, GroupMetadata, OutgoingRecord, Polled, PolledConsumer, RecordView, TopicDescription,
-    TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events, take_records,
+    TransactionError, TransactionalProducer, describe_topics, librdkafka_version, poll_events, serve_events,
+    take_records,
 };
 pub use topics::{TopicError, init_topics};

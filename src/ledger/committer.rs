@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use tracing::{error, info, warn};
 
 use super::outbox::{OutTopic, Outbox};
+use super::stage::LedgerError;
 use super::world::{Producer, World};
 use crate::config::TopicsConfig;
 use crate::fault::{fault_point, planted};
@@ -42,6 +43,8 @@ pub enum CommitResult {
     Aborted(TransactionError),
     /// The producer is new; whether the batch counts must be read from the topics.
     Unknown(TransactionError),
+    /// Nothing of it counts, and nothing will until somebody acts.
+    Stopped(LedgerError),
 }
 
 /// The answer to a [`Job`].
@@ -74,7 +77,12 @@ impl<W: World> Committer<W> {
     ///
     /// # Errors
     /// A producer cannot be made at all: a setting that librdkafka refuses.
-    pub fn run(self, jobs: &Receiver<Job>, done: &SyncSender<Done>, ready: &SyncSender<KafkaResult<()>>) {
+    pub fn run(
+        self,
+        jobs: &Receiver<Job>,
+        done: &SyncSender<Done>,
+        ready: &SyncSender<Result<(), LedgerError>>,
+    ) {
         let mut producer = match self.new_producer() {
             Ok(producer) => producer,
             Err(error) => {
@@ -108,7 +116,7 @@ impl<W: World> Committer<W> {
                 "committed"
             }
             CommitResult::Unknown(failure) if is_fenced(failure) => "fenced",
-            CommitResult::Aborted(_) | CommitResult::Unknown(_) => "aborted",
+            CommitResult::Aborted(_) | CommitResult::Unknown(_) | CommitResult::Stopped(_) => "aborted",
         };
         self.metrics.transactions.with_label_values(&[outcome]).inc();
     }
@@ -184,6 +192,7 @@ impl<W: World> Committer<W> {
         if !failure.is_fatal && !is_ambiguous {
             warn!(%failure, "transaction aborted");
             match self.abort(producer.transactions()) {
+                Ok(()) if is_forbidden(failure.code) => return CommitResult::Stopped(forbidden(&failure)),
                 Ok(()) => return CommitResult::Aborted(failure),
                 Err(second) => warn!(failure = %second, "the abort failed too"),
             }
@@ -196,6 +205,7 @@ impl<W: World> Committer<W> {
                     info!("new producer ready");
                     break;
                 }
+                Err(error @ LedgerError::Forbidden(_)) => return CommitResult::Stopped(error),
                 Err(error) => {
                     warn!(%error, "no new producer yet");
                     self.world.sleep(Duration::from_secs(1));
@@ -215,7 +225,7 @@ impl<W: World> Committer<W> {
         }
     }
 
-    fn new_producer(&self) -> KafkaResult<W::Producer> {
+    fn new_producer(&self) -> Result<W::Producer, LedgerError> {
         let mut producer = self.world.producer(self.worker, &self.topics)?;
         loop {
             match producer.transactions().init(INIT_TIMEOUT) {
@@ -223,15 +233,34 @@ impl<W: World> Committer<W> {
                 Err(failure) if failure.is_retriable && !self.stopping.load(Ordering::Relaxed) => {
                     warn!(%failure, "the broker is not ready for transactions yet");
                 }
+                Err(failure) if is_forbidden(failure.code) => return Err(forbidden(&failure)),
                 Err(failure) => {
                     warn!(%failure, "the producer could not be made ready");
-                    return Err(KafkaError::ClientCreation(failure.to_string()));
+                    return Err(LedgerError::Unreachable(failure.to_string()));
                 }
             }
         }
         producer.open(INIT_TIMEOUT)?;
         Ok(producer)
     }
+}
+
+/// Lacking rights are no fault of a batch: neither another try nor a smaller one helps.
+fn is_forbidden(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
+
+fn forbidden(failure: &TransactionError) -> LedgerError {
+    LedgerError::Forbidden(format!(
+        "kafka does not allow what the ledger stage must do: {failure}; grant the right (Write on its topics and \
+         transactional ids, Read on its group), then start it again"
+    ))
 }
 
 fn is_fenced(failure: &TransactionError) -> bool {

@@ -13,6 +13,7 @@ use super::stage::LedgerError;
 use super::worker::Worker;
 use super::world::World;
 use crate::fault::fault_point;
+use crate::kafka::TransactionError;
 
 /// A batch that aborts this often in a row is halved.
 const ABORTS_BEFORE_HALVING: u32 = 5;
@@ -27,7 +28,7 @@ pub(super) struct InFlight {
 pub(super) enum Settled {
     /// It is committed.
     Landed,
-    /// It is not; an error where a single record cannot be committed.
+    /// It is not; an error where no other try can help.
     Aborted(Result<(), LedgerError>),
     /// Only the topics know.
     Unknown,
@@ -101,10 +102,14 @@ impl<W: World> Worker<W> {
                 let limits = if is_of_group(failure.code) {
                     Ok(())
                 } else {
-                    self.after_aborts(batch.map_or(0, |batch| batch.events))
+                    self.after_aborts(batch.map_or(0, |batch| batch.events), &failure)
                 };
                 self.drop_overlays();
                 Settled::Aborted(limits)
+            }
+            CommitResult::Stopped(error) => {
+                self.drop_overlays();
+                Settled::Aborted(Err(error))
             }
             CommitResult::Unknown(failure) => {
                 warn!(%failure, "outcome of the batch unknown");
@@ -128,7 +133,7 @@ impl<W: World> Worker<W> {
         Ok(Flight::Lost)
     }
 
-    fn after_aborts(&mut self, events: usize) -> Result<(), LedgerError> {
+    fn after_aborts(&mut self, events: usize, failure: &TransactionError) -> Result<(), LedgerError> {
         if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
             return Ok(());
         }
@@ -145,7 +150,7 @@ impl<W: World> Worker<W> {
                 })
                 .collect();
             return Err(LedgerError::Stopped(format!(
-                "a single record cannot be committed: {}",
+                "a single record cannot be committed: {}: {failure}",
                 places.join(", ")
             )));
         }

@@ -34,6 +34,9 @@ pub enum LedgerError {
     /// Topics or settings do not fit: somebody has to act.
     #[error("{0}")]
     Setup(String),
+    /// The brokers refuse for want of a right: somebody has to grant it.
+    #[error("{0}")]
+    Forbidden(String),
     /// A fault of ours, or of the data: a worker stopped.
     #[error("{0}")]
     Stopped(String),

@@ -17,7 +17,7 @@ use super::outbox::{HeaderRecord, OutTopic};
 use crate::config::TopicsConfig;
 use crate::kafka::{
     BatchTopic, Clients, ConnectionLog, GroupMetadata, KafkaConsumer, KafkaLog, OutgoingRecord, Polled,
-    RecordView, TransactionError, TransactionalProducer, poll_events, take_records, watermarks,
+    RecordView, TransactionError, TransactionalProducer, poll_events, serve_events, take_records, watermarks,
 };
 use crate::time::Timestamp;
 
@@ -243,7 +243,7 @@ impl Member for KafkaConsumer {
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
         end_pauses(self)?;
-        Consumer::assign(&**self, places)
+        self.assign_gathered(places)
     }
 
     fn unassign(&self) -> KafkaResult<()> {
@@ -329,6 +329,8 @@ impl Producer for RealProducer {
     }
 
     fn connections_lost(&self) -> u64 {
+        // What was lost just now is still to be heard of.
+        serve_events(&self.client);
         self.client.client().context().lost()
     }
 

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod deployment;
 pub mod instance;
 pub mod kafka;
+pub mod kafka_proxy;
 pub mod ledger;
 pub mod outcome;
 pub mod progress;
@@ -22,6 +23,8 @@ pub use deployment::{Deployment, usage};
 pub use instance::Instance;
 
 use std::time::{Duration, Instant};
+
+use creditstream::time::{DAY_MS, Timestamp};
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -48,4 +51,13 @@ pub fn tail(log: &str) -> String {
 /// Eight hexadecimal digits that no other test has.
 pub fn random_name() -> String {
     uuid::Uuid::new_v4().simple().to_string()[..10].to_owned()
+}
+
+/// The start of a contract of which a month begins then, and the number of its months before: 2 where the month before has
+/// no such day.
+pub fn months_before(begins: Timestamp) -> (Timestamp, u32) {
+    let starts =
+        |months: u32| (28..=62).map(|days| begins.plus_millis(-days * DAY_MS)).map(move |at| (at, months));
+    let all = starts(1).chain(starts(2));
+    all.into_iter().find(|(at, months)| at.plus_months(*months) == Some(begins)).unwrap()
 }

@@ -3,8 +3,9 @@
 use std::ffi::{CStr, c_void};
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka_sys as rd;
 
 use super::{OwnedEvent, bytes, millis, text};
@@ -65,9 +66,9 @@ const RECORDS_AT_ONCE: usize = 128;
 
 /// A consumer with its queues at hand.
 pub struct PolledConsumer<C: ConsumerContext + 'static> {
-    /// Rebalances, errors, and the records of partitions that were not given by the group.
+    /// Rebalances, errors, and the records of partitions that were assigned without [`PolledConsumer::assign_gathered`].
     queue: *mut rd::rd_kafka_queue_t,
-    /// Records and ends of the partitions that the group gave.
+    /// Records and ends of partitions that were assigned with it.
     records: *mut rd::rd_kafka_queue_t,
     /// The client must outlive the queue's handle.
     consumer: BaseConsumer<C>,
@@ -110,14 +111,31 @@ impl<C: ConsumerContext + 'static> PolledConsumer<C> {
         Ok(PolledConsumer { queue, records, consumer })
     }
 
-    /// Has the records of partitions that the group gives, and their ends, come by [`take_records`], which takes many at
-    /// once. Before `assign`: then none comes by the other queue.
-    unsafe fn gather(&self, partitions: &[rd::rd_kafka_topic_partition_t]) {
-        for partition in partitions {
-            // SAFETY: the name belongs to the caller's list; the handle is given back, the forwarding stays.
-            unsafe {
+    /// Reads these partitions from there on, and no others. Their records and ends come by [`take_records`], which takes
+    /// many at once.
+    ///
+    /// # Errors
+    /// The client refuses.
+    pub fn assign_gathered(&self, places: &TopicPartitionList) -> KafkaResult<()> {
+        // A partition that librdkafka stops loses its forwarding, and does not get another by itself: its records would come
+        // by no queue at all. It is stopped by another thread, which answers the question for the assignment after that.
+        self.consumer.assign(&TopicPartitionList::new())?;
+        self.consumer.assignment()?;
+        if places.count() == 0 {
+            return Ok(());
+        }
+        self.gather(places);
+        self.consumer.assign(places)
+    }
+
+    /// Forwards what will come of partitions that are not read now.
+    fn gather(&self, places: &TopicPartitionList) {
+        // SAFETY: the list outlives the slice; each handle is given back, the forwarding stays.
+        unsafe {
+            let list = &*places.ptr();
+            for place in std::slice::from_raw_parts(list.elems, list.cnt as usize) {
                 let client = self.consumer.client().native_ptr();
-                let queue = rd::rd_kafka_queue_get_partition(client, partition.topic, partition.partition);
+                let queue = rd::rd_kafka_queue_get_partition(client, place.topic, place.partition);
                 if !queue.is_null() {
                     rd::rd_kafka_queue_forward(queue, self.records);
                     rd::rd_kafka_queue_destroy(queue);
@@ -127,7 +145,7 @@ impl<C: ConsumerContext + 'static> PolledConsumer<C> {
     }
 }
 
-/// Takes records of the partitions that the group gave: what is there, at most `max` and [`RECORDS_AT_ONCE`], and waits
+/// Takes records of the partitions of [`PolledConsumer::assign_gathered`]: what is there, at most `max` and [`RECORDS_AT_ONCE`], and waits
 /// only where there is nothing. Returns how many there were, ends of partitions included. `on_record` sees a record
 /// where it lies, `on_end` the end of a partition: topic, partition, next offset.
 pub fn take_records<C: ConsumerContext>(
@@ -217,7 +235,7 @@ pub fn poll_events<C: ConsumerContext, R>(
         match rd::rd_kafka_event_type(event.0) {
             rd::RD_KAFKA_EVENT_FETCH => record(&event, on_record),
             rd::RD_KAFKA_EVENT_ERROR => error(&event),
-            rd::RD_KAFKA_EVENT_REBALANCE => rebalance(consumer, &event),
+            rd::RD_KAFKA_EVENT_REBALANCE => rebalance(&event),
             _ => Polled::Nothing,
         }
     }
@@ -259,7 +277,7 @@ unsafe fn error<R>(event: &OwnedEvent) -> Polled<R> {
     }
 }
 
-unsafe fn rebalance<C: ConsumerContext, R>(consumer: &PolledConsumer<C>, event: &OwnedEvent) -> Polled<R> {
+unsafe fn rebalance<R>(event: &OwnedEvent) -> Polled<R> {
     // SAFETY: the list belongs to the event.
     unsafe {
         if rd::rd_kafka_event_error(event.0) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS
@@ -269,9 +287,7 @@ unsafe fn rebalance<C: ConsumerContext, R>(consumer: &PolledConsumer<C>, event: 
         let list = rd::rd_kafka_event_topic_partition_list(event.0);
         let mut partitions = Vec::new();
         if !list.is_null() && (*list).cnt > 0 {
-            let elements = std::slice::from_raw_parts((*list).elems, (*list).cnt as usize);
-            consumer.gather(elements);
-            for element in elements {
+            for element in std::slice::from_raw_parts((*list).elems, (*list).cnt as usize) {
                 partitions.push((text(element.topic).to_owned(), element.partition));
             }
         }

@@ -22,7 +22,9 @@ use rdkafka_sys as rd;
 
 pub use consume::{Polled, PolledConsumer, RecordView, poll_events, take_records};
 pub use describe::{TopicDescription, describe_topics};
-pub use produce::{BatchTopic, GroupMetadata, OutgoingRecord, TransactionError, TransactionalProducer};
+pub use produce::{
+    BatchTopic, GroupMetadata, OutgoingRecord, TransactionError, TransactionalProducer, serve_events,
+};
 
 struct OwnedEvent(*mut rd::rd_kafka_event_t);
 

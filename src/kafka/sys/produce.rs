@@ -211,6 +211,19 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
     }
 }
 
+/// Serves what waits for the producer to be polled: reports of deliveries, errors, lines of librdkafka's log.
+pub fn serve_events<C: ProducerContext>(producer: &BaseProducer<C>) {
+    // SAFETY: the client lives as long as `producer`; the handle is given back.
+    let waiting = unsafe {
+        let queue = rd::rd_kafka_queue_get_main(producer.client().native_ptr());
+        let waiting = rd::rd_kafka_queue_length(queue);
+        rd::rd_kafka_queue_destroy(queue);
+        waiting
+    };
+    // A poll that does not wait serves one of them.
+    (0..waiting).for_each(|_| producer.poll(Duration::ZERO));
+}
+
 /// The steps of a transaction, with errors that keep their class.
 pub trait TransactionalProducer {
     /// Fences earlier producers of this `transactional.id` and settles what they left.

@@ -85,7 +85,7 @@ fn yesterdays_jobs_still_read() {
     let today = memos.map(|memo| hex(&memo.to_bytes()));
     assert_eq!(today, MEMOS.map(|(_, _, stored)| stored.to_owned()), "the stored form of a job changed");
     let read = MEMOS.map(|(_, _, stored)| JobMemo::from_bytes(&bytes(stored)).unwrap());
-    assert_eq!(read.each_ref(), memos);
+    assert_eq!(read.each_ref().map(|memo| &**memo), memos);
     let job = JobMemo::from_bytes(&bytes(MEMOS[1].2)).unwrap();
     assert_eq!(job.latest_asset, Some(job_key("w1", "j3", "b")));
 }
