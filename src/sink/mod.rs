@@ -11,8 +11,10 @@
 //! (no counters, no additive views), and must not skip a record that it cannot read: its partition stops.
 
 pub mod block;
+pub mod client;
 pub mod cluster;
 mod days;
+pub mod error;
 pub mod guard;
 pub mod insert;
 pub mod migrate;
@@ -39,8 +41,9 @@ use crate::config::Config;
 use crate::fault::fault_point;
 use crate::metrics::Metrics;
 use days::Days;
+use error::Refused;
 use guard::FoldGuard;
-use insert::{ClickHouse, FrozenInsert, Refused};
+use insert::{ClickHouse, FrozenInsert};
 use reader::{Batch, Reader};
 use record::{Record, Source, SourcePartition};
 use rows::{Rows, Stop};
