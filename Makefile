@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ bench-restore: build stack-up ## How long a start takes with the local store, an
 
 bench-clickhouse: stack-up ## What the tables take and how fast the views answer, on 10,000,000 entries (BENCH="--help")
 	@.stack/venv/bin/python -B benches/clickhouse.py $(BENCH)
+
+bench-sink: build stack-up ## How fast the sink writes, and how fast ClickHouse takes the same inserts (BENCH="--help")
+	@.stack/venv/bin/python benches/sink.py $(BENCH)
 
 lint: ## Formatting, clippy, and file rules
 	$(CARGO) fmt --check

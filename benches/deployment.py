@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -38,6 +38,7 @@ SHARDS = 12
 START_POLL_S = 0.1
 START_WAIT_S = 60
 STOP_WAIT_S = 60
+DROP_WAIT_S = 60
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SOURCES = ("generation", "wallet")
 OUTPUTS = ("ledger", "wallets", "progress", "alerts", "alerts_dead", "quarantine", "intake")
@@ -97,6 +98,15 @@ class Instance:
     def rss_mb(self) -> int:
         return processes.rss_mb(self.process.pid)
 
+    def stop(self) -> None:
+        """In order, or by force if that takes too long; nothing if it has ended."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
 
 class Deployment:
     """Everything of one name. Parts of it share the source topics, and nothing else."""
@@ -107,11 +117,12 @@ class Deployment:
         self.name = f"bench-{os.getpid()}"
         self.brokers = stack.address(COMPONENTS["kafka"])
         self.clickhouse = stack.address(COMPONENTS["clickhouse"]).rstrip("/")
-        record = processes.read_record(stack.folder, "kafka")
-        # A broker that somebody else runs cannot be measured.
-        self.broker_pid = record.pid if record else None
+        # What somebody else runs cannot be measured.
+        records = {name: processes.read_record(stack.folder, name) for name in ("kafka", "clickhouse")}
+        self.pids = {name: record.pid for name, record in records.items() if record}
         self.topics: set[str] = set()
         self.groups: set[str] = set()
+        self.databases = {self.database}
 
     def topic(self, key: str, part: str) -> str:
         return f"{self.name}.{key}" if key in SOURCES else f"{self.name}.{part}.{key}"
@@ -149,19 +160,21 @@ format = "json"
         """`init` makes it; nothing is written to it."""
         return self.name.replace("-", "_")
 
-    def command(self, binary: Path, config: Path, *arguments: str, limit_s: float = START_WAIT_S) -> str:
-        """Run a command to its end; its stdout."""
+    def command(self, binary: Path, config: Path, *arguments: str, limit_s: float = START_WAIT_S,
+                settings: Mapping[str, str] = {}) -> str:
+        """Run a command to its end; its stdout. `settings`: in place of those of the configuration."""
         ended = subprocess.run(
-            [str(binary), "--config", str(config), "--format", "json", *arguments], env=self.environment(),
+            [str(binary), "--config", str(config), "--format", "json", *arguments], env=self.environment(settings),
             capture_output=True, text=True, timeout=limit_s, check=False)
         if ended.returncode != 0:
             raise BenchError(f"`creditstream {' '.join(arguments)}` ended with {ended.returncode}: {ended.stderr[-2000:]}")
         return ended.stdout
 
-    def environment(self) -> dict[str, str]:
-        """Without settings of the caller: those of the file are in force. `--set` is for others."""
+    def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
+        """Without settings of the caller: those of the file are in force. `--set` is for others, `settings` for one process."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CREDITSTREAM__")}
-        return {**clean, **variables(dict(setting.split("=", 1) for setting in self.settings))}
+        given = {**dict(setting.split("=", 1) for setting in self.settings), **settings}
+        return {**clean, **{f"CREDITSTREAM__{name.upper().replace('.', '__')}": value for name, value in given.items()}}
 
     @contextmanager
     def ledger_stage(self, binary: Path, part: str, roles: tuple[str, ...] = ("ledger",), more: str = "") -> Iterator[Instance]:
@@ -183,12 +196,28 @@ format = "json"
         with log.open("w") as output:
             process = subprocess.Popen(
                 [str(binary), "--config", str(config), "run", *(f"--role={role}" for role in roles)],
-                env={**self.environment(), **variables(settings)},
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+                env=self.environment(settings), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        instance = Instance(process, "", log)
         try:
-            yield Instance(process, address_of(process, log), log)
+            yield replace(instance, address=address_of(process, log))
         finally:
-            stop(process)
+            instance.stop()
+
+    @contextmanager
+    def another_database(self, binary: Path, config: Path, part: str) -> Iterator[str]:
+        """A database with the schema and without rows; dropped in the end."""
+        name = f"{self.database}_{part}"
+        self.databases.add(name)
+        self.command(binary, config, "init", settings={"clickhouse.database": name})
+        try:
+            yield name
+        finally:
+            self.drop(name)
+
+    def drop(self, database: str) -> None:
+        statement = f"DROP DATABASE IF EXISTS {database} SYNC".encode()
+        urllib.request.urlopen(urllib.request.Request(self.clickhouse, data=statement), timeout=DROP_WAIT_S).close()
+        self.databases.discard(database)
 
     def producer_settings(self) -> dict[str, str | int]:
         """Keys go to the partitions of their shards, and what waits is sent in large pieces."""
@@ -203,7 +232,10 @@ format = "json"
             "enable.auto.commit": False, "enable.partition.eof": True}
 
     def broker_cpu_s(self) -> float:
-        return cpu_seconds(Path("/proc") / str(self.broker_pid) / "stat")[1] if self.broker_pid else 0.0
+        return self.component_cpu_s("kafka")
+
+    def component_cpu_s(self, name: str) -> float:
+        return cpu_seconds(Path("/proc") / str(self.pids[name]) / "stat")[1] if name in self.pids else 0.0
 
     def delete(self, topics: set[str]) -> None:
         """Only what this run made."""
@@ -224,25 +256,10 @@ format = "json"
                 except KafkaException:
                     # Never used, or its member's session has not ended yet: it ends by itself then.
                     pass
-            statement = f"DROP DATABASE IF EXISTS {self.database}".encode()
-            urllib.request.urlopen(urllib.request.Request(self.clickhouse, data=statement), timeout=30).close()
+            for database in sorted(self.databases):
+                self.drop(database)
         except (KafkaException, OSError) as error:
             print(f"bench: not everything of {self.name} was deleted: {error}", file=sys.stderr)
-
-
-def variables(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings as the environment has them."""
-    return {f"CREDITSTREAM__{name.upper().replace('.', '__')}": value for name, value in settings.items()}
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and its end."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_WAIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def add_settings_option(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, add_settings_option, stop
+from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, add_settings_option
 from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, wallet_id
 
 # After ours: it says what to do where this module is not there.
@@ -163,7 +163,7 @@ class Rebalances:
     def round(self, number: int) -> None:
         store = f"store-second-{number}"
         second = self.changed("a second instance joins, without state", lambda: self.start(f"second-{number}", store))
-        self.changed("it leaves", lambda: stop(second.process), gone=second)
+        self.changed("it leaves", second.stop, gone=second)
         second = self.changed("it joins again, with local state", lambda: self.start(f"again-{number}", store))
         self.changed("it is killed, and not started again", lambda: kill(second), gone=second)
 

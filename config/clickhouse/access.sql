@@ -56,7 +56,8 @@ GRANT SELECT ON credits.ledger_entries TO creditstream_writer;
 GRANT SELECT ON credits.usage_hourly TO creditstream_writer;
 GRANT SELECT ON credits.days_refreshed TO creditstream_writer;
 
--- Owner, for `creditstream init`: makes and changes tables and views. Views keep running with this user's rights: do not
--- drop the user.
+-- Owner, for `creditstream init`, `verify` and `rebuild-clickhouse`: makes and changes tables and views, compares all tables, and
+-- puts new ones in the place of old. ALTER TABLE has the deletes of `verify --repair` in it. Views keep running with this
+-- user's rights: do not drop the user.
 CREATE ROLE IF NOT EXISTS creditstream_owner;
-GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT ON credits.* TO creditstream_owner;
+GRANT CREATE DATABASE, CREATE TABLE, DROP TABLE, TRUNCATE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT ON credits.* TO creditstream_owner;

@@ -13,7 +13,7 @@ use super::exit::{self, Failure};
 use super::output::Form;
 use super::verify::spinner;
 use crate::config::{ClickHouseConfig, Config};
-use crate::sink::insert::{bounded, client};
+use crate::sink::client::{bounded, client};
 use crate::time::Timestamp;
 
 /// In the order of the tables' keys: a month of entries passes through without being sorted, in bounded memory.

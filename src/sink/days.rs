@@ -16,7 +16,9 @@ use serde::Deserialize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::insert::{ClickHouse, ClickHouseError, bounded};
+use super::client::bounded;
+use super::error::ClickHouseError;
+use super::insert::ClickHouse;
 use super::record::{Source, SourcePartition};
 
 /// Shortest time from one refresh to the next.

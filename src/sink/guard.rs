@@ -6,13 +6,15 @@
 //! all tables (a crash may have hit between two of them), which is harmless, for every table is an upsert.
 //!
 //! **Invariant:** per wallet, what counts is without gap. Pure: what ClickHouse holds is asked for by the
-//! caller, once per wallet ([`FoldGuard::learn`]). Must not remember more than [`WALLETS_MAX`] wallets.
+//! caller, once per wallet ([`FoldGuard::learn`]). Of the last batch every wallet is remembered: what it wrote may still be
+//! under way, and asking would tell of less. Must not remember more than [`WALLETS_MAX`] wallets and those of a batch.
 
-use std::collections::HashMap;
+use std::mem;
 
+use hashbrown::HashMap;
 use thiserror::Error;
 
-/// Most wallets that are remembered, about 100 bytes each. Beyond, all are forgotten and asked for again.
+/// Most wallets that are remembered, about 100 bytes each. Beyond, those longest not met are forgotten and asked for again.
 const WALLETS_MAX: usize = 500_000;
 
 /// The last entry of a wallet that ClickHouse holds.
@@ -77,29 +79,33 @@ enum Position {
 /// What is known of the wallets met so far.
 #[derive(Debug, Default)]
 pub struct FoldGuard {
-    wallets: HashMap<Box<str>, Position>,
+    /// Wallets met of late …
+    recent: HashMap<Box<str>, Position>,
+    /// … and before, and not since.
+    older: HashMap<Box<str>, Position>,
 }
 
 impl FoldGuard {
     /// Whether nothing needs to be asked about this wallet before its entries are checked.
     pub fn has_met(&self, wallet_id: &str) -> bool {
-        self.wallets.contains_key(wallet_id)
+        self.recent.contains_key(wallet_id) || self.older.contains_key(wallet_id)
     }
 
     /// Takes in what ClickHouse holds of a wallet; `None`: nothing.
     pub fn learn(&mut self, wallet_id: &str, stored: Option<Stored>) {
-        self.wallets.insert(wallet_id.into(), Position::Learnt(stored));
+        self.recent.insert(wallet_id.into(), Position::Learnt(stored));
     }
 
     /// Forgets everything: the partitions were assigned anew, and are read again from the committed offsets.
     pub fn clear(&mut self) {
-        self.wallets.clear();
+        self.recent.clear();
+        self.older.clear();
     }
 
     /// Makes room between two batches.
     pub fn bound(&mut self) {
-        if self.wallets.len() > WALLETS_MAX {
-            self.wallets = HashMap::new();
+        if self.recent.len() > WALLETS_MAX / 2 {
+            self.older = mem::take(&mut self.recent);
         }
     }
 
@@ -109,18 +115,19 @@ impl FoldGuard {
     /// # Errors
     /// Where entries are missing, or stand in another order than before.
     pub fn check(&mut self, wallet_id: &str, seq: u64, offset: i64) -> Result<Verdict, Contradiction> {
-        let position = self.wallets.get(wallet_id).copied().unwrap_or(Position::Learnt(None));
-        let (verdict, last_seq) = match position {
+        let position = match self.recent.get_mut(wallet_id) {
+            Some(position) => position,
+            None => {
+                let of_before = self.older.remove(wallet_id).unwrap_or(Position::Learnt(None));
+                self.recent.entry(wallet_id.into()).or_insert(of_before)
+            }
+        };
+        let (verdict, last_seq) = match *position {
             Position::Learnt(None) => next(wallet_id, 0, seq)?,
             Position::Learnt(Some(stored)) => resume(wallet_id, stored, seq, offset)?,
             Position::At(last_seq) => next(wallet_id, last_seq, seq)?,
         };
-        match self.wallets.get_mut(wallet_id) {
-            Some(position) => *position = Position::At(last_seq),
-            None => {
-                self.wallets.insert(wallet_id.into(), Position::At(last_seq));
-            }
-        }
+        *position = Position::At(last_seq);
         Ok(verdict)
     }
 }
@@ -184,6 +191,24 @@ mod tests {
         run(stored, &[(5, 10, Counts), (5, 20, Double), (6, 30, Counts), (7, 31, Counts)]);
         run(stored, &[(7, 31, Counts)]);
         run(stored, &[(6, 31, Double), (7, 32, Counts)]);
+    }
+
+    #[test]
+    fn wallets_longest_not_met_are_forgotten_but_none_of_the_last_batch() {
+        let mut guard = FoldGuard::default();
+        let mut meet_half_and_more = |prefix: &str, seq| {
+            for number in 0..=WALLETS_MAX / 2 {
+                assert_eq!(guard.check(&format!("{prefix}{number}"), seq, 1), Ok(Counts));
+            }
+            guard.check("busy", seq, 1).unwrap();
+            guard.bound();
+            [guard.has_met("busy"), guard.has_met("a0"), guard.has_met("b0"), guard.has_met("c0")]
+        };
+        assert_eq!(meet_half_and_more("a", 1), [true, true, false, false]);
+        assert_eq!(meet_half_and_more("a", 2), [true, true, false, false]);
+        assert_eq!(meet_half_and_more("b", 1), [true, false, true, false]);
+        assert_eq!(meet_half_and_more("c", 1), [true, false, false, true]);
+        assert_eq!(guard.check("busy", 3, 2), Ok(Counts), "what was known of it is known");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use clickhouse::Client;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::client::{self, bounded};
 use super::cluster;
-use super::insert::{self, ClickHouseError, ErrorKind};
+use super::error::{ClickHouseError, ErrorKind};
 use crate::config::ClickHouseConfig;
 
 /// A numbered migration.
@@ -261,7 +262,7 @@ struct Session {
 
 impl Session {
     fn new(config: &ClickHouseConfig, database: Option<&str>) -> Session {
-        let client = insert::client(config);
+        let client = client::client(config);
         let client = match database {
             Some(database) => client.with_database(database),
             None => client,
@@ -270,7 +271,7 @@ impl Session {
     }
 
     async fn check_version(&self) -> Result<(), MigrationError> {
-        let new_enough = insert::check_version(&self.client, self.timeout).await;
+        let new_enough = client::check_version(&self.client, self.timeout).await;
         new_enough.map_err(|source| failed("take this version of creditstream", source))
     }
 
@@ -278,7 +279,7 @@ impl Session {
     async fn check_form(&self, config: &ClickHouseConfig) -> Result<(), MigrationError> {
         let sql = "SELECT engine FROM system.tables WHERE database = ? AND name = 'schema_migrations'";
         let engine = self.client.query(sql).bind(&config.database).fetch_optional::<String>();
-        let engine = insert::bounded(self.timeout, engine).await;
+        let engine = bounded(self.timeout, engine).await;
         let engine = engine.map_err(|source| failed("look at the database", source))?;
         let is_other = |engine: String| (engine == "Distributed") == config.cluster.is_empty();
         match engine.is_some_and(is_other) {
@@ -288,14 +289,14 @@ impl Session {
     }
 
     async fn run(&self, what: &str, sql: &str) -> Result<(), MigrationError> {
-        let done = insert::bounded(self.timeout, self.client.query_raw(sql).execute()).await;
+        let done = bounded(self.timeout, self.client.query_raw(sql).execute()).await;
         done.map_err(|source| failed(what, source))
     }
 
     async fn recorded(&self) -> Result<BTreeMap<u32, Recorded>, MigrationError> {
         let query =
             self.client.query("SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version");
-        let rows = insert::bounded(self.timeout, query.fetch_all::<Recorded>()).await;
+        let rows = bounded(self.timeout, query.fetch_all::<Recorded>()).await;
         let rows = rows.map_err(|source| failed("read schema_migrations", source))?;
         Ok(rows.into_iter().map(|row| (row.version, row)).collect())
     }
@@ -307,7 +308,7 @@ impl Session {
             .bind(migration.version)
             .bind(migration.name)
             .bind(migration.checksum());
-        let done = insert::bounded(self.timeout, query.execute()).await;
+        let done = bounded(self.timeout, query.execute()).await;
         done.map_err(|source| failed(&format!("record migration {}", migration.name), source))
     }
 }

@@ -1,6 +1,6 @@
 //! Owns the Kafka consumer: a thread that collects records into batches and hands them over one by one.
 //!
-//! While a batch is being inserted the next one is collected, up to its bounds; then the partitions are
+//! While a batch is being frozen the next one is collected, up to its bounds; then the partitions are
 //! paused, and the thread goes on polling, so that the group never takes an instance for dead that waits for
 //! ClickHouse.
 //!
@@ -72,10 +72,15 @@ struct Progress {
 /// Offsets, and who waits for the broker's answer.
 type Commit = (TopicPartitionList, oneshot::Sender<KafkaResult<()>>);
 
+/// Batches in the order in which they were read, then the error that ended the thread.
+pub struct Batches(mpsc::Receiver<Result<Batch, KafkaError>>);
+
+/// Which epoch it is.
+#[derive(Clone)]
+pub struct Epochs(watch::Receiver<u64>);
+
 /// The stage's handle on the threads.
 pub struct Reader {
-    /// Batches, then the error that ended the thread.
-    batches: mpsc::Receiver<Result<Batch, KafkaError>>,
     context: Arc<Context>,
     commits: std::sync::mpsc::Sender<Commit>,
     stop: Arc<AtomicBool>,
@@ -103,6 +108,33 @@ impl Batch {
     }
 }
 
+impl Batches {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// Where the consumer cannot go on.
+    pub async fn next(&mut self) -> Result<Batch, KafkaError> {
+        let ended = || KafkaError::Canceled;
+        self.0.recv().await.ok_or_else(ended)?
+    }
+}
+
+impl Epochs {
+    /// Does the work unless the partitions are revoked that it is for; `None`: it was abandoned.
+    pub async fn while_in<T>(&self, epoch: u64, work: impl Future<Output = T>) -> Option<T> {
+        let mut epochs = self.0.clone();
+        tokio::select! {
+            biased;
+            // An error says that the reader is gone: then nothing is worth finishing either.
+            _ = epochs.wait_for(|now| *now != epoch) => {
+                tracing::info!("a batch is abandoned: its partitions were revoked");
+                None
+            }
+            done = work => Some(done),
+        }
+    }
+}
+
 impl Reader {
     /// Joins the consumer group and begins to read.
     ///
@@ -112,7 +144,7 @@ impl Reader {
         config: &Config,
         metrics: Metrics,
         owned: watch::Sender<BTreeSet<i32>>,
-    ) -> Result<Reader, KafkaError> {
+    ) -> Result<(Reader, Batches), KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
             progress: Mutex::new(HashMap::new()),
@@ -141,21 +173,13 @@ impl Reader {
         drop(consumer);
         spawn("sink-committer", move || commit_each(&committed_by, &requests))?;
         let thread = spawn("sink-reader", move || collector.run())?;
-        Ok(Reader { batches, context, commits, stop, thread: Some(thread) })
-    }
-
-    /// The next batch.
-    ///
-    /// # Errors
-    /// Where the consumer cannot go on.
-    pub async fn next(&mut self) -> Result<Batch, KafkaError> {
-        let ended = || KafkaError::Canceled;
-        self.batches.recv().await.ok_or_else(ended)?
+        let reader = Reader { context, commits, stop, thread: Some(thread) };
+        Ok((reader, Batches(batches)))
     }
 
     /// The present epoch, and its changes.
-    pub fn epoch(&self) -> watch::Receiver<u64> {
-        self.context.epoch.subscribe()
+    pub fn epochs(&self) -> Epochs {
+        Epochs(self.context.epoch.subscribe())
     }
 
     /// Commits positions whose records are all in ClickHouse, and waits for the broker's answer.
@@ -186,7 +210,6 @@ impl Reader {
     /// Leaves the group. Waits at most `patience` for the thread: it may hang on a broker that is away.
     pub async fn stop(mut self, patience: Duration) {
         self.stop.store(true, Ordering::Relaxed);
-        self.batches.close();
         let Some(thread) = self.thread.take() else { return };
         let begun = Instant::now();
         while !thread.is_finished() && begun.elapsed() < patience {

@@ -6,8 +6,9 @@
 //! skipped. Pure: no clock, no I/O.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use hashbrown::HashMap;
 use serde::Deserialize;
 use thiserror::Error;
 

@@ -5,8 +5,9 @@
 use std::collections::HashSet;
 
 use super::block::{Block, Kind, Schema};
+use super::error::{ClickHouseError, ErrorKind};
 use super::guard::FoldGuard;
-use super::insert::{ClickHouseError, ErrorKind, FrozenInsert};
+use super::insert::FrozenInsert;
 use super::record::{Record, Source, SourcePartition};
 use super::rows::{self, RecordError, Rows};
 use crate::config::Config;

@@ -36,7 +36,7 @@ pub use watch::watch;
 
 use crate::config::Config;
 use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
-use crate::sink::insert::ClickHouseError;
+use crate::sink::error::ClickHouseError;
 use crate::time::Timestamp;
 use alerts::LedgerAlerts;
 use fold::{ShardFold, Window};
@@ -56,7 +56,7 @@ pub enum VerifyError {
     ClickHouse(#[from] ClickHouseError),
     /// ClickHouse does not take what is to be repaired.
     #[error(transparent)]
-    Repair(#[from] crate::sink::insert::Refused),
+    Repair(#[from] crate::sink::error::Refused),
 }
 
 /// What is to be compared.

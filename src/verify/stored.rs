@@ -8,8 +8,9 @@ use super::alerts::{ByWallet, HASH_SQL as ALERT_HASH_SQL, Totals};
 use super::entry::HASH_SQL;
 use super::fold::{HourTotals, Snapshot, Window};
 use crate::config::ClickHouseConfig;
+use crate::sink::client::{bounded, client};
 use crate::sink::cluster;
-use crate::sink::insert::{ClickHouseError, bounded, client};
+use crate::sink::error::ClickHouseError;
 use crate::time::Timestamp;
 use std::time::Duration;
 

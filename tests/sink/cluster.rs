@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use creditstream::config::ClickHouseConfig;
-use creditstream::sink::insert;
+use creditstream::sink::client;
 use creditstream::sink::migrate::{MIGRATIONS, MigrationError};
 use creditstream::sink::{cluster, migrate};
 
@@ -103,7 +103,7 @@ async fn fronts(engine: &Engine, stack: &World, cluster: &str) -> World {
     config.clickhouse.database.push_str(cluster);
     config.clickhouse.cluster = cluster.to_owned();
     let create = format!("CREATE DATABASE {}", config.clickhouse.database);
-    insert::client(&config.clickhouse).query_raw(&create).execute().await.unwrap();
+    client::client(&config.clickhouse).query_raw(&create).execute().await.unwrap();
     let world = World { config };
     make_tables(&world, &world.config.clickhouse).await;
     let engines = "SELECT countIf(engine = 'Distributed'), countIf(engine = 'ReplacingMergeTree') FROM system.tables \

@@ -84,6 +84,26 @@ async fn a_table_that_is_read_only_is_waited_out() {
     is_waited_out("Code: 242. DB::Exception: Table is in readonly mode. (TABLE_IS_READ_ONLY)").await;
 }
 
+/// Goal: the next batch is frozen while one is refused, and finds no gap though nothing of its wallet is stored yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_frozen_while_another_is_refused_follows_it() {
+    let world = World::whole().await;
+    let refusal = Fault::Answer("Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)");
+    let front = FaultyFront::before(&world.config.clickhouse.url, refusal).await;
+    let mut config = world.config.clone();
+    config.clickhouse.url = front.url.clone();
+    config.sink.batch_records_max = 10;
+    world.produce(&charges("ws_1", 1..=50));
+    let running = world.start_with(config);
+    until_errors(&running, "transient", 4).await;
+    front.set(Fault::None);
+    world.until(ALL, ALL_OF_50).await;
+    running.until_no_lag(&world.config.topics.ledger).await;
+    assert_eq!(world.query("SELECT count() FROM ledger_entries").await, "50\n", "written once");
+    assert!(!running.metrics.encode().contains("creditstream_shard_stopped{"), "no partition stops");
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_may_only_read_stops_the_sink() {
     let answer = "Code: 164. DB::Exception: default: Cannot execute query in readonly mode. (READONLY)";

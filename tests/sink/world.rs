@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use creditstream::config::{Config, process_env};
 use creditstream::metrics::Metrics;
-use creditstream::sink::insert::{self, ClickHouse};
+use creditstream::sink::client;
+use creditstream::sink::insert::ClickHouse;
 use creditstream::sink::record::{Record, Source};
 use creditstream::sink::{self, SinkError, migrate, tables};
 use rdkafka::ClientConfig;
@@ -81,7 +82,7 @@ impl World {
     }
 
     pub async fn query_as(&self, sql: &str, format: &str) -> clickhouse::error::Result<String> {
-        let client = insert::client(&self.config.clickhouse).with_database(&self.config.clickhouse.database);
+        let client = client::client(&self.config.clickhouse).with_database(&self.config.clickhouse.database);
         let answer = client.query_raw(sql).fetch_bytes(format)?.collect().await?;
         Ok(String::from_utf8(answer.to_vec()).unwrap())
     }
@@ -161,7 +162,7 @@ impl Drop for World {
         let cleaning = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let sql = format!("DROP DATABASE IF EXISTS {}", config.clickhouse.database);
-            let _ = runtime.block_on(insert::client(&config.clickhouse).query_raw(&sql).execute());
+            let _ = runtime.block_on(client::client(&config.clickhouse).query_raw(&sql).execute());
             let topics = Source::ALL.map(|source| source.topic(&config.topics));
             let admin: AdminClient<DefaultClientContext> = kafka.create().unwrap();
             let _ = runtime.block_on(admin.delete_topics(&topics, &AdminOptions::new()));

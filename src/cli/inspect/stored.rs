@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClickHouseConfig;
-use crate::sink::insert::{ClickHouseError, bounded, client};
+use crate::sink::client::{bounded, client};
+use crate::sink::error::ClickHouseError;
 use crate::time::Timestamp;
 use crate::wallet::Entry;
 

@@ -13,7 +13,7 @@ use crate::cli::output::Output;
 use crate::cli::topic::latest;
 use crate::config::Config;
 use crate::rate::Pricing;
-use crate::sink::insert::ClickHouseError;
+use crate::sink::error::ClickHouseError;
 use crate::time::{EventTime, Timestamp};
 use crate::wallet::{Contract, Entry, EntryType, Wallet, WalletSnapshot};
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::http::get_local;
 use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
-use crate::sink::insert::{bounded, client};
+use crate::sink::client::{bounded, client};
 use crate::time::Timestamp;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -228,7 +228,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-async fn newest_entry(config: &Config) -> Result<Option<Timestamp>, crate::sink::insert::ClickHouseError> {
+async fn newest_entry(config: &Config) -> Result<Option<Timestamp>, crate::sink::error::ClickHouseError> {
     let client = client(&config.clickhouse).with_database(&config.clickhouse.database);
     // A day is a few parts; all of the table would be read else.
     let sql = "SELECT toUnixTimestamp64Milli(max(posted_at)) FROM ledger_entries WHERE posted_at > now() - INTERVAL 1 DAY";
