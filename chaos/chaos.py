@@ -198,7 +198,8 @@ class Run:
             "seed": self.seed, "command": f"make chaos MINUTES={self.minutes:g} SEED={self.seed}",
             "version": version.stdout.strip(), "events_per_s": EVENTS_PER_S, "shards": SHARDS, "copies": self.load.copies,
             "generator_retries": self.load.sent_again_by_generator, "doubles": result.doubles, "lost": result.lost,
-            "proof_s": round(proof_s, 1), "overlapped": self.overlapped, "aborted": self.aborted, "kinds": report.kinds(self.events),
+            "proof_s": round(proof_s, 1), "overlapped": self.overlapped, "aborted": self.aborted, "gave_up": self.cluster.gave_up,
+            "kinds": report.kinds(self.events),
             "figures": result.figures, "faults": result.faults, "findings": findings, "failures": self.failures,
             "events": self.events}
         print("\n" + report.write(self.cluster.folder, facts))

@@ -39,6 +39,9 @@ PORT_BASE = 29_300
 COMPONENT_WAIT_S = 90
 STOP_WAIT_S = 45
 BEGIN_WAIT_S = 15
+# An instance that gives up just as the broker is back is noticed by then.
+NOTICE_WAIT_S = 3
+EXIT_UNAVAILABLE = 69
 COMMAND_WAIT_S = 120
 DATABASE = "chaos"
 LEDGER_GROUP, SINK_GROUP = "chaos-ledger", "chaos-sink"
@@ -113,6 +116,10 @@ class Cluster:
     proxies: Proxies
     # Ends of instances that nobody asked for.
     findings: list[str] = field(default_factory=list)
+    # Those that were started while the broker was away, and gave up, as they must: a supervisor starts them again.
+    gave_up: list[str] = field(default_factory=list)
+    # When the broker answered again; None: it is away.
+    kafka_back_at: float | None = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
     mounts: list[Path] = field(default_factory=list)
 
@@ -143,11 +150,19 @@ class Cluster:
                 log = processes.log_path(self.stack.folder, name)
                 raise ChaosError(f"{name} does not start; the end of {log}:\n{processes.last_lines(log)}")
             time.sleep(0.1)
+        if name == "kafka":
+            self.kafka_back_at = time.monotonic()
 
     def stop_component(self, name: str) -> None:
+        self._note_absence(name)
         processes.stop(self.stack.folder, [name], STOP_WAIT_S)
 
+    def _note_absence(self, name: str) -> None:
+        if name == "kafka":
+            self.kafka_back_at = None
+
     def kill_component(self, name: str) -> None:
+        self._note_absence(name)
         record = processes.read_record(self.stack.folder, name)
         if record is None:
             raise ChaosError(f"{name} ended by itself; see {processes.log_path(self.stack.folder, name)}")
@@ -236,6 +251,10 @@ class Cluster:
                     self.start_instance(instance)
 
     def _note_end(self, instance: Instance, code: int) -> None:
+        is_kafka_away = self.kafka_back_at is None or time.monotonic() - self.kafka_back_at < NOTICE_WAIT_S
+        if code == EXIT_UNAVAILABLE and is_kafka_away:
+            self.gave_up.append(f"{instance.name} at {clock()}")
+            return
         self.findings.append(f"{instance.name} ended by itself with {code} at {clock()}; {instance.log}")
 
     def command(self, *arguments: str) -> str:

@@ -61,6 +61,9 @@ def markdown(facts: dict[str, Any]) -> str:
     if facts["aborted"]:
         lines += ["Transactions that the broker had left open, aborted as docs/runbooks.md says (CreditstreamRestoreSlow); "
                   f"the times to recover hold the minute until they were looked for: {'; '.join(facts['aborted'])}.", ""]
+    if facts["gave_up"]:
+        lines += ["Started while the broker was away, ended with 69 and started again, as a supervisor does: "
+                  f"{', '.join(facts['gave_up'])}.", ""]
     for title, found in (("What differs", facts["faults"]), ("What instances did by themselves", facts["findings"]),
                          ("Why the run failed", facts["failures"])):
         if found:

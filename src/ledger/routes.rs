@@ -16,8 +16,8 @@ use crate::kafka::describe_topics;
 
 /// How long the brokers may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Brokers that begin, or that begin again, are asked for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Brokers that begin, or that begin again, are asked for so long, and the last answer is waited for: less than half a minute.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a topic is to the ledger stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Routes {
 
 impl Routes {
     /// Asks the cluster about the configured topics. An instance that is started together with its brokers, or while they
-    /// are away, waits for them: for a minute, or until `is_over`.
+    /// are away, waits for them: for 20 s, or until `is_over`.
     ///
     /// # Errors
     /// The brokers do not answer. A topic is missing, or a `credits.*` topic has another number of partitions than the ledger.

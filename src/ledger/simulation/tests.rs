@@ -10,7 +10,7 @@ use super::play::{Happened, Run, play};
 /// Seeds where `SIMULATION_SEEDS` does not say how many.
 const SEEDS: u64 = 1_000;
 /// Most seeds that it may take to find a planted bug.
-const SEEDS_FOR_A_BUG: u64 = 400;
+const SEEDS_FOR_A_BUG: u64 = 2_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap())
@@ -107,10 +107,12 @@ fn a_seed_plays_the_same_twice() {
     }
 }
 
-/// `SIMULATION_BUG_SEEDS=200` plays so many with each bug, and says how many find it.
+/// `SIMULATION_BUG_SEEDS=200` plays so many with each bug, and says how many find it; `SIMULATION_BUG=CommitWithoutFlush` plants
+/// only that one.
 #[test]
 fn every_planted_bug_is_found() {
     let all = number("SIMULATION_BUG_SEEDS");
+    let only = std::env::var("SIMULATION_BUG").ok();
     for bug in [
         Bug::ApplyBeforeCommit,
         Bug::CommitWithoutFlush,
@@ -124,6 +126,9 @@ fn every_planted_bug_is_found() {
         Bug::AlertsAfterCommit,
         Bug::CommitOverWhatIsOpen,
     ] {
+        if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
+            continue;
+        }
         let played = play_seeds(1..1 + all.unwrap_or(SEEDS_FOR_A_BUG), Some(bug), all.is_none());
         let found = played.iter().filter(|(_, run)| run.outcome.is_err()).count();
         let (seed, why) =
