@@ -200,7 +200,7 @@ mod tests {
             for number in 0..=WALLETS_MAX / 2 {
                 assert_eq!(guard.check(&format!("{prefix}{number}"), seq, 1), Ok(Counts));
             }
-            assert_eq!(guard.check("busy", seq, 1), Ok(Counts));
+            assert!(guard.check("busy", seq, 1).is_ok());
             guard.bound();
             [guard.has_met("busy"), guard.has_met("a0"), guard.has_met("b0"), guard.has_met("c0")]
         };
