@@ -5,10 +5,9 @@
 
 use std::cmp::Ordering;
 
+use smallvec::SmallVec;
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-use smallvec::SmallVec;
 
 use super::contract::{Contract, PlanSpan};
 use super::entry::{
