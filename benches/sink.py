@@ -1,14 +1,16 @@
 """How fast the sink writes to ClickHouse, and how fast ClickHouse takes the same inserts from a client that does nothing else.
 
-    make bench-sink                                       1,000,000 events of 100,000 wallets, three rounds
+    make bench-sink                                       1,000,000 events of 100,000 wallets, five rounds
     make bench-sink BENCH="--events 300000 --rounds 1"    fewer events, one round
     make bench-sink BENCH="--binary A --binary B"         two builds in turn, over the same ledger
     make bench-sink BENCH="--shared"                      ClickHouse on the same cores as the sink
 
 The ledger stage first makes a ledger of the events, and ends. A warm-up round has the sink read it through a proxy that
-records its inserts. Then, in turn and each into an empty database: the sink, with nothing between it and ClickHouse, from
-the first entry on; and the recorded inserts, byte for byte, once over as many connections as the sink had at a time and once
-over 2: the faster of the two is ClickHouse's own limit. A rate is taken from the first acknowledged insert to the last.
+records its inserts. Then, in turn and each into an empty database: the recorded inserts, byte for byte, over as many
+connections as the sink had at a time, or over 2 where the warm-up was faster with them, which is ClickHouse's own limit; and
+the sink, with nothing between it and ClickHouse, from the first entry on. Each ratio is between a sink and the mean of the
+limits before and after it. A rate is taken from the first acknowledged insert until the last is acknowledged and ClickHouse
+has merged: how much of its merging it does while it inserts, and how much afterwards, is chance.
 
 ClickHouse is an engine of this run's own. As it would have a machine of its own, it has half of the cores for itself, and the
 sink, or the client, has the others; with --shared both have all of them, and the ratio mostly says how their needs compare.
@@ -23,6 +25,7 @@ import os
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +62,7 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Round:
-    """From the first acknowledged insert, which is not counted, to the last."""
+    """From the first acknowledged insert, which is not counted, to the last, and the merges after it."""
 
     seconds: float
     entries: int
@@ -117,9 +120,9 @@ class Bench:
         with self.deployment.another_database(binary, self.config, part) as database:
             settings = {"clickhouse.database": database, "clickhouse.url": url, "sink.group": group}
             with self.deployment.instance(binary, self.config, part, ("sink",), settings) as instance:
-                return self.measure(instance)
+                return self.measure(instance, database)
 
-    def measure(self, instance: Instance) -> Round:
+    def measure(self, instance: Instance, database: str) -> Round:
         """Polls the rows that were acknowledged: the last change is the last insert."""
         deadline = time.monotonic() + START_WAIT_S + self.options.events / ENTRIES_PER_S_MIN
         first: tuple[float, Counter[str], Cpu] | None = None
@@ -133,6 +136,8 @@ class Bench:
                 last_at, last, cpu = now, rows, self.cpu(instance)
                 first = first or (last_at, last, cpu)
             is_read = metrics.sum("lag_records", stage="sink") == 0 and last[ENTRIES] >= max(self.entries, 1)
+            if first and is_read and self.is_merging(database):
+                last_at, cpu = time.monotonic(), self.cpu(instance)
             if first and is_read and now - last_at > QUIET_S:
                 break
             if now > deadline:
@@ -148,41 +153,61 @@ class Bench:
         with self.deployment.another_database(binary, self.config, part) as database:
             before = self.cpu()
             sent = Sender(self.deployment.clickhouse, database, recording).send(connections)
-            cpu = self.cpu().since(before)
+            last_at, cpu = sent.last_at, self.cpu()
+            while time.monotonic() - last_at < QUIET_S:
+                if self.is_merging(database):
+                    last_at, cpu = time.monotonic(), self.cpu()
+                time.sleep(POLL_S)
         if sent.rows[ENTRIES] != self.entries:
             raise BenchError(f"the recording has {sent.rows[ENTRIES]:,} entries, the ledger {self.entries:,}")
         written = sent.rows - sent.first
-        return Round(sent.last_at - sent.first_at, written[ENTRIES], written.total(), cpu)
+        return Round(last_at - sent.first_at, written[ENTRIES], written.total(), cpu.since(before))
+
+    def is_merging(self, database: str) -> bool:
+        """Whether ClickHouse merges what was inserted; merges of the tables by day are small, and of the sink alone."""
+        sql = f"SELECT count() FROM system.merges WHERE database = '{database}' AND table NOT IN {COMPUTED}"
+        with urllib.request.urlopen(self.deployment.clickhouse, sql.encode(), timeout=START_WAIT_S) as answer:
+            return answer.read() != b"0\n"
 
 
 def rounds(bench: Bench, recording: Recording) -> None:
     binaries, url = bench.options.binary, bench.deployment.clickhouse
     own: dict[Path, list[Round]] = {binary: [] for binary in binaries}
-    limits: dict[int, list[Round]] = {connections: [] for connections in (recording.together_max, CONNECTIONS_FEW)}
+    ratios: dict[Path, list[float]] = {binary: [] for binary in binaries}
+    limits: list[Round] = []
+
+    def limit(name: str, connections: int) -> Round:
+        of = bench.limit(recording, connections)
+        of.print(f"{name}, ClickHouse alone, {connections} connections")
+        return of
+
+    warm = {connections: limit("warm-up", connections) for connections in (recording.together_max, CONNECTIONS_FEW)}
+    connections = max(warm, key=lambda count: warm[count].entries_per_s)
     for number in range(1, bench.options.rounds + 1):
+        limits.append(limit(f"round {number}", connections))
         for place, binary in enumerate(binaries):
             own[binary].append(bench.sink(binary, f"{number}-{place}", url))
             own[binary][-1].print(f"round {number}, sink {binary}")
-        for connections, of in limits.items():
-            of.append(bench.limit(recording, connections))
-            of[-1].print(f"round {number}, ClickHouse alone, {connections} connections")
+            limits.append(limit(f"round {number}", connections))
+            # The limit at the time of the sink, where the machine becomes slower or faster.
+            beside = (limits[-2].entries_per_s + limits[-1].entries_per_s) / 2
+            ratios[binary].append(own[binary][-1].entries_per_s / beside)
 
-    def medians(of: list[Round]) -> tuple[float, float]:
-        return median(round.entries_per_s for round in of), median(round.rows / round.seconds for round in of)
+    def medians(of: list[Round]) -> str:
+        rows_per_s = median(round.rows / round.seconds for round in of)
+        return f"{median(round.entries_per_s for round in of):,.0f} entries/s, {rows_per_s:,.0f} rows/s"
 
-    connections, limit = max(((connections, medians(of)) for connections, of in limits.items()), key=lambda found: found[1])
-    print(f"median ClickHouse alone, {connections} connections: {limit[0]:,.0f} entries/s, {limit[1]:,.0f} rows/s")
+    print(f"median ClickHouse alone, {connections} connections: {medians(limits)}")
     for binary in binaries:
-        entries_per_s, rows_per_s = medians(own[binary])
-        print(f"median sink {binary}: {entries_per_s:,.0f} entries/s, {rows_per_s:,.0f} rows/s")
-        print(f"sink ÷ ClickHouse alone: {entries_per_s / limit[0]:.2f}")
+        print(f"median sink {binary}: {medians(own[binary])}")
+        print(f"sink ÷ ClickHouse alone: {median(ratios[binary]):.2f} ({min(ratios[binary]):.2f} to {max(ratios[binary]):.2f})")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000, help="usage events that the ledger is made of")
     parser.add_argument("--wallets", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
     parser.add_argument("--shared", action="store_true", help="ClickHouse has no cores of its own")
     add_settings_option(parser)

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS ledger_entries
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(posted_at)
 ORDER BY (wallet_id, seq)
+SETTINGS index_granularity = 2048
 COMMENT 'The ledger, one row per posting. Append-only; read with FINAL';
 
 CREATE TABLE IF NOT EXISTS usage_hourly

@@ -14,6 +14,7 @@ use common::proof::{PATIENCE, expected_outcomes};
 use common::{Deployment, Instance, random_name, usage, wait_for};
 use creditstream::generate::{GenerateOptions, Phase};
 use creditstream::kafka::partition_for;
+use creditstream::time::{DAY_MS, Timestamp};
 use serde_json::Value;
 use sha2::Digest;
 
@@ -77,10 +78,10 @@ fn roles_work_apart_in_processes_of_their_own() {
 }
 
 /// Sends adjustments to wallets, as a person would make them.
-fn adjust(deployment: &Deployment, wallets: impl Iterator<Item = (u32, i64)>) {
+fn adjust(deployment: &Deployment, wallets: impl Iterator<Item = (impl Into<String>, i64)>) {
     let events: Vec<(String, String)> = wallets
-        .map(|(number, credits)| {
-            let (wallet, time) = (format!("w.{number:02}"), creditstream::time::Timestamp::now());
+        .map(|(wallet, credits)| {
+            let (wallet, time) = (wallet.into(), Timestamp::now());
             let event = serde_json::json!({
                 "specversion": "1.0", "id": random_name(), "source": "/t", "type": "wallet.adjusted", "subject": wallet,
                 "time": time, "data": {"adjustment_id": random_name(), "credits": credits, "reason": "r", "actor": "a"}
@@ -95,6 +96,71 @@ fn adjust(deployment: &Deployment, wallets: impl Iterator<Item = (u32, i64)>) {
     });
     let topic = &deployment.config.topics.wallet;
     kafka::send_all(&deployment.config, topic, &sent.collect::<Vec<_>>()).unwrap();
+}
+
+/// Goal: the view `runway` in ClickHouse and the alert follow the same rule. Method: wallets on both sides of three days,
+/// after a pace of one, five and seven days, and some without any pace or without credits.
+#[test]
+fn the_runway_in_clickhouse_is_below_three_days_for_exactly_the_wallets_that_an_alert_warns() {
+    // Images charged so many days ago.
+    type Usage = &'static [(i64, u32)];
+    const FIVE_DAYS: Usage = &[(5, 10), (4, 10), (3, 10), (2, 10), (1, 10)];
+    const ALL_ON_ONE: Usage = &[(20, 1), (3, 70)];
+    let lives: [(&str, i64, Usage, &str); 10] = [
+        ("five-days-and-enough", 80, FIVE_DAYS, "3"),
+        ("five-days-and-one-less", 79, FIVE_DAYS, "2.9"),
+        ("seven-days-and-enough", 101, ALL_ON_ONE, "3"),
+        ("seven-days-and-one-less", 100, ALL_ON_ONE, "2.9"),
+        ("one-day-and-enough", 40, &[(1, 10)], "3"),
+        ("one-day-and-one-less", 39, &[(1, 10)], "2.9"),
+        ("only-today", 11, &[(0, 10)], "\\N"),
+        ("only-before", 11, &[(8, 10)], "\\N"),
+        ("all-gone-at-once", 50, &[(5, 50)], "0"),
+        ("overdrawn-at-once", 40, &[(5, 50)], "0"),
+    ];
+    // By the next day all would be otherwise.
+    let day_left = |now: Timestamp| DAY_MS - now.millis().rem_euclid(DAY_MS);
+    wait_for("a day that lasts", PATIENCE + PATIENCE, || {
+        (day_left(Timestamp::now()) > PATIENCE.as_millis() as i64).then_some(())
+    });
+    let deployment = Deployment::new();
+    let mut instance = deployment.start(&[]);
+    let credited: Vec<(&str, i64)> = lives.iter().map(|(wallet, credits, ..)| (*wallet, *credits)).collect();
+    adjust(&deployment, credited.into_iter());
+    let now = Timestamp::now().millis();
+    for (wallet, _, usage, _) in &lives {
+        for (days_ago, images) in *usage {
+            let time = Timestamp::from_millis(now - days_ago * DAY_MS);
+            let id = random_name();
+            let event = serde_json::json!({
+                "specversion": "1.0", "id": id, "source": "/t", "type": "generation.completed", "subject": wallet,
+                "time": time, "data": {"job_id": id, "asset": "image", "images": images}
+            });
+            let (key, value) = (Some(wallet.as_bytes()), event.to_string());
+            let sent = Sent { key, value: Some(value.as_bytes()), ..Sent::default() };
+            kafka::send(&deployment.config, &deployment.config.topics.generation, &sent).unwrap();
+        }
+    }
+    let clickhouse = deployment.clickhouse();
+    let charges: usize = lives.iter().map(|(_, _, usage, _)| usage.len()).sum();
+    wait_for("all charges in ClickHouse", PATIENCE, || {
+        let charged = "SELECT count() FROM ledger_entries FINAL WHERE entry_type = 'charged'";
+        (clickhouse.number(charged) == charges as i64).then_some(())
+    });
+    wait_for("no lag", PATIENCE, || (instance.metric("creditstream_lag_records", &[]) == 0.0).then_some(()));
+
+    let warned = clickhouse
+        .rows("SELECT DISTINCT wallet_id FROM alerts FINAL WHERE kind = 'runway' ORDER BY wallet_id");
+    let below_three_days =
+        lives.iter().filter(|(_, _, _, runway)| matches!(*runway, "2.9")).map(|(wallet, ..)| *wallet);
+    let mut expected: Vec<&str> = below_three_days.collect();
+    expected.sort_unstable();
+    assert_eq!(warned.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), expected);
+    for (wallet, _, _, runway) in lives {
+        let view = format!("SELECT runway_days FROM runway(wallet = '{wallet}', at = now())");
+        assert_eq!(clickhouse.rows(&view), [[runway]], "{wallet}");
+    }
+    instance.terminate();
 }
 
 /// Wallets that an instance lists by name, with what they have; and how many it leaves out.
@@ -115,15 +181,14 @@ fn the_wallets_most_in_need_are_listed_by_name_until_they_recover_or_their_shard
     let deployment = Deployment::with(&[("alerts.series_limit", "5"), ("ledger.workers", "2")]);
     let mut one = deployment.start_with(&["ledger"], &[("ledger.instance", "one")]);
     one.wait_until_ready();
-    let overdraws = |number: u32| (number, -100 - i64::from(number));
+    let name = |number: u32| format!("w.{number:02}");
+    let overdraws = |number: u32| (name(number), -100 - i64::from(number));
     adjust(&deployment, (0..20).map(overdraws));
-    let of = |numbers: std::ops::Range<u32>| -> BTreeMap<String, i64> {
-        numbers.map(overdraws).map(|(number, credits)| (format!("w.{number:02}"), credits)).collect()
-    };
+    let of = |numbers: std::ops::Range<u32>| -> BTreeMap<String, i64> { numbers.map(overdraws).collect() };
     let worst = of(15..20);
     wait_for("the five worst", PATIENCE, || (listed(&one) == (worst.clone(), 15)).then_some(()));
     // What pays an overdraft takes the series away, and the next ones come.
-    adjust(&deployment, (17..20).map(|number| (number, 1_000)));
+    adjust(&deployment, (17..20).map(|number| (name(number), 1_000)));
     let next = of(12..17);
     wait_for("the next five", PATIENCE, || (listed(&one) == (next.clone(), 12)).then_some(()));
 
@@ -291,7 +356,7 @@ fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {
     let wallet = random_name();
     let no_data = format!(
         r#"{{"specversion":"1.0","id":"1","source":"/e2e","type":"generation.completed","subject":"{wallet}","time":"{}","data":{{}}}}"#,
-        creditstream::time::Timestamp::now()
+        Timestamp::now()
     );
     let headers: Vec<(&str, Option<&[u8]>)> =
         vec![("trace", Some(b"\x00\xff\xfe")), ("trace", Some(b"again")), ("empty", Some(b""))];
@@ -400,7 +465,7 @@ fn a_record_too_large_for_the_quarantine_is_cut_and_says_what_it_was() {
     let event = |id: &str| {
         format!(
             r#"{{"specversion":"1.0","id":"{id}","source":"/e2e","type":"generation.completed","subject":"{wallet}","time":"{}","data":{{"job_id":"{id}","asset":"image","images":1}}}}"#,
-            creditstream::time::Timestamp::now()
+            Timestamp::now()
         )
     };
     let (home, charged, handed_over) = (partition_for(wallet.as_bytes(), SHARDS), event("1"), event("2"));

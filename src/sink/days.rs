@@ -7,7 +7,7 @@
 //!
 //! **Invariant:** `days_refreshed` never goes beyond what ClickHouse had acknowledged before its days were computed; of
 //! two computations of a day the one that saw more wins, whoever ran it ([`version`](../../migrations/0002_days.sql)).
-//! Must not hold up, stop or fail the sink, nor run more than a tenth of the time: the entries are the books, days a summary.
+//! Must not hold up, stop or fail the sink, nor run more than a twentieth of the time: the entries are the books, days a summary.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::record::{Source, SourcePartition};
 /// Shortest time from one refresh to the next.
 const INTERVAL_MIN: Duration = Duration::from_secs(5);
 /// For each second that a refresh took, the next one waits so many.
-const REST_FACTOR: u32 = 9;
+const REST_FACTOR: u32 = 19;
 
 const USAGE_BY_DAY: &str = include_str!("usage_by_day.sql");
 const CREDITS_BY_DAY: &str = include_str!("credits_by_day.sql");

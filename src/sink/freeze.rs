@@ -1,6 +1,6 @@
 //! Owns what a batch comes to: the fold guard, the partitions that stand still, and the inserts, serialised for good.
 //!
-//! One batch is frozen while the one before it is inserted, and no further: that bounds memory, and what the guard must
+//! One batch is frozen while those before it are inserted, and no further: that bounds memory, and what the guard must
 //! remember, for what is still under way to ClickHouse cannot be asked for there.
 //!
 //! **Invariant:** batches are handed on in the order in which they were read, none of a later epoch before one of an
@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::SinkError;
-use super::guard::FoldGuard;
+use super::guard::{FoldGuard, WALLETS_AT_ONCE_MAX};
 use super::insert::{ClickHouse, FrozenInsert};
 use super::reader::{Batch, Batches, Epochs};
 use super::record::{Record, Source, SourcePartition};
 use super::rows::{self, Rows, Stop};
+use super::{SinkError, UNDER_WAY_MAX};
 use crate::config::Config;
 use crate::fault::fault_point;
 use crate::metrics::Metrics;
@@ -70,9 +70,6 @@ impl Freezer {
         // An error says that nobody takes what is frozen.
         while let Ok(place) = frozen.reserve().await {
             let batch = self.batches.next().await?;
-            if batch.epoch != self.epoch {
-                self.begin_epoch(batch.epoch);
-            }
             let epochs = self.epochs.clone();
             match epochs.while_in(batch.epoch, self.freeze(batch)).await {
                 Some(batch) => place.send(batch?),
@@ -82,13 +79,19 @@ impl Freezer {
         Ok(())
     }
 
-    fn begin_epoch(&mut self, epoch: u64) {
+    async fn begin_epoch(&mut self, epoch: u64) {
         self.guard.clear();
         self.clear_stopped();
         self.epoch = epoch;
+        if let Some(stored) = self.clickhouse.all_last_entries(WALLETS_AT_ONCE_MAX).await {
+            self.guard.learn_all(stored);
+        }
     }
 
     async fn freeze(&mut self, batch: Batch) -> Result<Frozen, SinkError> {
+        if batch.epoch != self.epoch {
+            self.begin_epoch(batch.epoch).await;
+        }
         self.meet_wallets(&batch.records).await?;
         let (inserts, rows) = self.serialise(batch.records).await?;
         if rows.doubles > 0 {
@@ -103,7 +106,7 @@ impl Freezer {
 
     /// Asks ClickHouse about the wallets that the guard has not met.
     async fn meet_wallets(&mut self, records: &[Record]) -> Result<(), SinkError> {
-        self.guard.bound();
+        self.guard.bound(UNDER_WAY_MAX);
         let unmet: Vec<&str> = rows::wallets_to_meet(records, &self.guard).into_iter().collect();
         let last_entries = self.clickhouse.last_entries(&unmet).await?;
         for wallet_id in &unmet {

@@ -6,8 +6,9 @@
 //! all tables (a crash may have hit between two of them), which is harmless, for every table is an upsert.
 //!
 //! **Invariant:** per wallet, what counts is without gap. Pure: what ClickHouse holds is asked for by the
-//! caller, once per wallet ([`FoldGuard::learn`]). Of the last batch every wallet is remembered: what it wrote may still be
-//! under way, and asking would tell of less. Must not remember more than [`WALLETS_MAX`] wallets and those of a batch.
+//! caller, of all wallets at once ([`FoldGuard::learn_all`]) or once per wallet ([`FoldGuard::learn`]). Of the
+//! last batches every wallet is remembered: what they wrote may still be under way, and asking would tell of less. Must
+//! not remember more than [`WALLETS_MAX`] wallets and those of the last batches.
 
 use std::mem;
 
@@ -16,6 +17,8 @@ use thiserror::Error;
 
 /// Most wallets that are remembered, about 100 bytes each. Beyond, those longest not met are forgotten and asked for again.
 const WALLETS_MAX: usize = 500_000;
+/// Most wallets that may be learnt at once, so that the first ones met are not forgotten for them.
+pub const WALLETS_AT_ONCE_MAX: usize = WALLETS_MAX / 2;
 
 /// The last entry of a wallet that ClickHouse holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +86,16 @@ pub struct FoldGuard {
     recent: HashMap<Box<str>, Position>,
     /// … and before, and not since.
     older: HashMap<Box<str>, Position>,
+    /// Batches begun since the recent ones became the older ones.
+    batches: usize,
+    /// Every wallet that ClickHouse holds is among them.
+    is_complete: bool,
 }
 
 impl FoldGuard {
     /// Whether nothing needs to be asked about this wallet before its entries are checked.
     pub fn has_met(&self, wallet_id: &str) -> bool {
-        self.recent.contains_key(wallet_id) || self.older.contains_key(wallet_id)
+        self.is_complete || self.recent.contains_key(wallet_id) || self.older.contains_key(wallet_id)
     }
 
     /// Takes in what ClickHouse holds of a wallet; `None`: nothing.
@@ -96,17 +103,27 @@ impl FoldGuard {
         self.recent.insert(wallet_id.into(), Position::Learnt(stored));
     }
 
-    /// Forgets everything: the partitions were assigned anew, and are read again from the committed offsets.
-    pub fn clear(&mut self) {
-        self.recent.clear();
-        self.older.clear();
+    /// Takes in the last entries of all wallets that ClickHouse holds any of.
+    pub fn learn_all(&mut self, stored: impl IntoIterator<Item = (String, Stored)>) {
+        let learnt =
+            stored.into_iter().map(|(wallet_id, stored)| (wallet_id.into(), Position::Learnt(Some(stored))));
+        self.recent.extend(learnt);
+        self.is_complete = true;
     }
 
-    /// Makes room between two batches.
-    pub fn bound(&mut self) {
-        if self.recent.len() > WALLETS_MAX / 2 {
-            self.older = mem::take(&mut self.recent);
+    /// Forgets everything: the partitions were assigned anew, and are read again from the committed offsets.
+    pub fn clear(&mut self) {
+        *self = FoldGuard::default();
+    }
+
+    /// Makes room between two batches. Wallets of the last `under_way` batches are kept.
+    pub fn bound(&mut self, under_way: usize) {
+        if self.recent.len() > WALLETS_MAX / 2 && self.batches >= under_way {
+            self.batches = 0;
+            let forgotten = mem::replace(&mut self.older, mem::take(&mut self.recent));
+            self.is_complete &= forgotten.is_empty();
         }
+        self.batches += 1;
     }
 
     /// Judges the next entry of a wallet. A wallet never learnt has nothing in ClickHouse: its entries must
@@ -194,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn wallets_longest_not_met_are_forgotten_but_none_of_the_last_batch() {
+    fn wallets_longest_not_met_are_forgotten_but_none_of_the_last_batches() {
         let mut guard = FoldGuard::default();
         let mut meet_half_and_more = |prefix: &str, seq| {
             for number in 0..=WALLETS_MAX / 2 {
                 assert_eq!(guard.check(&format!("{prefix}{number}"), seq, 1), Ok(Counts));
             }
             assert!(guard.check("busy", seq, 1).is_ok());
-            guard.bound();
+            guard.bound(1);
             [guard.has_met("busy"), guard.has_met("a0"), guard.has_met("b0"), guard.has_met("c0")]
         };
         assert_eq!(meet_half_and_more("a", 1), [true, true, false, false]);
@@ -209,6 +226,41 @@ mod tests {
         assert_eq!(meet_half_and_more("b", 1), [true, false, true, false]);
         assert_eq!(meet_half_and_more("c", 1), [true, false, false, true]);
         assert_eq!(guard.check("busy", 3, 2), Ok(Counts), "what was known of it is known");
+
+        let mut guard = FoldGuard::default();
+        let mut batch = |prefix: &str| {
+            guard.bound(2);
+            for number in 0..=WALLETS_MAX / 2 {
+                assert_eq!(guard.check(&format!("{prefix}{number}"), 1, 1), Ok(Counts));
+            }
+            ["a0", "b0", "c0"].map(|wallet_id| guard.has_met(wallet_id))
+        };
+        batch("a");
+        batch("b");
+        assert_eq!(batch("c"), [true, true, true], "a and b may be under way while c is asked about");
+        assert_eq!(batch("d"), [true, true, true]);
+        assert_eq!(batch("e"), [false, false, true]);
+    }
+
+    #[test]
+    fn once_all_wallets_are_learnt_none_needs_asking_until_one_was_forgotten() {
+        let mut guard = FoldGuard::default();
+        guard.learn_all([("ws_1".to_owned(), Stored { seq: 6, ledger_offset: 30 })]);
+        assert!(guard.has_met("ws_1") && guard.has_met("not in ClickHouse"));
+        assert_eq!(guard.check("ws_1", 7, 31), Ok(Counts));
+        assert_eq!(guard.check("not in ClickHouse", 1, 32), Ok(Counts));
+        let mut meet_half_and_more = |prefix: &str| {
+            for number in 0..=WALLETS_MAX / 2 {
+                assert_eq!(guard.check(&format!("{prefix}{number}"), 1, 1), Ok(Counts));
+            }
+            guard.bound(1);
+            guard.has_met("never seen")
+        };
+        assert!(meet_half_and_more("a"));
+        assert!(meet_half_and_more("b"), "ws_1 is older, not forgotten");
+        assert!(!meet_half_and_more("c"), "ws_1 is forgotten, and may be the next one");
+        guard.clear();
+        assert!(!guard.has_met("ws_1"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use clickhouse::Client;
+use clickhouse::query::Query;
 use serde::Deserialize;
 
 use super::block::{Block, Schema};
@@ -22,8 +23,23 @@ use crate::metrics::Metrics;
 
 /// Size of a compressed piece of a body.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// Wallets asked about in one statement.
-const WALLETS_PER_QUERY: usize = 1_000;
+/// Wallets asked about in one statement. Each statement reads almost the whole of a table of fewer granules than it has
+/// wallets, so that few large ones cost a tenth of many small ones.
+const WALLETS_PER_QUERY: usize = 25_000;
+/// Bytes, for so many of the longest ids.
+const QUERY_SIZE_MAX: &str = "16777216";
+
+/// How long ClickHouse may look for the last entries of all wallets, seconds. It reads about 10,000,000 entries a second.
+const ALL_WALLETS_SECONDS_MAX: &str = "10";
+const LAST_ENTRIES: &str =
+    "SELECT wallet_id, max(seq) AS last_seq, argMax(ledger_offset, seq) AS last_offset FROM ledger_entries";
+
+#[derive(clickhouse::Row, Deserialize)]
+struct LastEntry {
+    wallet_id: String,
+    last_seq: u64,
+    last_offset: i64,
+}
 
 /// One insert, serialised.
 #[derive(Clone)]
@@ -90,7 +106,7 @@ impl ClickHouse {
             .with_setting("wait_end_of_query", "1")
             // Old months in a batch of many wallets: a part each, but never refused for ever.
             .with_setting("max_partitions_per_insert_block", "0")
-            .with_setting("max_query_size", "1000000");
+            .with_setting("max_query_size", QUERY_SIZE_MAX);
         ClickHouse {
             client,
             request_timeout: config.request_timeout(),
@@ -175,17 +191,30 @@ impl ClickHouse {
     }
 
     async fn try_last_entries(&self, wallets: &[&str]) -> Result<Vec<(String, Stored)>, ClickHouseError> {
-        #[derive(clickhouse::Row, Deserialize)]
-        struct LastEntry {
-            wallet_id: String,
-            last_seq: u64,
-            last_offset: i64,
+        let sql = format!("{LAST_ENTRIES} WHERE wallet_id IN ? GROUP BY wallet_id");
+        self.fetch_last_entries(self.client.query(&sql).bind(wallets)).await
+    }
+
+    /// The same of every wallet, in one try; `None`: they are more than so many, or ClickHouse would take too long.
+    pub async fn all_last_entries(&self, wallets_max: usize) -> Option<Vec<(String, Stored)>> {
+        // Which ones are left out beyond the limit does not matter: there are too many then.
+        let query = self
+            .client
+            .query(&format!("{LAST_ENTRIES} GROUP BY wallet_id"))
+            .with_setting("max_rows_to_group_by", (wallets_max + 1).to_string())
+            .with_setting("group_by_overflow_mode", "any")
+            .with_setting("max_execution_time", ALL_WALLETS_SECONDS_MAX);
+        match self.fetch_last_entries(query).await {
+            Ok(found) => (found.len() <= wallets_max).then_some(found),
+            Err(error) => {
+                tracing::info!(%error, "clickhouse is asked about the wallets of each batch, instead of all at once");
+                None
+            }
         }
-        let query = self.client.query(
-            "SELECT wallet_id, max(seq) AS last_seq, argMax(ledger_offset, seq) AS last_offset \
-             FROM ledger_entries WHERE wallet_id IN ? GROUP BY wallet_id",
-        );
-        let rows: Vec<LastEntry> = bounded(self.request_timeout, query.bind(wallets).fetch_all()).await?;
+    }
+
+    async fn fetch_last_entries(&self, query: Query) -> Result<Vec<(String, Stored)>, ClickHouseError> {
+        let rows: Vec<LastEntry> = bounded(self.request_timeout, query.fetch_all()).await?;
         let stored =
             |row: LastEntry| (row.wallet_id, Stored { seq: row.last_seq, ledger_offset: row.last_offset });
         Ok(rows.into_iter().map(stored).collect())

@@ -158,6 +158,23 @@ async fn every_field_arrives_in_its_column_and_the_same_batch_twice_reads_the_sa
     assert_eq!(world.everything().await, once);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_entries_of_all_wallets_are_asked_for_at_once_where_they_are_not_too_many() {
+    let world = World::migrated().await;
+    let clickhouse = world.clickhouse();
+    let records = (1..=300).flat_map(|number| charges(&format!("ws_{number}"), 1..=2)).collect::<Vec<_>>();
+    for insert in &blocks_of(&world, &records) {
+        clickhouse.insert(insert).await.unwrap();
+    }
+    let all = clickhouse.all_last_entries(300).await.unwrap();
+    assert_eq!((all.len(), all.iter().all(|(_, stored)| stored.seq == 2)), (300, true));
+    let some = clickhouse.last_entries(&["ws_7", "ws_none"]).await.unwrap();
+    assert_eq!(some, all.into_iter().filter(|(wallet_id, _)| wallet_id == "ws_7").collect::<Vec<_>>());
+    assert_eq!(clickhouse.all_last_entries(299).await, None);
+    world.query("DROP TABLE ledger_entries").await;
+    assert_eq!(clickhouse.all_last_entries(300).await, None, "whoever asks by the batch then hears why");
+}
+
 /// Goal: no type of entry is one that the sink does not know. Method: a wallet's life with each of them, valid by the
 /// schema of the ledger, arrives whole; its sums close, and what was given back stands in the usage.
 #[tokio::test(flavor = "multi_thread")]
