@@ -1,6 +1,6 @@
 //! Owns what a batch comes to: the fold guard, the partitions that stand still, and the inserts, serialised for good.
 //!
-//! One batch is frozen while those before it are inserted, and no further: that bounds memory, and what the guard must
+//! One batch is frozen while the one before it is inserted, and no further: that bounds memory, and what the guard must
 //! remember, for what is still under way to ClickHouse cannot be asked for there.
 //!
 //! **Invariant:** batches are handed on in the order in which they were read, none of a later epoch before one of an
@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::SinkError;
 use super::guard::{FoldGuard, WALLETS_AT_ONCE_MAX};
 use super::insert::{ClickHouse, FrozenInsert};
 use super::reader::{Batch, Batches, Epochs};
 use super::record::{Record, Source, SourcePartition};
 use super::rows::{self, Rows, Stop};
-use super::{SinkError, UNDER_WAY_MAX};
 use crate::config::Config;
 use crate::fault::fault_point;
 use crate::metrics::Metrics;
@@ -106,7 +106,7 @@ impl Freezer {
 
     /// Asks ClickHouse about the wallets that the guard has not met.
     async fn meet_wallets(&mut self, records: &[Record]) -> Result<(), SinkError> {
-        self.guard.bound(UNDER_WAY_MAX);
+        self.guard.bound();
         let unmet: Vec<&str> = rows::wallets_to_meet(records, &self.guard).into_iter().collect();
         let last_entries = self.clickhouse.last_entries(&unmet).await?;
         for wallet_id in &unmet {

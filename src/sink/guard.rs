@@ -7,8 +7,8 @@
 //!
 //! **Invariant:** per wallet, what counts is without gap. Pure: what ClickHouse holds is asked for by the
 //! caller, of all wallets at once ([`FoldGuard::learn_all`]) or once per wallet ([`FoldGuard::learn`]). Of the
-//! last batches every wallet is remembered: what they wrote may still be under way, and asking would tell of less. Must
-//! not remember more than [`WALLETS_MAX`] wallets and those of the last batches.
+//! last batch every wallet is remembered: what it wrote may still be under way, and asking would tell of less. Must not
+//! remember more than [`WALLETS_MAX`] wallets and those of a batch.
 
 use std::mem;
 
@@ -86,8 +86,6 @@ pub struct FoldGuard {
     recent: HashMap<Box<str>, Position>,
     /// … and before, and not since.
     older: HashMap<Box<str>, Position>,
-    /// Batches begun since the recent ones became the older ones.
-    batches: usize,
     /// Every wallet that ClickHouse holds is among them.
     is_complete: bool,
 }
@@ -116,14 +114,12 @@ impl FoldGuard {
         *self = FoldGuard::default();
     }
 
-    /// Makes room between two batches. Wallets of the last `under_way` batches are kept.
-    pub fn bound(&mut self, under_way: usize) {
-        if self.recent.len() > WALLETS_MAX / 2 && self.batches >= under_way {
-            self.batches = 0;
+    /// Makes room between two batches.
+    pub fn bound(&mut self) {
+        if self.recent.len() > WALLETS_MAX / 2 {
             let forgotten = mem::replace(&mut self.older, mem::take(&mut self.recent));
             self.is_complete &= forgotten.is_empty();
         }
-        self.batches += 1;
     }
 
     /// Judges the next entry of a wallet. A wallet never learnt has nothing in ClickHouse: its entries must
@@ -211,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn wallets_longest_not_met_are_forgotten_but_none_of_the_last_batches() {
+    fn wallets_longest_not_met_are_forgotten_but_none_of_the_last_batch() {
         let mut guard = FoldGuard::default();
         let mut meet_half_and_more = |prefix: &str, seq| {
             for number in 0..=WALLETS_MAX / 2 {
                 assert_eq!(guard.check(&format!("{prefix}{number}"), seq, 1), Ok(Counts));
             }
             assert!(guard.check("busy", seq, 1).is_ok());
-            guard.bound(1);
+            guard.bound();
             [guard.has_met("busy"), guard.has_met("a0"), guard.has_met("b0"), guard.has_met("c0")]
         };
         assert_eq!(meet_half_and_more("a", 1), [true, true, false, false]);
@@ -226,20 +222,6 @@ mod tests {
         assert_eq!(meet_half_and_more("b", 1), [true, false, true, false]);
         assert_eq!(meet_half_and_more("c", 1), [true, false, false, true]);
         assert_eq!(guard.check("busy", 3, 2), Ok(Counts), "what was known of it is known");
-
-        let mut guard = FoldGuard::default();
-        let mut batch = |prefix: &str| {
-            guard.bound(2);
-            for number in 0..=WALLETS_MAX / 2 {
-                assert_eq!(guard.check(&format!("{prefix}{number}"), 1, 1), Ok(Counts));
-            }
-            ["a0", "b0", "c0"].map(|wallet_id| guard.has_met(wallet_id))
-        };
-        batch("a");
-        batch("b");
-        assert_eq!(batch("c"), [true, true, true], "a and b may be under way while c is asked about");
-        assert_eq!(batch("d"), [true, true, true]);
-        assert_eq!(batch("e"), [false, false, true]);
     }
 
     #[test]
@@ -253,12 +235,11 @@ mod tests {
             for number in 0..=WALLETS_MAX / 2 {
                 assert_eq!(guard.check(&format!("{prefix}{number}"), 1, 1), Ok(Counts));
             }
-            guard.bound(1);
+            guard.bound();
             guard.has_met("never seen")
         };
-        assert!(meet_half_and_more("a"));
-        assert!(meet_half_and_more("b"), "ws_1 is older, not forgotten");
-        assert!(!meet_half_and_more("c"), "ws_1 is forgotten, and may be the next one");
+        assert!(meet_half_and_more("a"), "ws_1 is older, not forgotten");
+        assert!(!meet_half_and_more("b"), "ws_1 is forgotten, and may be the next one");
         guard.clear();
         assert!(!guard.has_met("ws_1"));
     }

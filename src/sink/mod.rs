@@ -28,7 +28,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +48,7 @@ use error::Refused;
 use freeze::{Freezer, Frozen};
 use insert::ClickHouse;
 use reader::Reader;
-use record::SourcePartition;
 
-/// Batches that are inserted at a time: while the largest table of one still takes its rows, the next one begins. ClickHouse
-/// works on an insert with one core.
-const UNDER_WAY_MAX: usize = 2;
 /// How long leaving the group may take at shutdown.
 const LEAVE_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
@@ -87,8 +83,8 @@ pub async fn run(
     let clickhouse = ClickHouse::new(&config.clickhouse, &config.sink, metrics.clone());
     tracing::info!(group = config.sink.group, "the sink begins");
     let mut freezer = Freezer::new(config, metrics, clickhouse.clone(), batches, reader.epochs());
-    let mut writer = Writer { reader: &reader, clickhouse, days: Days::new(), under_way: VecDeque::new() };
-    // One batch is frozen while others are inserted: the place is free again once the writer has taken it.
+    let mut writer = Writer { reader: &reader, clickhouse, days: Days::new() };
+    // One batch is frozen while another is inserted: the place is free again once the writer has taken it.
     let (frozen, to_insert) = mpsc::channel(1);
     let work = async {
         writer.clickhouse.check_version().await?;
@@ -109,19 +105,11 @@ pub async fn run(
     result
 }
 
-/// Inserts what was frozen, up to [`UNDER_WAY_MAX`] batches at a time, and commits them in the order in which they were read.
+/// Inserts what was frozen, one batch after the other.
 struct Writer<'r> {
     reader: &'r Reader,
     clickhouse: ClickHouse,
     days: Days,
-    under_way: VecDeque<UnderWay>,
-}
-
-/// A batch whose inserts are being sent. Dropping it ends them.
-struct UnderWay {
-    epoch: u64,
-    inserts: JoinSet<Result<(), Refused>>,
-    positions: BTreeMap<SourcePartition, i64>,
 }
 
 impl Writer<'_> {
@@ -131,56 +119,32 @@ impl Writer<'_> {
                 // Days first: a sink that always has a batch must not starve them. They rest in between.
                 biased;
                 () = self.days.step(&self.clickhouse) => {}
-                done = oldest_inserted(&self.reader, &mut self.under_way), if !self.under_way.is_empty() => {
-                    if let Some(positions) = done? {
-                        self.commit(&positions).await;
-                    }
+                Some(batch) = to_insert.recv() => {
+                    let done = self.reader.epochs().while_in(batch.epoch, self.write(batch)).await;
+                    done.unwrap_or(Ok(()))?;
                 }
-                Some(batch) = to_insert.recv(), if self.under_way.len() < UNDER_WAY_MAX => self.begin(batch),
             }
         }
     }
 
-    fn begin(&mut self, batch: Frozen) {
-        // Partitions that were assigned anew are read again: what is of an earlier epoch must not come after that.
-        self.under_way.retain(|earlier| earlier.epoch == batch.epoch);
-        let mut inserts = JoinSet::new();
+    /// From a frozen batch to the commit of its offsets.
+    async fn write(&mut self, batch: Frozen) -> Result<(), SinkError> {
+        let mut under_way = JoinSet::new();
         for insert in batch.inserts {
             let clickhouse = self.clickhouse.clone();
-            inserts.spawn(async move { clickhouse.insert(&insert).await });
+            under_way.spawn(async move { clickhouse.insert(&insert).await });
         }
-        self.under_way.push_back(UnderWay { epoch: batch.epoch, inserts, positions: batch.positions });
-    }
-
-    async fn commit(&mut self, positions: &BTreeMap<SourcePartition, i64>) {
-        fault_point!("sink.inserted");
-        self.days.note(positions);
-        if let Err(error) = self.reader.commit(positions).await {
-            tracing::warn!(%error, "the sink's offsets were not committed: the next commit covers them");
-        }
-        fault_point!("sink.offsets_committed");
-    }
-}
-
-/// Waits until all inserts of the oldest batch are acknowledged, and takes it out; `None`: it was abandoned. May be dropped
-/// at any time.
-async fn oldest_inserted(
-    reader: &Reader,
-    under_way: &mut VecDeque<UnderWay>,
-) -> Result<Option<BTreeMap<SourcePartition, i64>>, SinkError> {
-    let Some(oldest) = under_way.front_mut() else { return Ok(None) };
-    let inserts = &mut oldest.inserts;
-    let all_inserted = async {
-        while let Some(done) = inserts.join_next().await {
+        // Dropping the set, also where the batch is abandoned, ends what is still under way.
+        while let Some(done) = under_way.join_next().await {
             done??;
             fault_point!("sink.one_table_inserted");
         }
+        fault_point!("sink.inserted");
+        self.days.note(&batch.positions);
+        if let Err(error) = self.reader.commit(&batch.positions).await {
+            tracing::warn!(%error, "the sink's offsets were not committed: the next commit covers them");
+        }
+        fault_point!("sink.offsets_committed");
         Ok(())
-    };
-    let done: Option<Result<(), SinkError>> = reader.epochs().while_in(oldest.epoch, all_inserted).await;
-    let oldest = under_way.pop_front();
-    match done {
-        Some(result) => result.map(|()| oldest.map(|batch| batch.positions)),
-        None => Ok(None),
     }
 }
