@@ -108,7 +108,8 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(Restorer { routes, time, group, policy, store, alive, world, reader })
     }
 
-    /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number).
+    /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number), which are
+    /// also those of the shards.
     ///
     /// # Errors
     /// The brokers do not answer, or progress belongs to another deployment. What had been parked is parked again.
@@ -119,11 +120,8 @@ impl<'r, W: World> Restorer<'r, W> {
         partitions: &[i32],
     ) -> Result<Restored, RestoreError> {
         let out = &self.routes.out;
-        let holders: BTreeSet<i32> = partitions
-            .iter()
-            .map(|partition| partition.rem_euclid(self.routes.shards.max(1)))
-            .chain(shard_numbers.iter().copied())
-            .collect();
+        let holders: BTreeSet<i32> =
+            partitions.iter().map(|partition| partition.rem_euclid(self.routes.shards.max(1))).collect();
         let progress_ends = self.stable_ends(&out.progress, &holders.into_iter().collect::<Vec<_>>())?;
         let wallet_ends = self.stable_ends(&out.wallets, shard_numbers)?;
         let ledger_ends = self.stable_ends(&out.ledger, shard_numbers)?;
@@ -137,12 +135,12 @@ impl<'r, W: World> Restorer<'r, W> {
             left.clear();
             for (shard, mut begun) in states {
                 let was_kept = !begun.needs_snapshots;
-                if let Err(error) = &read
-                    && was_kept
-                {
-                    // Whatever was folded in so far is committed: the next try goes on from there.
-                    tracing::debug!(shard, %error, "the shard is kept");
-                    parked.insert(shard, begun.state);
+                if read.is_err() {
+                    // What was folded in so far is committed, and the next try goes on from there. Half of the snapshots, or
+                    // half of a horizon's ledger, is no state.
+                    if was_kept {
+                        parked.insert(shard, begun.state);
+                    }
                     continue;
                 }
                 if let Some(why) = begun.cut.take() {
@@ -365,22 +363,23 @@ impl<'r, W: World> Restorer<'r, W> {
         for end in ends {
             let Some(begun) = states.get_mut(&end.partition) else { continue };
             begun.compare_with_ends(end.from, end.to);
+            if begun.cut.is_some() || begun.contradiction.is_some() {
+                continue;
+            }
             let from = if begun.needs_snapshots {
-                let clock = begun.state.head.clock.now();
-                begun.read_since = self.horizon_day(clock);
-                self.horizon_offset(end, clock)?
+                let first_day = self.horizon_day(begun.state.head.clock.now());
+                begun.read_since = first_day.unwrap_or(Timestamp::MIN);
+                first_day.map_or(Ok(end.from), |first_day| self.horizon_offset(end, first_day))?
             } else {
-                begun.state.ledger_position.max(end.from)
+                begun.state.ledger_position
             };
             stretches.push(Stretch { from, ..*end });
         }
         let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
         let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
-            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none() && begun.cut.is_none();
-            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else {
-                return;
-            };
+            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none();
+            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else { return };
             match begun.fold_record(record, horizon_days) {
                 Ok(folded) => {
                     entries += folded.entries;
@@ -404,26 +403,22 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(())
     }
 
-    /// The first instant of the horizon's first day.
-    fn horizon_day(&self, clock: ShardClock) -> Timestamp {
-        if clock.0 <= Timestamp::from_millis(0) {
-            return Timestamp::MIN;
-        }
-        Timestamp::from_millis(clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS)
+    /// The first instant of the horizon's first day; `None`: the clock has not begun.
+    fn horizon_day(&self, clock: ShardClock) -> Option<Timestamp> {
+        let has_begun = clock.0 > Timestamp::from_millis(0);
+        let day = clock.0.plus_millis(-self.time.horizon_ms).day_number();
+        has_begun.then(|| Timestamp::from_millis(day * DAY_MS))
     }
 
     /// Where the ledger must be read from so that every identity inside the horizon is met.
-    fn horizon_offset(&self, end: &Stretch, clock: ShardClock) -> Result<i64, RestoreError> {
-        if clock.0 <= Timestamp::from_millis(0) {
-            return Ok(end.from);
-        }
+    fn horizon_offset(&self, end: &Stretch, first_day: Timestamp) -> Result<i64, RestoreError> {
         // Kafka timestamps may lie a little before the posted times.
-        let mut from_time = self.horizon_day(clock).millis().saturating_sub(self.time.max_clock_skew_ms);
+        let mut from_time = first_day.millis().saturating_sub(self.time.max_clock_skew_ms);
         if planted!(OneDaysIdentities) {
-            from_time = clock.0.plus_millis(-DAY_MS).millis();
+            from_time = first_day.plus_millis(self.time.horizon_ms - DAY_MS).millis();
         }
         let found = self.reader.offset_at(&self.routes.out.ledger, end.partition, from_time)?;
-        Ok(found.map_or(end.to, |offset| offset.max(end.from)))
+        Ok(found.unwrap_or(end.to))
     }
 
     fn since(&self, instant: Instant) -> Duration {
@@ -437,17 +432,14 @@ impl<'r, W: World> Restorer<'r, W> {
         stretches: &[Stretch],
         mut each: impl FnMut(&RecordView<'_>),
     ) -> Result<(), RestoreError> {
-        let mut open: BTreeMap<i32, i64> = stretches
-            .iter()
-            .filter(|stretch| stretch.from < stretch.to)
-            .map(|stretch| (stretch.partition, stretch.to))
-            .collect();
-        if open.is_empty() {
-            return Ok(());
-        }
+        let mut open: BTreeMap<i32, i64> = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
         for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
+            open.insert(stretch.partition, stretch.to);
             assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
+        }
+        if open.is_empty() {
+            return Ok(());
         }
         self.reader.assign(&assignment)?;
         let (mut records, mut last_word, mut last_progress) = (0_u64, self.world.now(), self.world.now());
