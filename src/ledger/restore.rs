@@ -129,8 +129,9 @@ impl<'r, W: World> Restorer<'r, W> {
         let (heads, partitions) = self.read_progress(&progress_ends)?;
         let mut shards = BTreeMap::new();
         let mut left = shard_numbers.to_vec();
+        let mut known = self.known(&left, parked);
         while !left.is_empty() {
-            let mut states = self.begin(&left, parked, &heads)?;
+            let mut states = self.begin(&left, &mut known, &heads)?;
             let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
             left.clear();
             for (shard, mut begun) in states {
@@ -245,11 +246,17 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(self.read_progress(&self.stable_ends(&self.routes.out.progress, &all)?)?.1)
     }
 
-    /// The state that each shard begins with: the one that was kept, a checkpoint, or none.
+    /// What was kept of shards, in memory or else on disk.
+    fn known(&self, shards: &[i32], parked: &mut BTreeMap<i32, ShardState>) -> BTreeMap<i32, ShardState> {
+        let known = |shard: &i32| Some((*shard, parked.remove(shard).or_else(|| self.store.load(*shard))?));
+        shards.iter().filter_map(known).collect()
+    }
+
+    /// The state that each shard begins with: the one that was kept, or none.
     fn begin(
         &self,
         shards: &[i32],
-        parked: &mut BTreeMap<i32, ShardState>,
+        known: &mut BTreeMap<i32, ShardState>,
         heads: &HashMap<String, ShardProgress>,
     ) -> Result<BTreeMap<i32, Begun>, RestoreError> {
         for shard in shards {
@@ -261,10 +268,9 @@ impl<'r, W: World> Restorer<'r, W> {
         for &shard in shards {
             let progress = heads.get(&super::progress::shard_key(shard));
             let cuts = progress.map_or(0, |progress| progress.cuts);
-            let known = parked.remove(&shard).or_else(|| self.store.load(shard));
-            let known = known.filter(|state| self.is_of_this_life(state, cuts));
-            let needs_snapshots = known.is_none();
-            let mut state = known.unwrap_or_else(|| self.store.empty_shard(shard));
+            let kept = known.remove(&shard).filter(|state| self.is_of_this_life(state, cuts));
+            let needs_snapshots = kept.is_none();
+            let mut state = kept.unwrap_or_else(|| self.store.empty_shard(shard));
             let saved = std::mem::take(&mut state.saved);
             state.unsaved.extend(saved.into_keys());
             state.head.cuts = cuts;
@@ -363,7 +369,7 @@ impl<'r, W: World> Restorer<'r, W> {
         for end in ends {
             let Some(begun) = states.get_mut(&end.partition) else { continue };
             begun.compare_with_ends(end.from, end.to);
-            if begun.cut.is_some() || begun.contradiction.is_some() {
+            if begun.contradiction.is_some() {
                 continue;
             }
             let from = if begun.needs_snapshots {
@@ -437,9 +443,6 @@ impl<'r, W: World> Restorer<'r, W> {
         for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
             open.insert(stretch.partition, stretch.to);
             assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
-        }
-        if open.is_empty() {
-            return Ok(());
         }
         self.reader.assign(&assignment)?;
         let (mut records, mut last_word, mut last_progress) = (0_u64, self.world.now(), self.world.now());

@@ -364,6 +364,18 @@ fn what_was_kept_and_contradicts_is_deleted_and_read_from_the_topics() {
     assert!(bench.shard(1).is_err_and(|why| why.starts_with("ledger 1/1: wallet ws_1")));
 }
 
+/// What lies between was deleted: what was kept cannot be brought up to date, and nothing is read for it.
+#[test]
+fn what_was_kept_up_to_before_the_ledgers_beginning_is_dropped() {
+    let mut bench = Bench::new();
+    bench.put_progress(1, &bench.progress(Timestamp::from_millis(0)));
+    bench.topics.lock().log(LEDGER, 1).first = 5;
+    bench.put_entry(1, 1);
+    bench.parked.insert(1, bench.kept(1, 7, 4));
+    assert_eq!(seq(&bench.shard(1).unwrap()), Some(1));
+    assert_eq!(bench.reads(LEDGER), [(1, 5)]);
+}
+
 #[test]
 fn a_ledger_that_ends_before_what_was_kept_stops_the_shard_and_the_checkpoint_stays() {
     let mut bench = Bench::new();
@@ -414,9 +426,13 @@ fn a_restore_that_is_given_up_keeps_what_was_kept_and_nothing_else() {
         bench.put_snapshot(shard, &wallet(1));
     }
     bench.parked.insert(1, bench.kept(1, 1, 1));
-    bench.topics.lock().log(LEDGER, 2).is_silent = true;
+    // Of this one nothing that was read shows that it is half.
+    bench.put_entry(3, 1);
+    for shard in [2, 3] {
+        bench.topics.lock().log(LEDGER, shard).is_silent = true;
+    }
     bench.wanted_until = Duration::from_secs(10);
-    assert!(matches!(refusal(bench.restore(&[1, 2])), RestoreError::Superseded));
+    assert!(matches!(refusal(bench.restore(&[1, 2, 3])), RestoreError::Superseded));
     assert_eq!(bench.parked.keys().collect::<Vec<_>>(), [&1]);
     assert_eq!((seq(&bench.parked[&1]), bench.parked[&1].ledger_position), (Some(2), 1));
     let waited = bench.topics.lock().passed;
