@@ -78,8 +78,9 @@ pub struct Restorer<'r, W: World> {
     pub store: LocalStore<'r>,
     /// Called about every [`ALIVE_EVERY`]: says that it goes on, and asks whether it still should.
     pub alive: &'r dyn Fn() -> Result<(), RestoreError>,
+    /// Reads.
+    pub(super) reader: W::Reader,
     world: &'r W,
-    reader: W::Reader,
 }
 
 /// A partition to be read from an offset up to an offset.
@@ -105,7 +106,7 @@ impl<'r, W: World> Restorer<'r, W> {
         alive: &'r dyn Fn() -> Result<(), RestoreError>,
     ) -> Result<Restorer<'r, W>, RestoreError> {
         let reader = world.reader()?;
-        Ok(Restorer { routes, time, group, policy, store, alive, world, reader })
+        Ok(Restorer { routes, time, group, policy, store, alive, reader, world })
     }
 
     /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number), which are
@@ -190,6 +191,42 @@ impl<'r, W: World> Restorer<'r, W> {
     /// # Errors
     /// As [`Restorer::restore`].
     pub(super) fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
+        let stretches = self.ends(topic, partitions)?;
+        let deadline = self.world.now() + STABLE_PATIENCE;
+        for stretch in &stretches {
+            if !self.is_settled_by(deadline, topic, stretch)? {
+                return Err(RestoreError::TryAgain(format!(
+                    "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}: see \
+                     CreditstreamRestoreSlow in docs/runbooks.md",
+                    stretch.partition
+                )));
+            }
+        }
+        Ok(stretches)
+    }
+
+    /// Of these partitions those in which something that is there by now is still open at the deadline.
+    ///
+    /// # Errors
+    /// As [`Restorer::restore`].
+    pub(super) fn open_after(
+        &self,
+        deadline: Instant,
+        topic: &str,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeSet<i32>, RestoreError> {
+        let partitions: Vec<i32> = partitions.iter().copied().collect();
+        let mut open = BTreeSet::new();
+        for stretch in self.ends(topic, &partitions)? {
+            if !self.is_settled_by(deadline, topic, &stretch)? {
+                open.insert(stretch.partition);
+            }
+        }
+        Ok(open)
+    }
+
+    /// First offset and true end of each partition.
+    fn ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
         let mut stretches = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             let (from, mut to) = self.reader.ends(topic, partition)?;
@@ -198,21 +235,18 @@ impl<'r, W: World> Restorer<'r, W> {
             }
             stretches.push(Stretch { partition, from, to });
         }
-        let deadline = self.world.now() + STABLE_PATIENCE;
-        for stretch in &stretches {
-            while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
-                if self.world.now() > deadline {
-                    return Err(RestoreError::TryAgain(format!(
-                        "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}: see \
-                         CreditstreamRestoreSlow in docs/runbooks.md",
-                        stretch.partition
-                    )));
-                }
-                (self.alive)()?;
-                self.world.sleep(Duration::from_millis(20));
-            }
-        }
         Ok(stretches)
+    }
+
+    fn is_settled_by(&self, deadline: Instant, topic: &str, stretch: &Stretch) -> Result<bool, RestoreError> {
+        while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
+            if self.world.now() > deadline {
+                return Ok(false);
+            }
+            (self.alive)()?;
+            self.world.sleep(Duration::from_millis(20));
+        }
+        Ok(true)
     }
 
     fn read_progress(&self, ends: &[Stretch]) -> Result<ProgressByKey, RestoreError> {

@@ -120,6 +120,10 @@ impl World for Topics {
 }
 
 impl Reader for Topics {
+    fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+        Ok(partitions)
+    }
+
     fn ends(&self, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
         let mut state = self.lock();
         let log = state.log(topic, partition);
