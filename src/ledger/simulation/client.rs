@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::broker::{Place, Stored};
 use super::group::{self, Position};
-use super::producer::ModelProducer;
+use super::producer::{ModelProducer, transactional_id};
 use super::scheduler::{MILLI, Micros, SECOND, Simulation, State};
 use crate::config::TopicsConfig;
 use crate::kafka::{GroupMetadata, Polled, RecordView};
@@ -80,7 +80,7 @@ impl World for ModelWorld {
 
     fn producer(&self, _worker: usize, _topics: &TopicsConfig) -> KafkaResult<ModelProducer> {
         let instance = self.simulation.lock().processes[self.process].instance;
-        Ok(ModelProducer::new(self, format!("instance-{instance}")))
+        Ok(ModelProducer::new(self, transactional_id(instance)))
     }
 
     fn now(&self) -> Instant {

@@ -140,7 +140,7 @@ impl Plan {
             group_resets: on(300),
             local_store: on(500),
             torn_files: on(500),
-            undone_commits: on(250),
+            undone_commits: on(350),
         };
         let transaction_timeout_ms = 5_000;
         Plan { shards, instances, faults, transaction_timeout_ms, is_static: on(400) }
