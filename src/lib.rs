@@ -19,6 +19,7 @@ pub mod json;
 pub mod kafka;
 pub mod ledger;
 pub mod metrics;
+pub mod outgoing;
 pub mod packed;
 pub mod rate;
 pub mod sink;

@@ -10,7 +10,8 @@ use common::deployment::{SHARDS, everything};
 use common::kafka::{self, Sent};
 use common::kafka_proxy::{
     Act, Api, COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, INVALID_TXN_STATE, KafkaProxy,
-    NOT_COORDINATOR, PRODUCER_FENCED, TOPIC_AUTHORIZATION_FAILED, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    NOT_COORDINATOR, NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, PRODUCER_FENCED,
+    TOPIC_AUTHORIZATION_FAILED, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 };
 use common::ledger::Ledger;
 use common::proof::PATIENCE;
@@ -140,6 +141,32 @@ fn a_topic_that_may_not_be_written_any_more_stops_the_instance_which_names_it() 
     }
     let mut instance = deployment.start(&["ledger"]);
     deployment.assert_proof(&books);
+    instance.terminate();
+}
+
+/// Brokers that lack replicas take nothing for longer than a transaction may last, again and again. It is no fault of a
+/// record: nothing stops, and all goes on once there are enough. From 2 records a batch would be halved and then stop at the
+/// tenth abort, if it were to blame.
+#[test]
+fn brokers_that_lack_replicas_are_waited_for_and_no_record_is_blamed() {
+    let settings = [("ledger.transaction_timeout_ms", "1000"), ("ledger.batch_events_max", "2")];
+    let deployment = Deployment::with(&settings);
+    let proxy = KafkaProxy::to(&deployment.config.kafka.brokers);
+    let mut instance = deployment.start_with(&["ledger"], &[("kafka.brokers", &proxy.address())]);
+    let mut books = deployment.generate(&everything(100, 10));
+    let mut progress = deployment.wait_until_processed(&books);
+    for (number, code) in (1..).zip([NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND]) {
+        proxy.deny_writes(&deployment.config.topics.ledger, code);
+        books.add(&deployment.generate(&usage(number + 1, 20, 10)));
+        wait_for("batches to be aborted", PATIENCE, || {
+            (instance.log_count("\"batch aborted\"") >= 12 * number as usize).then_some(())
+        });
+        proxy.allow_all();
+        progress.wait_until_decided(books.records, PATIENCE);
+    }
+    deployment.assert_proof(&books);
+    let said = instance.log();
+    assert!(!said.contains("a single record cannot be committed"), "{}", tail(&said));
     instance.terminate();
 }
 

@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::deployment::everything;
@@ -191,6 +193,91 @@ fn a_restart_remembers_everything_with_checkpoints_without_and_with_damaged_ones
     deployment.generate(&options);
     books.add(&again);
     books.add(&deployment.generate(&usage(4, 1_000, 100)));
+    deployment.assert_proof(&books);
+    instance.terminate();
+}
+
+/// A file system of its own, which is soon full.
+struct SmallDisk<'p>(&'p Path);
+
+impl<'p> SmallDisk<'p> {
+    fn mount(at: &'p Path, size: &str) -> SmallDisk<'p> {
+        fs::create_dir_all(at).unwrap();
+        let disk = SmallDisk(at);
+        disk.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "creditstream-test"]);
+        disk
+    }
+
+    fn grow(&self, size: &str) {
+        self.run("mount", &["-o", &format!("remount,size={size}")]);
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let answer = Command::new(program).args(arguments).arg(self.0).output().unwrap();
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert!(
+            answer.status.success(),
+            "this test must be root and may mount a small tmpfs: {program}: {said}"
+        );
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+/// The disk of the local store is full: charging goes on, what is remembered stays in memory, and a restart reads what it
+/// lacks from the topics. Once there is room all of it is written again.
+#[test]
+fn a_full_disk_of_the_local_store_costs_nothing_but_time() {
+    // 2,500 identities of a shard stay in memory; the others, and four checkpoints, do not fit onto the disk.
+    let deployment = Deployment::with(&[
+        STATIC,
+        ("store.checkpoint_seconds", "1"),
+        ("store.identities_in_memory", "10000"),
+    ]);
+    let store = deployment.store();
+    let disk = SmallDisk::mount(&store, "128k");
+    let options = creditstream::generate::GenerateOptions { bad_percent: 0.0, ..everything(8_000, 100) };
+    let mut books = deployment.generate(&options);
+    let mut instance = deployment.start(&["ledger"]);
+    deployment.assert_proof(&books);
+    let is_full = |instance: &mut Instance| {
+        instance.wait_for_log("the checkpoint was not written");
+        instance.wait_for_log("remembered identities cannot be written");
+    };
+    is_full(&mut instance);
+    let again = common::proof::sent_again(&books);
+    deployment.generate(&options);
+    books.add(&again);
+    deployment.assert_proof(&books);
+
+    instance.kill_9();
+    let mut instance = deployment.start(&["ledger"]);
+    instance.wait_until_ready();
+    deployment.generate(&options);
+    books.add(&again);
+    books.add(&deployment.generate(&usage(2, 1_000, 100)));
+    deployment.assert_proof(&books);
+    is_full(&mut instance);
+
+    disk.grow("64m");
+    let shards = deployment.config.topics.shards as usize;
+    let kept = |extension: &str| {
+        let files = fs::read_dir(&store).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|of| of == extension)).count()
+    };
+    wait_for("a checkpoint of each shard", PATIENCE, || (kept("checkpoint") == shards).then_some(()));
+    instance.terminate();
+    assert_eq!(kept("new"), 0, "nothing half written is left");
+    let mut instance = deployment.start(&["ledger"]);
+    instance.wait_until_ready();
+    let read = entries_read(&instance.log());
+    assert!(read < 200, "{read} entries were read although there are checkpoints");
+    deployment.generate(&options);
+    books.add(&again);
     deployment.assert_proof(&books);
     instance.terminate();
 }

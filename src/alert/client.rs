@@ -12,15 +12,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::address::{NotPublic, Resolver, is_public, written_out};
 use super::queue::{Answer, Item};
 use super::sign::{SigningKey, signatures};
 use crate::config::{DispatcherConfig, EndpointConfig};
+use crate::outgoing::http_client;
 use crate::time::Timestamp;
 
 /// Idle connections are closed before a usual server or load balancer does.
@@ -74,20 +74,8 @@ pub struct Sender {
 impl Sender {
     /// For an endpoint of a valid configuration.
     pub fn new(config: &DispatcherConfig, endpoint: &EndpointConfig) -> Sender {
-        let mut connector =
-            HttpConnector::new_with_resolver(Resolver { allow_private: endpoint.allow_private });
-        connector.set_connect_timeout(Some(config.connect_timeout()));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_MAX)
-            .build(connector);
+        let connector = HttpConnector::new_with_resolver(Resolver { allow_private: endpoint.allow_private });
+        let http = http_client(connector, config.connect_timeout(), IDLE_CONNECTION_MAX);
         let keys = endpoint.secrets.iter().filter_map(|secret| SigningKey::parse(secret.expose())).collect();
         Sender {
             http,

@@ -181,13 +181,23 @@ impl Clients {
         client.create_with_context(KafkaLog)
     }
 
-    /// Asks for the committed positions of a group, without being a member of it.
+    /// Asks for the committed positions of the ledger group, as [`Clients::group_reader`] does.
+    ///
+    /// # Errors
+    /// A setting that librdkafka refuses.
+    pub fn ledger_group_reader(&self) -> KafkaResult<BaseConsumer<KafkaLog>> {
+        self.group_reader(&self.config.ledger.group)
+    }
+
+    /// Asks for the committed positions of a group, without being a member of it. Stable ones: it waits while a transaction
+    /// that moves them is open.
     ///
     /// # Errors
     /// A setting that librdkafka refuses.
     pub fn group_reader(&self, group: &str) -> KafkaResult<BaseConsumer<KafkaLog>> {
         let mut client = self.base("positions");
         client.set("group.id", group);
+        client.set("isolation.level", "read_committed");
         client.create_with_context(KafkaLog)
     }
 

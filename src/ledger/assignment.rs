@@ -1,70 +1,81 @@
-//! Partitions come and go: restoring what was assigned, deciding where to read from, keeping what was revoked.
+//! Partitions come and go: taking over what was restored, deciding where to read from, keeping what was revoked.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
 
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
-use super::changed::{Changed, changed};
 use super::compute::{SourceHead, SourceId, SourceSlot};
 use super::progress::{PartitionProgress, partition_key};
-use super::restore::{RestoreError, Restored, Restorer};
-use super::routes::{Topic, TopicRole};
+use super::restoring::{Lot, Order, Restoring};
 use super::shard::ShardSlot;
 use super::stage::LedgerError;
-use super::store::LocalStore;
 use super::worker::Worker;
 use super::world::{Member, World};
-use crate::fault::planted;
 use crate::kafka::Polled;
 
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 impl<W: World> Worker<W> {
-    /// Takes over what the group assigned: restore, then read on. `false`: the group moved on, or this instance is to
-    /// stop, before that was done.
+    /// Begins to restore what the group assigned. Until a lot of it has come nothing is read, and the group is heard all the
+    /// while.
     ///
     /// # Errors
-    /// The topics do not fit this instance, or belong to another deployment.
-    pub(super) fn take(&mut self, partitions: &[(String, i32)]) -> Result<bool, LedgerError> {
-        let started = self.setup.world.now();
+    /// The client refuses, or the system has no thread to give.
+    pub(super) fn restore(&mut self, partitions: &[(String, i32)]) -> Result<(), LedgerError> {
+        let index_of =
+            |(topic, partition): &(String, i32)| Some((self.setup.routes.index_of(topic)?, *partition));
+        let ids = partitions.iter().filter_map(index_of).collect();
+        self.park();
         // Read now: if the group moves on while state is restored, what is computed then must not be committed.
         self.generation = self.member.group().map_or(-1, |group| group.generation());
+        self.begin_restore(ids)
+    }
+
+    fn begin_restore(&mut self, ids: Vec<SourceId>) -> Result<(), LedgerError> {
         // The answer that the client waits for: else it would not hear of the group until everything is restored, and
         // the group would wait for it.
         self.member.assign(&TopicPartitionList::new())?;
-        let ids: Vec<SourceId> = partitions
-            .iter()
-            .filter_map(|(topic, partition)| Some((self.setup.routes.index_of(topic)?, *partition)))
-            .collect();
-        let (committed, restored) = loop {
-            match self.read_state(&ids) {
-                Ok(read) => break read,
-                Err(RestoreError::Superseded) => {
-                    info!(worker = self.number, "the group moves on before all shards were restored");
-                    return Ok(false);
-                }
-                Err(RestoreError::Refused(reason)) => return Err(LedgerError::Setup(reason)),
-                Err(error) if self.stopping.load(std::sync::atomic::Ordering::Relaxed) => {
-                    return Err(LedgerError::Unreachable(error.to_string()));
-                }
-                Err(error) => {
-                    warn!(%error, "state could not be read yet");
-                    self.setup.world.sleep(RETRY_AFTER);
-                }
-            }
-        };
-        self.parked.clear();
-        self.install(&ids, &committed, restored)?;
+        self.checkpoints.reset();
+        self.restoring = Some(Restoring::start(Order {
+            setup: Arc::clone(&self.setup),
+            worker: self.number,
+            stopping: Arc::clone(&self.stopping),
+            folder: self.checkpoints.folder().map(Path::to_path_buf),
+            maintenance: Arc::clone(&self.maintenance),
+            ids,
+            read_before: self.read_before.clone(),
+            parked: std::mem::take(&mut self.parked),
+            is_producer_new: self.is_producer_new,
+            before: self.given_up.take(),
+        })?);
+        Ok(())
+    }
+
+    /// Serves what was restored, beside what is served already. Nothing may be in flight. Whether all of the assignment is
+    /// here now.
+    ///
+    /// # Errors
+    /// The topics do not fit this instance, or the client refuses.
+    pub(super) fn take(&mut self, lot: Lot) -> Result<bool, LedgerError> {
+        let is_last = lot.is_last;
+        // Without this nothing would have been restored.
+        self.is_producer_new = false;
+        self.install(lot)?;
+        if !is_last {
+            info!(worker = self.number, shards = self.shards.len(), "shards that stay go on");
+            return Ok(false);
+        }
+        let started =
+            self.restoring.take().map_or_else(|| self.setup.world.now(), |restoring| restoring.started);
         let seconds = self.setup.world.now().duration_since(started).as_secs_f64();
         self.setup.metrics.restore_duration_seconds.observe(seconds);
         info!(
             worker = self.number,
             shards = self.shards.len(),
-            partitions = ids.len(),
+            partitions = self.sources.len() + self.refused.len(),
             wallets = self.shards.values().map(|slot| slot.state.wallets.count()).sum::<usize>(),
             identities = self.shards.values().map(|slot| slot.state.identities.len()).sum::<u64>(),
             seconds,
@@ -73,116 +84,32 @@ impl<W: World> Worker<W> {
         Ok(true)
     }
 
-    /// Stable committed offsets first; only then is it settled what the topics hold. It may take minutes: the group is
-    /// heard all the while, and what it says is left to the next poll.
-    fn read_state(&mut self, ids: &[SourceId]) -> Result<(BTreeMap<SourceId, i64>, Restored), RestoreError> {
-        let setup = std::sync::Arc::clone(&self.setup);
-        let (heard, member, stopping) = (&self.heard, &self.member, &self.stopping);
-        let heartbeat = &self.heartbeat;
-        let alive = || {
-            heartbeat.beat();
-            let is_wanted = listen(member, heard) && !stopping.load(std::sync::atomic::Ordering::Relaxed);
-            if is_wanted { Ok(()) } else { Err(RestoreError::Superseded) }
-        };
-        alive()?;
-        let routes = &setup.routes;
-        let shards_of_ledger = usize::try_from(routes.shards).unwrap_or(1).max(1);
-        let mut asked = TopicPartitionList::new();
-        for (topic, partition) in ids {
-            if let Some(topic) = routes.topic(*topic) {
-                asked.add_partition(&topic.name, *partition);
-            }
-        }
-        let mut committed = BTreeMap::new();
-        // The client waits in vain, and says no more than that time is up, while a transaction with offsets is open.
-        let settled = self.member.committed(asked).map_err(|error| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OperationTimedOut) => RestoreError::TryAgain(
-                "the group's offsets are not known: a transaction with some of them is open, or the brokers do not \
-                 answer; if this goes on for longer than ledger.transaction_timeout_ms, see CreditstreamRestoreSlow in \
-                 docs/runbooks.md"
-                    .to_owned(),
-            ),
-            _ => RestoreError::Kafka(error),
-        })?;
-        for element in settled.elements() {
-            if let (Some(topic), Offset::Offset(offset)) =
-                (routes.index_of(element.topic()), element.offset())
-            {
-                committed.insert((topic, element.partition()), offset);
-            }
-        }
-        let restorer = Restorer::new(
-            &setup.world,
-            routes,
-            setup.time,
-            &setup.config.ledger.group,
-            &setup.policy,
-            LocalStore {
-                folder: self.checkpoints.folder(),
-                maintenance: &self.maintenance,
-                recent_max: setup.config.store.identities_in_memory / shards_of_ledger,
-                horizon_days: setup.config.clock.horizon_days,
-                ledger_id: &routes.ledger_id,
-            },
-            &alive,
-        )?;
-        if self.is_producer_new && !planted!(CommitOverWhatIsOpen) {
-            await_settled(&restorer)?;
-            self.is_producer_new = false;
-        }
-        let shards: Vec<i32> =
-            ids.iter().filter(|(topic, _)| *topic == routes.intake()).map(|(_, shard)| *shard).collect();
-        let partitions: Vec<i32> = ids.iter().map(|(_, partition)| *partition).collect();
-        let mut restored = restorer.restore(&shards, &mut self.parked, &partitions)?;
-        // A topic that was repartitioned is known by the partitions that it had, wherever their progress stands. All of it
-        // is read only where there is reason to: it waits for the transactions of every other worker.
-        let is_new = |(topic, partition): &SourceId| {
-            let topic = routes.topic(*topic).map_or("", |topic| topic.name.as_str());
-            !restored.partitions.contains_key(&partition_key(topic, *partition))
-        };
-        let is_changed = |topic: &Topic| changed(topic, &restored.partitions).is_some();
-        if ids.iter().any(is_new) || routes.topics.iter().any(is_changed) {
-            match restorer.all_progress() {
-                Ok(all) => restored.partitions = all,
-                Err(error) => {
-                    let states = restored.shards.into_iter();
-                    self.parked.extend(states.filter_map(|(shard, state)| Some((shard, state.ok()?))));
-                    return Err(error);
-                }
-            }
-        }
-        Ok((committed, restored))
-    }
-
-    fn install(
-        &mut self,
-        ids: &[SourceId],
-        committed: &BTreeMap<SourceId, i64>,
-        restored: Restored,
-    ) -> Result<(), LedgerError> {
-        self.shards.clear();
-        self.sources.clear();
-        self.stopped.clear();
-        self.clear_refused();
-        self.checkpoints.reset();
+    fn install(&mut self, lot: Lot) -> Result<(), LedgerError> {
+        let Lot { ids, committed, restored, .. } = lot;
+        let come: BTreeSet<i32> = restored.shards.keys().copied().collect();
         for (shard, state) in restored.shards {
             match state {
                 Ok(state) => {
                     state.standings.publish(&self.setup.metrics, 1);
+                    self.setup.metrics.shards_owned.inc();
                     self.shards.insert(shard, ShardSlot::new(state));
                 }
                 Err(contradiction) => self.mark_stopped(shard, &contradiction),
             }
         }
-        self.setup.metrics.shards_owned.add(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
-        self.board.take_shards(self.shards.keys().copied());
+        self.board.take_shards(come.iter().copied().filter(|shard| self.shards.contains_key(shard)));
         let changed = self.changed_topics(&restored.partitions)?;
-        self.install_sources(ids, committed, &restored.partitions, &changed);
+        self.changed.extend(changed);
+        // Those that are read already go on where they are.
+        for source in self.sources.values_mut() {
+            source.start = source.start.max(source.head.next);
+        }
+        self.install_sources(&ids, &committed, &restored.partitions);
 
         // A topic that stands still until it is accepted holds the clock, whoever is given its partitions.
         let held: Vec<usize> =
-            changed.iter().filter(|(_, changed)| changed.was_at_home).map(|(topic, _)| *topic).collect();
-        for (shard, slot) in &mut self.shards {
+            self.changed.iter().filter(|(_, changed)| changed.was_at_home).map(|(topic, _)| *topic).collect();
+        for (shard, slot) in self.shards.iter_mut().filter(|(shard, _)| come.contains(shard)) {
             let is_home = |(_, partition): &&SourceId| partition == shard;
             let homes = self.sources.iter().filter(|(id, source)| is_home(id) && source.at_home);
             let gone_back = self.went_back.keys().filter(is_home).filter(|(topic, _)| !held.contains(topic));
@@ -197,15 +124,15 @@ impl<W: World> Worker<W> {
         ids: &[SourceId],
         committed: &BTreeMap<SourceId, i64>,
         known: &HashMap<String, PartitionProgress>,
-        changed: &BTreeMap<usize, Changed>,
     ) {
         for id in ids {
-            if self.refuses(*id, changed) {
+            if self.refuses(*id) {
                 continue;
             }
+            self.read_before.insert(*id);
             let Some(topic) = self.setup.routes.topic(id.0) else { continue };
             let progress = known.get(&partition_key(&topic.name, id.1));
-            let at_home = topic.role == TopicRole::Intake || topic.partitions == self.setup.routes.shards;
+            let at_home = self.setup.routes.is_at_home(topic);
             // The guard is the truth; a group that was reset reads again, and skips.
             let guard = progress.map(|progress| progress.offset + 1);
             let start = match (committed.get(id), guard) {
@@ -299,25 +226,23 @@ impl<W: World> Worker<W> {
 
     /// The outcome of a batch is not known: everything assigned is read again, from what is in memory on.
     pub(super) fn recover(&mut self) -> Result<(), LedgerError> {
-        let partitions: Vec<(String, i32)> = self
-            .sources
-            .keys()
-            .chain(&self.refused)
-            .filter_map(|(topic, partition)| {
-                Some((self.setup.routes.topic(*topic)?.name.clone(), *partition))
-            })
-            .collect();
+        let coming = self.restoring.iter().flat_map(|restoring| &restoring.ids);
+        let all: BTreeSet<SourceId> =
+            self.sources.keys().chain(&self.refused).chain(coming).copied().collect();
         let generation = self.generation;
         self.park();
-        // Where the group has moved on, its word comes with the next poll.
-        self.take(&partitions)?;
-        // The shards are those of the old generation still: should the group have moved on, nothing is committed.
+        // The shards are those of the old generation still: should the group have moved on, nothing is committed, and its
+        // word comes with the next poll.
         self.generation = generation;
-        Ok(())
+        self.begin_restore(all.into_iter().collect())
     }
 
-    /// Keeps the committed state of all shards for when they come back.
+    /// Keeps the committed state of all shards for when they come back. What is still being restored is given up.
     pub(super) fn park(&mut self) {
+        if let Some(mut restoring) = self.restoring.take() {
+            restoring.give_up();
+            self.given_up = Some(restoring);
+        }
         self.drop_overlays();
         let shards: Vec<i32> = self.shards.keys().copied().collect();
         let partitions: Vec<SourceId> = self.sources.keys().copied().collect();
@@ -397,16 +322,4 @@ fn listen(member: &impl Member, heard: &RefCell<VecDeque<Polled<()>>>) -> bool {
         }
     }
     heard.borrow().is_empty()
-}
-
-/// Waits until no transaction is open that was begun before, wherever this stage writes. A broker that was killed may have
-/// left one open that its producer takes for ended. The next commit with the same transactional id would be its end too on
-/// the partitions that both write to, and on no others: it would be torn.
-fn await_settled<W: World>(restorer: &Restorer<'_, W>) -> Result<(), RestoreError> {
-    let out = &restorer.routes.out;
-    let all: Vec<i32> = (0..restorer.routes.shards).collect();
-    for topic in [&out.ledger, &out.wallets, &out.progress, &out.alerts, &out.intake, &out.quarantine] {
-        restorer.stable_ends(topic, &all)?;
-    }
-    Ok(())
 }

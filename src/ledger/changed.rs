@@ -79,8 +79,8 @@ impl<W: World> Worker<W> {
     }
 
     /// Whether a source that the group gives must not be read: its topic has changed, or its offsets went back earlier.
-    pub(super) fn refuses(&mut self, id: SourceId, changed: &BTreeMap<usize, Changed>) -> bool {
-        let why = changed.get(&id.0).map(|changed| &changed.why).or(self.went_back.get(&id)).cloned();
+    pub(super) fn refuses(&mut self, id: SourceId) -> bool {
+        let why = self.changed.get(&id.0).map(|changed| &changed.why).or(self.went_back.get(&id)).cloned();
         let Some(why) = why else { return false };
         self.refuse(id, &why);
         true

@@ -95,15 +95,14 @@ impl<W: World> Worker<W> {
                 Settled::Landed
             }
             CommitResult::Aborted(failure) => {
-                // What the group refuses is refused whatever the batch holds: a smaller one would be as well.
-                self.aborts += u32::from(!is_of_group(failure.code));
+                let trouble = Trouble::of(failure.code);
+                // A smaller batch would be refused as well.
+                let is_counted = trouble != Trouble::Elsewhere;
+                self.aborts += u32::from(is_counted);
                 warn!(%failure, aborts = self.aborts, "batch aborted");
                 self.cuts_large |= failure.code == RDKafkaErrorCode::MessageSizeTooLarge;
-                let limits = if is_of_group(failure.code) {
-                    Ok(())
-                } else {
-                    self.after_aborts(batch.map_or(0, |batch| batch.events), &failure)
-                };
+                let events = batch.map_or(0, |batch| batch.events);
+                let limits = if is_counted { self.after_aborts(events, trouble, &failure) } else { Ok(()) };
                 self.drop_overlays();
                 Settled::Aborted(limits)
             }
@@ -133,11 +132,16 @@ impl<W: World> Worker<W> {
         Ok(Flight::Lost)
     }
 
-    fn after_aborts(&mut self, events: usize, failure: &TransactionError) -> Result<(), LedgerError> {
+    fn after_aborts(
+        &mut self,
+        events: usize,
+        trouble: Trouble,
+        failure: &TransactionError,
+    ) -> Result<(), LedgerError> {
         if !self.aborts.is_multiple_of(ABORTS_BEFORE_HALVING) {
             return Ok(());
         }
-        if events <= 1 && self.events_max == 1 {
+        if events <= 1 && self.events_max == 1 && trouble == Trouble::Batch {
             let places: Vec<String> = self
                 .sources
                 .iter()
@@ -204,13 +208,35 @@ impl<W: World> Worker<W> {
     }
 }
 
-/// The group has moved on, and the client will hear of it.
-fn is_of_group(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::IllegalGeneration
+/// Whose trouble it is that a batch was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// What the batch holds: a smaller one may pass, and one record that does not stops the worker.
+    Batch,
+    /// Time: brokers lack replicas, or are slow. A smaller batch may pass, and no record is to blame.
+    Time,
+    /// The group has moved on, and the client will hear of it; or brokers lack replicas, or lack records of before. It is the
+    /// same for any batch.
+    Elsewhere,
+}
+
+impl Trouble {
+    fn of(code: RDKafkaErrorCode) -> Trouble {
+        match code {
+            RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::UnknownMemberId
             | RDKafkaErrorCode::RebalanceInProgress
             | RDKafkaErrorCode::FencedInstanceId
-    )
+            | RDKafkaErrorCode::NotEnoughReplicas
+            | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
+            // What follows upon records that were given up on their way: the abort numbers them anew.
+            | RDKafkaErrorCode::OutOfOrderSequenceNumber
+            | RDKafkaErrorCode::UnknownProducerId => Trouble::Elsewhere,
+            // The client asks again by itself while replicas are lacking, until the time of its records is up.
+            RDKafkaErrorCode::MessageTimedOut
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut => Trouble::Time,
+            _ => Trouble::Batch,
+        }
+    }
 }

@@ -28,6 +28,7 @@ mod process;
 mod progress;
 mod report;
 mod restore;
+mod restoring;
 mod routes;
 mod shard;
 #[cfg(test)]

@@ -78,8 +78,9 @@ pub struct Restorer<'r, W: World> {
     pub store: LocalStore<'r>,
     /// Called about every [`ALIVE_EVERY`]: says that it goes on, and asks whether it still should.
     pub alive: &'r dyn Fn() -> Result<(), RestoreError>,
+    /// Reads.
+    pub(super) reader: W::Reader,
     world: &'r W,
-    reader: W::Reader,
 }
 
 /// A partition to be read from an offset up to an offset.
@@ -105,10 +106,11 @@ impl<'r, W: World> Restorer<'r, W> {
         alive: &'r dyn Fn() -> Result<(), RestoreError>,
     ) -> Result<Restorer<'r, W>, RestoreError> {
         let reader = world.reader()?;
-        Ok(Restorer { routes, time, group, policy, store, alive, world, reader })
+        Ok(Restorer { routes, time, group, policy, store, alive, reader, world })
     }
 
-    /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number).
+    /// Restores shards, or catches up those that were parked; and reads the progress of `partitions` (by number), which are
+    /// also those of the shards.
     ///
     /// # Errors
     /// The brokers do not answer, or progress belongs to another deployment. What had been parked is parked again.
@@ -119,11 +121,8 @@ impl<'r, W: World> Restorer<'r, W> {
         partitions: &[i32],
     ) -> Result<Restored, RestoreError> {
         let out = &self.routes.out;
-        let holders: BTreeSet<i32> = partitions
-            .iter()
-            .map(|partition| partition.rem_euclid(self.routes.shards.max(1)))
-            .chain(shard_numbers.iter().copied())
-            .collect();
+        let holders: BTreeSet<i32> =
+            partitions.iter().map(|partition| partition.rem_euclid(self.routes.shards.max(1))).collect();
         let progress_ends = self.stable_ends(&out.progress, &holders.into_iter().collect::<Vec<_>>())?;
         let wallet_ends = self.stable_ends(&out.wallets, shard_numbers)?;
         let ledger_ends = self.stable_ends(&out.ledger, shard_numbers)?;
@@ -131,18 +130,19 @@ impl<'r, W: World> Restorer<'r, W> {
         let (heads, partitions) = self.read_progress(&progress_ends)?;
         let mut shards = BTreeMap::new();
         let mut left = shard_numbers.to_vec();
+        let mut known = self.known(&left, parked);
         while !left.is_empty() {
-            let mut states = self.begin(&left, parked, &heads)?;
+            let mut states = self.begin(&left, &mut known, &heads)?;
             let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
             left.clear();
             for (shard, mut begun) in states {
                 let was_kept = !begun.needs_snapshots;
-                if let Err(error) = &read
-                    && was_kept
-                {
-                    // Whatever was folded in so far is committed: the next try goes on from there.
-                    tracing::debug!(shard, %error, "the shard is kept");
-                    parked.insert(shard, begun.state);
+                if read.is_err() {
+                    // What was folded in so far is committed, and the next try goes on from there. Half of the snapshots, or
+                    // half of a horizon's ledger, is no state.
+                    if was_kept {
+                        parked.insert(shard, begun.state);
+                    }
                     continue;
                 }
                 if let Some(why) = begun.cut.take() {
@@ -191,6 +191,42 @@ impl<'r, W: World> Restorer<'r, W> {
     /// # Errors
     /// As [`Restorer::restore`].
     pub(super) fn stable_ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
+        let stretches = self.ends(topic, partitions)?;
+        let deadline = self.world.now() + STABLE_PATIENCE;
+        for stretch in &stretches {
+            if !self.is_settled_by(deadline, topic, stretch)? {
+                return Err(RestoreError::TryAgain(format!(
+                    "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}: see \
+                     CreditstreamRestoreSlow in docs/runbooks.md",
+                    stretch.partition
+                )));
+            }
+        }
+        Ok(stretches)
+    }
+
+    /// Of these partitions those in which something that is there by now is still open at the deadline.
+    ///
+    /// # Errors
+    /// As [`Restorer::restore`].
+    pub(super) fn open_after(
+        &self,
+        deadline: Instant,
+        topic: &str,
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeSet<i32>, RestoreError> {
+        let partitions: Vec<i32> = partitions.iter().copied().collect();
+        let mut open = BTreeSet::new();
+        for stretch in self.ends(topic, &partitions)? {
+            if !self.is_settled_by(deadline, topic, &stretch)? {
+                open.insert(stretch.partition);
+            }
+        }
+        Ok(open)
+    }
+
+    /// First offset and true end of each partition.
+    fn ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Stretch>, RestoreError> {
         let mut stretches = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             let (from, mut to) = self.reader.ends(topic, partition)?;
@@ -199,21 +235,18 @@ impl<'r, W: World> Restorer<'r, W> {
             }
             stretches.push(Stretch { partition, from, to });
         }
-        let deadline = self.world.now() + STABLE_PATIENCE;
-        for stretch in &stretches {
-            while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
-                if self.world.now() > deadline {
-                    return Err(RestoreError::TryAgain(format!(
-                        "a transaction in {topic}/{} is open for more than {STABLE_PATIENCE:?}: see \
-                         CreditstreamRestoreSlow in docs/runbooks.md",
-                        stretch.partition
-                    )));
-                }
-                (self.alive)()?;
-                self.world.sleep(Duration::from_millis(20));
-            }
-        }
         Ok(stretches)
+    }
+
+    fn is_settled_by(&self, deadline: Instant, topic: &str, stretch: &Stretch) -> Result<bool, RestoreError> {
+        while self.reader.stable_end(topic, stretch.partition)? < stretch.to {
+            if self.world.now() > deadline {
+                return Ok(false);
+            }
+            (self.alive)()?;
+            self.world.sleep(Duration::from_millis(20));
+        }
+        Ok(true)
     }
 
     fn read_progress(&self, ends: &[Stretch]) -> Result<ProgressByKey, RestoreError> {
@@ -247,11 +280,17 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(self.read_progress(&self.stable_ends(&self.routes.out.progress, &all)?)?.1)
     }
 
-    /// The state that each shard begins with: the one that was kept, a checkpoint, or none.
+    /// What was kept of shards, in memory or else on disk.
+    fn known(&self, shards: &[i32], parked: &mut BTreeMap<i32, ShardState>) -> BTreeMap<i32, ShardState> {
+        let known = |shard: &i32| Some((*shard, parked.remove(shard).or_else(|| self.store.load(*shard))?));
+        shards.iter().filter_map(known).collect()
+    }
+
+    /// The state that each shard begins with: the one that was kept, or none.
     fn begin(
         &self,
         shards: &[i32],
-        parked: &mut BTreeMap<i32, ShardState>,
+        known: &mut BTreeMap<i32, ShardState>,
         heads: &HashMap<String, ShardProgress>,
     ) -> Result<BTreeMap<i32, Begun>, RestoreError> {
         for shard in shards {
@@ -263,10 +302,9 @@ impl<'r, W: World> Restorer<'r, W> {
         for &shard in shards {
             let progress = heads.get(&super::progress::shard_key(shard));
             let cuts = progress.map_or(0, |progress| progress.cuts);
-            let known = parked.remove(&shard).or_else(|| self.store.load(shard));
-            let known = known.filter(|state| self.is_of_this_life(state, cuts));
-            let needs_snapshots = known.is_none();
-            let mut state = known.unwrap_or_else(|| self.store.empty_shard(shard));
+            let kept = known.remove(&shard).filter(|state| self.is_of_this_life(state, cuts));
+            let needs_snapshots = kept.is_none();
+            let mut state = kept.unwrap_or_else(|| self.store.empty_shard(shard));
             let saved = std::mem::take(&mut state.saved);
             state.unsaved.extend(saved.into_keys());
             state.head.cuts = cuts;
@@ -365,22 +403,23 @@ impl<'r, W: World> Restorer<'r, W> {
         for end in ends {
             let Some(begun) = states.get_mut(&end.partition) else { continue };
             begun.compare_with_ends(end.from, end.to);
+            if begun.contradiction.is_some() {
+                continue;
+            }
             let from = if begun.needs_snapshots {
-                let clock = begun.state.head.clock.now();
-                begun.read_since = self.horizon_day(clock);
-                self.horizon_offset(end, clock)?
+                let first_day = self.horizon_day(begun.state.head.clock.now());
+                begun.read_since = first_day.unwrap_or(Timestamp::MIN);
+                first_day.map_or(Ok(end.from), |first_day| self.horizon_offset(end, first_day))?
             } else {
-                begun.state.ledger_position.max(end.from)
+                begun.state.ledger_position
             };
             stretches.push(Stretch { from, ..*end });
         }
         let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
         let horizon_days = self.policy.horizon_days;
         self.read(&self.routes.out.ledger, &stretches, |record| {
-            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none() && begun.cut.is_none();
-            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else {
-                return;
-            };
+            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none();
+            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else { return };
             match begun.fold_record(record, horizon_days) {
                 Ok(folded) => {
                     entries += folded.entries;
@@ -404,26 +443,22 @@ impl<'r, W: World> Restorer<'r, W> {
         Ok(())
     }
 
-    /// The first instant of the horizon's first day.
-    fn horizon_day(&self, clock: ShardClock) -> Timestamp {
-        if clock.0 <= Timestamp::from_millis(0) {
-            return Timestamp::MIN;
-        }
-        Timestamp::from_millis(clock.0.plus_millis(-self.time.horizon_ms).day_number() * DAY_MS)
+    /// The first instant of the horizon's first day; `None`: the clock has not begun.
+    fn horizon_day(&self, clock: ShardClock) -> Option<Timestamp> {
+        let has_begun = clock.0 > Timestamp::from_millis(0);
+        let day = clock.0.plus_millis(-self.time.horizon_ms).day_number();
+        has_begun.then(|| Timestamp::from_millis(day * DAY_MS))
     }
 
     /// Where the ledger must be read from so that every identity inside the horizon is met.
-    fn horizon_offset(&self, end: &Stretch, clock: ShardClock) -> Result<i64, RestoreError> {
-        if clock.0 <= Timestamp::from_millis(0) {
-            return Ok(end.from);
-        }
+    fn horizon_offset(&self, end: &Stretch, first_day: Timestamp) -> Result<i64, RestoreError> {
         // Kafka timestamps may lie a little before the posted times.
-        let mut from_time = self.horizon_day(clock).millis().saturating_sub(self.time.max_clock_skew_ms);
+        let mut from_time = first_day.millis().saturating_sub(self.time.max_clock_skew_ms);
         if planted!(OneDaysIdentities) {
-            from_time = clock.0.plus_millis(-DAY_MS).millis();
+            from_time = first_day.plus_millis(self.time.horizon_ms - DAY_MS).millis();
         }
         let found = self.reader.offset_at(&self.routes.out.ledger, end.partition, from_time)?;
-        Ok(found.map_or(end.to, |offset| offset.max(end.from)))
+        Ok(found.unwrap_or(end.to))
     }
 
     fn since(&self, instant: Instant) -> Duration {
@@ -437,16 +472,10 @@ impl<'r, W: World> Restorer<'r, W> {
         stretches: &[Stretch],
         mut each: impl FnMut(&RecordView<'_>),
     ) -> Result<(), RestoreError> {
-        let mut open: BTreeMap<i32, i64> = stretches
-            .iter()
-            .filter(|stretch| stretch.from < stretch.to)
-            .map(|stretch| (stretch.partition, stretch.to))
-            .collect();
-        if open.is_empty() {
-            return Ok(());
-        }
+        let mut open: BTreeMap<i32, i64> = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
         for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
+            open.insert(stretch.partition, stretch.to);
             assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
         }
         self.reader.assign(&assignment)?;

@@ -55,6 +55,11 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Whether records of a topic stay with the shard of their partition.
+    pub fn is_at_home(&self, topic: &Topic) -> bool {
+        topic.role == TopicRole::Intake || topic.partitions == self.shards
+    }
+
     /// Asks the cluster about the configured topics. An instance that is started together with its brokers, or while they
     /// are away, waits for them: for 20 s, or until `is_over`.
     ///

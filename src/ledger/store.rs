@@ -172,16 +172,24 @@ pub fn write(folder: &Path, shard: i32, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let path = path_of(folder, shard);
     let aside = path.with_extension("new");
-    let mut file = File::create(&aside)?;
+    write_aside(&aside, bytes).inspect_err(|_| {
+        // On a full disk what is left of it would keep the other shards' out.
+        let _ = fs::remove_file(&aside);
+    })?;
+    fs::rename(&aside, &path)?;
+    fault_point!("checkpoint.renamed");
+    File::open(folder)?.sync_all()
+}
+
+fn write_aside(aside: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(aside)?;
     fault_point!("checkpoint.created");
     file.write_all(bytes)?;
     fault_point!("checkpoint.without_checksum");
     file.write_all(blake3::hash(bytes).as_bytes())?;
     file.sync_all()?;
     fault_point!("checkpoint.written");
-    fs::rename(&aside, &path)?;
-    fault_point!("checkpoint.renamed");
-    File::open(folder)?.sync_all()
+    Ok(())
 }
 
 /// Deletes a shard's checkpoint.

@@ -68,6 +68,14 @@ impl Board {
         self.marks().positions.extend(positions);
     }
 
+    /// Tells of a partition as long as it is here: once it was given away nothing is told any more.
+    fn tell_if_here(&self, partition: (usize, i32), tell: impl FnOnce(Position)) {
+        let marks = self.marks();
+        if let Some(position) = marks.positions.get(&partition) {
+            tell(*position);
+        }
+    }
+
     /// Shards of this instance.
     pub fn shards(&self) -> Vec<i32> {
         self.marks().ledger_ends.keys().copied().collect()
@@ -115,18 +123,43 @@ fn look(reader: &KafkaConsumer, routes: &Routes, board: &Board, metrics: &Metric
             Err(error) => debug!(%error, shard, "the ledger's end is not known"),
         }
     }
-    let positions = board.marks().positions.clone();
-    for ((topic, partition), position) in positions {
-        let Some(topic) = routes.topic(topic) else { continue };
-        let Ok((_, end)) = watermarks(reader, &topic.name, partition) else { continue };
-        let lag = end.saturating_sub(position.next).max(0);
-        let age_ms = if lag == 0 {
-            0
-        } else {
-            Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0)
+    let partitions: Vec<(usize, i32)> = board.marks().positions.keys().copied().collect();
+    for id in partitions {
+        let Some(topic) = routes.topic(id.0) else { continue };
+        if let Ok((_, end)) = watermarks(reader, &topic.name, id.1) {
+            // While the brokers were asked the partition may have been given away, and its series taken away.
+            board.tell_if_here(id, |position| publish_lag(metrics, &topic.name, id.1, position, end));
+        }
+    }
+}
+
+fn publish_lag(metrics: &Metrics, topic: &str, partition: i32, position: Position, end: i64) {
+    let lag = end.saturating_sub(position.next).max(0);
+    let age_ms = Timestamp::now().millis().saturating_sub(position.last_timestamp).max(0);
+    let age_ms = if lag == 0 { 0 } else { age_ms };
+    let labels = ["ledger", topic, &partition.to_string()];
+    metrics.lag_records.with_label_values(&labels).set(lag);
+    metrics.lag_seconds.with_label_values(&labels).set(age_ms as f64 / 1_000.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its end was asked for while it was here, and the answer came once it was not: the series would stay for ever.
+    #[test]
+    fn nothing_is_told_of_a_partition_that_was_given_away_meanwhile() {
+        let (board, metrics) = (Board::default(), Metrics::new());
+        board.set_positions([((0, 1), Position { next: 5, last_timestamp: 0 })]);
+        let told = || metrics.encode().contains(r#"creditstream_lag_records{partition="1""#);
+        let answered = || {
+            board.tell_if_here((0, 1), |position| publish_lag(&metrics, "events", 1, position, 7));
         };
-        let labels = ["ledger", &topic.name, &partition.to_string()];
-        metrics.lag_records.with_label_values(&labels).set(lag);
-        metrics.lag_seconds.with_label_values(&labels).set(age_ms as f64 / 1_000.0);
+        answered();
+        assert!(told());
+        board.release(&[], &[(0, 1)]);
+        metrics.clear_lag("ledger", "events", "1");
+        answered();
+        assert!(!told());
     }
 }

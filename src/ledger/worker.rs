@@ -2,7 +2,7 @@
 //!
 //! A rebalance is not a callback here but a value that the poll brings: the loop answers it itself, so nothing
 //! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
-//! (milliseconds); while shards are restored nothing of this worker moves, but the group is heard.
+//! (milliseconds). Shards are restored by a thread of their own; those that are here go on meanwhile.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::TimeRules;
 use super::batch::Batch;
+use super::changed::Changed;
 use super::checkpoint::Checkpoints;
 use super::committer::{Committer, Done, Job};
 use super::compute::{Computation, SourceId, SourceSlot};
@@ -24,6 +25,7 @@ use super::identity_store::Maintenance;
 use super::needs::Listed;
 use super::outbox::Outbox;
 use super::process::{Context, Tally};
+use super::restoring::{Lot, Restoring};
 use super::routes::Routes;
 use super::shard::{ShardSlot, ShardState};
 use super::stage::LedgerError;
@@ -74,11 +76,19 @@ pub struct Worker<W: World> {
     pub(super) shards: BTreeMap<i32, ShardSlot>,
     /// Shards that were revoked and may come back: their state needs only catching up.
     pub(super) parked: BTreeMap<i32, ShardState>,
+    /// What is assigned and not here yet.
+    pub(super) restoring: Option<Restoring>,
+    /// The restore before, which may not have ended yet.
+    pub(super) given_up: Option<Restoring>,
     pub(super) sources: BTreeMap<SourceId, SourceSlot>,
     /// Shards that stand still until somebody acts, and why.
     pub(super) stopped: BTreeMap<i32, String>,
     /// Sources that are given, but are not what they were, and are not read.
     pub(super) refused: BTreeSet<SourceId>,
+    /// Source topics that are not what they were, by index: they stay so as long as this worker lives.
+    pub(super) changed: BTreeMap<usize, Changed>,
+    /// Partitions that were found to be what they were, and read, at any time since this worker began.
+    pub(super) read_before: BTreeSet<SourceId>,
     /// Sources whose offsets went back since this worker began, and what was said of it.
     pub(super) went_back: BTreeMap<SourceId, String>,
     /// Generation of the group under which the shards were assigned.
@@ -87,10 +97,9 @@ pub struct Worker<W: World> {
     pub(super) is_producer_new: bool,
     /// What the group said while no records were wanted.
     pub(super) heard: RefCell<VecDeque<Polled<()>>>,
-    /// Beats also while state is restored, which may take minutes.
-    pub(super) heartbeat: Heartbeat,
+    heartbeat: Heartbeat,
     pub(super) checkpoints: Checkpoints,
-    pub(super) maintenance: Maintenance,
+    pub(super) maintenance: Arc<Maintenance>,
     /// One thread.
     decoding: rayon::ThreadPool,
     jobs: Option<SyncSender<Job>>,
@@ -117,6 +126,8 @@ enum Turn {
     Batch(Option<GroupMetadata>),
     /// The group gives partitions.
     Assigned(Vec<(String, i32)>),
+    /// Some of them can be served. Nothing is in flight.
+    Restored(Lot),
     /// The group takes all partitions.
     Revoked,
 }
@@ -163,18 +174,22 @@ impl<W: World> Worker<W> {
             stopping: Arc::clone(stopping),
             shards: BTreeMap::new(),
             parked: BTreeMap::new(),
+            restoring: None,
+            given_up: None,
             sources: BTreeMap::new(),
             stopped: BTreeMap::new(),
             refused: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            read_before: BTreeSet::new(),
             went_back: BTreeMap::new(),
             generation: -1,
             is_producer_new: true,
             heard: RefCell::default(),
             heartbeat: heartbeat.clone(),
             checkpoints: Checkpoints::new(&setup.world, &setup.config.store, &setup.routes.ledger_id),
-            maintenance: Maintenance::start().map_err(|error| {
+            maintenance: Arc::new(Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
-            })?,
+            })?),
             decoding: decoding_thread(number).map_err(|error| {
                 LedgerError::Stopped(format!("the thread for decoding cannot be started: {error}"))
             })?,
@@ -207,7 +222,10 @@ impl<W: World> Worker<W> {
                 Turn::Assigned(partitions) => {
                     readiness.set_not_ready("restoring the assigned shards");
                     fault_point!("shards.assigned");
-                    if self.take(&partitions)? {
+                    self.restore(&partitions)?;
+                }
+                Turn::Restored(lot) => {
+                    if self.take(lot)? {
                         fault_point!("shards.restored");
                         readiness.set_ready();
                     }
@@ -240,6 +258,9 @@ impl<W: World> Worker<W> {
 
     /// Polls until there is a batch: full, or all that there is once the committer is free.
     fn gather(&mut self, batch: &mut Batch) -> Result<Turn, LedgerError> {
+        if let Some(turn) = self.restored()? {
+            return Ok(turn);
+        }
         let group = self.member.group();
         let bytes_max = self.setup.config.ledger.batch_bytes_max;
         // What is due fills the batch that is computed beside the one in flight: no reason to wait for more events.
@@ -291,6 +312,20 @@ impl<W: World> Worker<W> {
             is_full = is_due || batch.len() >= self.events_max || batch.byte_count() >= bytes_max;
         }
         Ok(Turn::Batch(group))
+    }
+
+    /// A lot that was restored, if there is one. It is taken between two batches: partitions are assigned anew with it, from
+    /// where those that are read already have come to.
+    fn restored(&mut self) -> Result<Option<Turn>, LedgerError> {
+        let Some(restoring) = &mut self.restoring else { return Ok(None) };
+        if self.stopping.load(Ordering::Relaxed) || !restoring.has_lot()? {
+            return Ok(None);
+        }
+        if self.settle()? == Flight::Lost {
+            // The lot may have been given up with it; if not, it waits for the next turn.
+            return Ok(Some(Turn::Batch(None)));
+        }
+        Ok(self.restoring.as_mut().and_then(Restoring::take_lot).map(Turn::Restored))
     }
 
     /// Computes a batch, waits for the one before, and sends it to be committed.

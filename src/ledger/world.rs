@@ -105,15 +105,15 @@ pub trait Member: Send {
     /// # Errors
     /// None could.
     fn seek(&self, places: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
-    /// The committed offsets, once no transaction that moves them is open.
-    ///
-    /// # Errors
-    /// The group's coordinator does not answer.
-    fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
 }
 
-/// Reads partitions without a group, `read_committed`; knows both kinds of ends.
+/// Reads partitions without being a member of any group, `read_committed`; knows both kinds of ends.
 pub trait Reader: Send {
+    /// The ledger group's committed offsets, once no transaction that moves them is open.
+    ///
+    /// # Errors
+    /// The group's coordinator does not answer, or they stay open.
+    fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList>;
     /// First offset and true end.
     ///
     /// # Errors
@@ -186,7 +186,11 @@ impl World for RealWorld {
     }
 
     fn reader(&self) -> KafkaResult<RealReader> {
-        Ok(RealReader { reader: self.0.committed_reader("restore")?, ends: self.0.watermark_reader("ends")? })
+        Ok(RealReader {
+            reader: self.0.committed_reader("restore")?,
+            ends: self.0.watermark_reader("ends")?,
+            group: self.0.ledger_group_reader()?,
+        })
     }
 
     fn producer(&self, worker: usize, topics: &TopicsConfig) -> KafkaResult<RealProducer> {
@@ -258,10 +262,6 @@ impl Member for KafkaConsumer {
     fn seek(&self, places: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
         self.seek_partitions(places, REQUEST_TIMEOUT)
     }
-
-    fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
-        self.committed_offsets(partitions, REQUEST_TIMEOUT)
-    }
 }
 
 /// librdkafka keeps a partition paused, and the position that it was paused at, over assignments.
@@ -269,13 +269,18 @@ fn end_pauses(member: &KafkaConsumer) -> KafkaResult<()> {
     member.resume(&member.assignment()?)
 }
 
-/// Two clients, as isolation is a client's setting.
+/// Three clients, as isolation and group are settings of a client.
 pub struct RealReader {
     reader: KafkaConsumer,
     ends: BaseConsumer<KafkaLog>,
+    group: BaseConsumer<KafkaLog>,
 }
 
 impl Reader for RealReader {
+    fn committed(&self, partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+        self.group.committed_offsets(partitions, REQUEST_TIMEOUT)
+    }
+
     fn ends(&self, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
         watermarks(&self.ends, topic, partition)
     }

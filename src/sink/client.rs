@@ -5,16 +5,15 @@
 use std::time::Duration;
 
 use clickhouse::{Client, Compression};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::error::{ClickHouseError, VERSION_MIN};
 use crate::config::ClickHouseConfig;
+use crate::outgoing::http_client;
 
 /// Idle connections are closed before the server does (it waits 3 s by default).
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(2);
+
 /// Whether the server has what migrations and statements need.
 ///
 /// # Errors
@@ -32,19 +31,7 @@ pub async fn check_version(client: &Client, timeout: Duration) -> Result<(), Cli
 
 /// A client that gives up connecting after the configured time. It names no database.
 pub fn client(config: &ClickHouseConfig) -> Client {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(config.connect_timeout()));
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    let http = HttpClient::builder(TokioExecutor::new())
-        .pool_timer(hyper_util::rt::TokioTimer::new())
-        .pool_idle_timeout(IDLE_CONNECTION_MAX)
-        .build(connector);
+    let http = http_client(HttpConnector::new(), config.connect_timeout(), IDLE_CONNECTION_MAX);
     let client = Client::with_http_client(http)
         .with_url(&config.url)
         .with_user(&config.user)

@@ -9,7 +9,7 @@
 //! read again from the committed offset by whoever owns the partition then. Hence the `range` assignor, which
 //! revokes everything at each rebalance.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -54,6 +54,8 @@ pub struct Batch {
 struct Context {
     epoch: watch::Sender<u64>,
     progress: Mutex<HashMap<SourcePartition, Progress>>,
+    /// What is read now. Statistics may be of a time before the last revocation.
+    assigned: Mutex<HashSet<SourcePartition>>,
     topics: TopicsConfig,
     metrics: Metrics,
     /// Partitions of the ledger that this member of the group reads.
@@ -147,7 +149,8 @@ impl Reader {
     ) -> Result<(Reader, Batches), KafkaError> {
         let context = Context {
             epoch: watch::Sender::new(0),
-            progress: Mutex::new(HashMap::new()),
+            progress: Mutex::default(),
+            assigned: Mutex::default(),
             topics: config.topics.clone(),
             metrics,
             owned,
@@ -409,6 +412,7 @@ impl ConsumerContext for Context {
                 }
                 self.epoch.send_modify(|epoch| *epoch += 1);
                 lock(&self.progress).clear();
+                lock(&self.assigned).clear();
                 self.owned.send_replace(BTreeSet::new());
                 for element in partitions.elements() {
                     self.metrics.clear_lag(STAGE, element.topic(), &element.partition().to_string());
@@ -417,6 +421,11 @@ impl ConsumerContext for Context {
             }
             Rebalance::Assign(partitions) => {
                 let elements = partitions.elements();
+                let assigned = elements.iter().filter_map(|element| {
+                    let source = Source::of(element.topic(), &self.topics)?;
+                    Some(SourcePartition { source, partition: element.partition() })
+                });
+                *lock(&self.assigned) = assigned.collect();
                 let of_ledger = elements.iter().filter(|element| element.topic() == self.topics.ledger);
                 self.owned.send_replace(of_ledger.map(|element| element.partition()).collect());
                 tracing::info!(partitions = partitions.count(), "the sink is given partitions");
@@ -436,6 +445,9 @@ impl ClientContext for Context {
                 statistics.partitions.values().filter(|partition| partition.fetch_state == "active")
             {
                 let of = SourcePartition { source, partition: partition.partition };
+                if !lock(&self.assigned).contains(&of) {
+                    continue;
+                }
                 let progress = lock(&self.progress).get(&of).copied().unwrap_or_default();
                 let lag = lag_records(partition, progress);
                 let labels = [STAGE, topic, &partition.partition.to_string()];
@@ -459,4 +471,38 @@ fn lag_records(partition: &Partition, progress: Progress) -> i64 {
 /// A poisoned lock guards plain numbers here: a panic elsewhere leaves none half written.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// librdkafka draws up statistics by itself: those of before a revocation may come after it, and their series would stay.
+    #[test]
+    fn the_lag_of_a_partition_that_was_taken_away_is_not_told_again() {
+        let topics = Config::default().topics;
+        let partition = Partition { partition: 1, fetch_state: "active".to_owned(), ..Partition::default() };
+        let statistics = || {
+            let mut statistics = Statistics::default();
+            let topic = statistics.topics.entry(topics.ledger.clone()).or_default();
+            topic.partitions.insert(1, partition.clone());
+            statistics
+        };
+        let context = Context {
+            epoch: watch::Sender::new(0),
+            progress: Mutex::default(),
+            assigned: Mutex::default(),
+            topics: topics.clone(),
+            metrics: Metrics::new(),
+            owned: watch::Sender::new(BTreeSet::new()),
+        };
+        let told = || context.metrics.encode().contains(r#"creditstream_lag_records{partition="1""#);
+        context.stats(statistics());
+        assert!(!told());
+        lock(&context.assigned).extend(
+            Source::of(&topics.ledger, &topics).map(|source| SourcePartition { source, partition: 1 }),
+        );
+        context.stats(statistics());
+        assert!(told());
+    }
 }

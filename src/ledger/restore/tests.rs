@@ -1,6 +1,9 @@
 //! A restore upon a ledger with faults made by hand: torn, doubled, reordered, missing entries, and one that was cut.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod reading;
+mod topics;
+
 use super::begun::Begun;
 use crate::config::Config;
 use crate::event::job_key;

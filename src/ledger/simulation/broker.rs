@@ -379,7 +379,7 @@ impl State {
     /// It is decided; the markers follow, each in its own time.
     fn prepare(&mut self, id: &str, commit: bool) {
         let now = self.now;
-        if commit && self.faults.undone_commits && self.random.per_mille(20) {
+        if commit && self.faults.undone_commits && self.random.per_mille(40) {
             return self.leave_open(id);
         }
         let Some(known) = self.broker.transactional.get_mut(id) else { return };
@@ -418,6 +418,10 @@ impl State {
         self.broker.go_away(now + away, noticed_at);
         let after = away + self.random.between(SECOND, 80 * SECOND);
         self.broker.schedule(now + after, Event::Undo { producer_id, places, pending });
+        // What takes a broker down may take the producer with it: its next life finds the transaction open.
+        if self.faults.deaths && self.random.per_mille(400) {
+            self.kill_instance(id);
+        }
     }
 
     /// The wall clock of a process, or the right one.

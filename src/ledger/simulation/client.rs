@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::broker::{Place, Stored};
 use super::group::{self, Position};
-use super::producer::ModelProducer;
+use super::producer::{ModelProducer, transactional_id};
 use super::scheduler::{MILLI, Micros, SECOND, Simulation, State};
 use crate::config::TopicsConfig;
 use crate::kafka::{GroupMetadata, Polled, RecordView};
@@ -80,7 +80,7 @@ impl World for ModelWorld {
 
     fn producer(&self, _worker: usize, _topics: &TopicsConfig) -> KafkaResult<ModelProducer> {
         let instance = self.simulation.lock().processes[self.process].instance;
-        Ok(ModelProducer::new(self, format!("instance-{instance}")))
+        Ok(ModelProducer::new(self, transactional_id(instance)))
     }
 
     fn now(&self) -> Instant {
@@ -268,7 +268,29 @@ impl Member for ModelMember {
         drop(state);
         Ok(places)
     }
+}
 
+impl Drop for ModelMember {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.get()
+            && !std::thread::panicking()
+        {
+            let mut state = self.world.simulation.lock();
+            let now = state.now;
+            state.broker.group.leave(client, now);
+        }
+    }
+}
+
+fn position_at(offset: Offset) -> Position {
+    let next = match offset {
+        Offset::Offset(offset) => offset,
+        _ => 0,
+    };
+    Position { next, end_told_at: -1, is_paused: false }
+}
+
+impl Reader for ModelReader {
     fn committed(&self, mut partitions: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
         let deadline = self.world.simulation.lock().now + COMMITTED_TIMEOUT;
         loop {
@@ -297,29 +319,7 @@ impl Member for ModelMember {
             self.world.simulation.sleep(50 * MILLI);
         }
     }
-}
 
-impl Drop for ModelMember {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.get()
-            && !std::thread::panicking()
-        {
-            let mut state = self.world.simulation.lock();
-            let now = state.now;
-            state.broker.group.leave(client, now);
-        }
-    }
-}
-
-fn position_at(offset: Offset) -> Position {
-    let next = match offset {
-        Offset::Offset(offset) => offset,
-        _ => 0,
-    };
-    Position { next, end_told_at: -1, is_paused: false }
-}
-
-impl Reader for ModelReader {
     fn ends(&self, name: &str, partition: i32) -> KafkaResult<(i64, i64)> {
         self.world.request();
         if self.world.chance(10) {

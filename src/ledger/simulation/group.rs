@@ -41,7 +41,7 @@ pub struct Known {
 
 /// What a client knows.
 pub struct Client {
-    process: usize,
+    pub process: usize,
     instance: usize,
     pub member: String,
     pub generation: i32,

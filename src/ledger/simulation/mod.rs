@@ -17,6 +17,7 @@ mod play;
 mod producer;
 pub(super) mod random;
 mod scheduler;
+mod staying;
 mod tests;
 mod workload;
 

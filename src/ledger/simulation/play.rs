@@ -59,15 +59,25 @@ pub struct Happened {
     pub undone_commits: u64,
 }
 
-struct Play {
-    simulation: Arc<Simulation>,
+/// What a run is made of.
+pub struct Plan {
+    pub shards: i32,
+    pub instances: usize,
+    pub faults: Faults,
+    pub transaction_timeout_ms: u32,
+    pub is_static: bool,
+}
+
+/// A run under way.
+pub struct Play {
+    pub simulation: Arc<Simulation>,
     random: Random,
     config: Arc<Config>,
     routes: Routes,
-    workload: Workload,
+    pub workload: Workload,
     folder: tempfile::TempDir,
     /// The newest process of each instance, and how to stop it.
-    instances: Vec<(usize, Arc<AtomicBool>)>,
+    pub instances: Vec<(usize, Arc<AtomicBool>)>,
     /// Processes that have a successor and are alive all the same.
     replaced: Vec<usize>,
     happened: Happened,
@@ -75,35 +85,44 @@ struct Play {
 
 /// Plays a seed, with a planted bug or without.
 pub fn play(seed: u64, bug: Option<Bug>) -> Run {
-    let mut play = Play::new(seed, bug);
+    let mut random = Random::new(seed);
+    let plan = Plan::of(&mut random);
+    let mut play = Play::new(random, plan, bug);
     let outcome = play.run();
-    // Whatever still lives ends.
-    let processes = play.simulation.lock().processes.len();
-    for process in 0..processes {
-        play.simulation.kill(process);
-    }
-    let state = play.simulation.lock();
-    let outcome = match state.violations.first() {
-        Some(violation) => Err(violation.clone()),
-        None => outcome,
-    };
-    play.happened.stalls = state.stalls;
-    play.happened.undone_commits = state.broker.undone;
-    play.happened.generations = state.broker.group.generation as u64;
-    play.happened.epochs = state.broker.transactional.values().map(|known| known.epoch as u64).sum();
-    if let Ok(wallet) = std::env::var("SIMULATION_WALLET") {
-        check::show(&state, &wallet);
-    }
-    let virtual_time = Duration::from_micros(state.now);
-    let fingerprint = check::fingerprint(&state);
-    drop(state);
-    leave();
-    Run { outcome, happened: play.happened, virtual_time, fingerprint }
+    play.finish(outcome)
 }
 
 impl Play {
-    fn new(seed: u64, bug: Option<Bug>) -> Play {
-        let mut random = Random::new(seed);
+    /// Ends all that still lives, and says what the run came to.
+    pub fn finish(mut self, outcome: Result<(), String>) -> Run {
+        let play = &mut self;
+        // Whatever still lives ends.
+        let processes = play.simulation.lock().processes.len();
+        for process in 0..processes {
+            play.simulation.kill(process);
+        }
+        let state = play.simulation.lock();
+        let outcome = match state.violations.first() {
+            Some(violation) => Err(violation.clone()),
+            None => outcome,
+        };
+        play.happened.stalls = state.stalls;
+        play.happened.undone_commits = state.broker.undone;
+        play.happened.generations = state.broker.group.generation as u64;
+        play.happened.epochs = state.broker.transactional.values().map(|known| known.epoch as u64).sum();
+        if let Ok(wallet) = std::env::var("SIMULATION_WALLET") {
+            check::show(&state, &wallet);
+        }
+        let virtual_time = Duration::from_micros(state.now);
+        let fingerprint = check::fingerprint(&state);
+        drop(state);
+        leave();
+        Run { outcome, happened: play.happened, virtual_time, fingerprint }
+    }
+}
+
+impl Plan {
+    fn of(random: &mut Random) -> Plan {
         let shards = random.between(2, 4) as i32;
         let instances = random.between(1, 4) as usize;
         let mut on = |often| random.per_mille(often);
@@ -121,12 +140,20 @@ impl Play {
             group_resets: on(300),
             local_store: on(500),
             torn_files: on(500),
-            undone_commits: on(250),
+            undone_commits: on(350),
         };
+        let transaction_timeout_ms = 5_000;
+        Plan { shards, instances, faults, transaction_timeout_ms, is_static: on(400) }
+    }
+}
+
+impl Play {
+    pub fn new(mut random: Random, plan: Plan, bug: Option<Bug>) -> Play {
+        let Plan { shards, instances, faults, .. } = plan;
         let folder = folder();
         let mut config = Config::default();
         config.ledger.batch_events_max = random.between(4, 60) as usize;
-        config.ledger.transaction_timeout_ms = 5_000;
+        config.ledger.transaction_timeout_ms = plan.transaction_timeout_ms;
         config.ledger.session_timeout_ms = 5_000;
         config.clock.idle_after_seconds = 3;
         config.store.checkpoint_seconds = 2;
@@ -143,7 +170,7 @@ impl Play {
         let session_timeout = u64::from(config.ledger.session_timeout_ms) * MILLI;
         let transaction_timeout = u64::from(config.ledger.transaction_timeout_ms) * MILLI;
         let mut group = Group::new(sources, session_timeout);
-        group.is_static = random.per_mille(400);
+        group.is_static = plan.is_static;
         let broker = Broker::new(places, group, transaction_timeout);
         let state = State::new(Random::new(random.next()), faults, broker);
         let simulation = Simulation::new(state, bug);
@@ -336,7 +363,7 @@ impl Play {
     }
 
     /// No more faults: everything comes to rest, and is compared with the books.
-    fn end(&mut self) -> Result<(), String> {
+    pub fn end(&mut self) -> Result<(), String> {
         for process in std::mem::take(&mut self.replaced) {
             self.simulation.kill(process);
         }

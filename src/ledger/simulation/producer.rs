@@ -14,6 +14,11 @@ use crate::kafka::{GroupMetadata, OutgoingRecord, TransactionError, Transactiona
 use crate::ledger::outbox::{HeaderRecord, OutTopic};
 use crate::ledger::world::{Producer, World};
 
+/// The transactional id of an instance, the same in each of its lives.
+pub fn transactional_id(instance: usize) -> String {
+    format!("instance-{instance}")
+}
+
 /// Producer and transactions in one.
 pub struct ModelProducer {
     world: ModelWorld,

@@ -227,6 +227,16 @@ impl State {
         self.tasks.iter().any(|task| task.process == Some(process) && !task.is_done)
     }
 
+    /// The processes with a transactional id die at their next turns.
+    pub fn kill_instance(&mut self, transactional_id: &str) {
+        for process in 0..self.processes.len() {
+            if super::producer::transactional_id(self.processes[process].instance) == transactional_id {
+                self.processes[process].killed = true;
+                self.wake_all(process);
+            }
+        }
+    }
+
     fn wake_all(&mut self, process: usize) {
         let now = self.now;
         self.processes[process].paused_until = 0;

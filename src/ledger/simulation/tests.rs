@@ -10,7 +10,7 @@ use super::play::{Happened, Run, play};
 /// Seeds where `SIMULATION_SEEDS` does not say how many.
 const SEEDS: u64 = 1_000;
 /// Most seeds that it may take to find a planted bug.
-const SEEDS_FOR_A_BUG: u64 = 2_000;
+const SEEDS_FOR_A_BUG: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap())
