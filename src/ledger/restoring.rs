@@ -280,10 +280,9 @@ impl<W: World> Restore<W> {
         self.with_restorer(|restorer| {
             let deadline = setup.world.now() + SETTLING_PATIENCE;
             let open = restorer.open_after(deadline, &routes.out.progress, &holders)?;
-            let mut open_shards = restorer.open_after(deadline, &routes.out.ledger, &shards)?;
-            open_shards.extend(open.iter().copied());
-            staying
-                .retain(|id| !open.contains(&holder(id.1)) && !(at_home(id) && open_shards.contains(&id.1)));
+            let open_ledgers = restorer.open_after(deadline, &routes.out.ledger, &shards)?;
+            let must_wait = |id: &SourceId| at_home(id) && open_ledgers.contains(&id.1);
+            staying.retain(|id| !open.contains(&holder(id.1)) && !must_wait(id));
             Ok(())
         })?;
         Ok(staying)

@@ -41,7 +41,7 @@ pub struct Transactional {
     pub phase: Phase,
     /// Counts its transactions: what was scheduled for an older one must not touch a newer one.
     pub serial: u64,
-    partitions: BTreeSet<Place>,
+    pub partitions: BTreeSet<Place>,
     offsets: BTreeMap<Place, i64>,
     markers_left: usize,
     /// How the last one ended.

@@ -104,15 +104,15 @@ impl Workload {
         }
     }
 
-    /// Appends a record that is read at home in a shard, and costs nothing.
-    pub fn send_to(&mut self, state: &mut State, shard: i32) {
+    /// Appends a record of a wallet of a shard, which costs nothing.
+    pub fn send_to(&mut self, state: &mut State, place: Place, shard: i32) {
         let mut wallets = (0..).map(|number| format!("free-{number}"));
         let is_home = |wallet: &String| partition_for(wallet.as_bytes(), self.shards) == shard;
         let wallet = wallets.find(is_home).unwrap();
         let at = Timestamp::from_millis(state.wall_ms(None) - DAY_MS);
         let value = self.event("ad.created", &wallet, at, "{}");
         self.counts.free += 1;
-        self.append_at(state, ("generation.events", shard), &wallet, value);
+        self.append_at(state, place, &wallet, value);
     }
 
     /// Somebody puts the group's offsets of some source partitions back to the beginning, or deletes them.

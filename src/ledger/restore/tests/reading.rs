@@ -181,7 +181,7 @@ fn progress_gives_a_shard_its_batch_its_clock_and_the_origins_of_what_was_handed
         bench.parked.extend(kept.map(|kept| (1, kept)));
         let head = bench.shard(1).unwrap().head;
         assert_eq!((head.batch, head.clock.now()), (7, ShardClock(clock)));
-        assert_eq!(head.origins, [origin.clone()]);
+        assert_eq!(head.origins, std::slice::from_ref(&origin));
     }
     // A shard without progress has not begun.
     let head = bench.shard(2).unwrap().head;
@@ -502,7 +502,8 @@ fn what_cannot_be_read_of_progress_or_snapshots_is_refused_by_name() {
 
 #[test]
 fn progress_of_another_group_or_another_past_of_prices_is_refused() {
-    let cases: [(fn(&mut ShardProgress), &str); 2] = [
+    type Change = fn(&mut ShardProgress);
+    let cases: [(Change, &str); 2] = [
         (|progress| progress.group.push('2'), r#"shard 1 belongs to consumer group "group2""#),
         (|progress| progress.config_hash.push('2'), "shard 1 was priced with other"),
     ];
