@@ -42,13 +42,13 @@ ORACLE_LIVES ?= 10000
 # Runs of the ledger stage against model brokers: a minute or less on two cores.
 SIMULATION_SEEDS ?= 1000
 
-# Tests on the real components at a time, in one binary: they wait more than they compute.
+# Tests of a binary at a time: those on the real components wait more than they compute.
 TEST_THREADS ?= 4
 
 test: build stack-up ## All tests, on the real components
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-python test-build
-	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) $(CARGO) test --release --locked --lib --bins
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --release --locked --test '*'
+	CREDITSTREAM_ORACLE_LIVES=$(ORACLE_LIVES) SIMULATION_SEEDS=$(SIMULATION_SEEDS) RUST_TEST_THREADS=$(TEST_THREADS) \
+	  $(CARGO) test --release --locked --lib --bins --tests
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --release --locked --features fault-points --test crashes
 
 test-python:
