@@ -46,8 +46,8 @@ pub struct Freezer {
     guard: FoldGuard,
     /// Partitions that cannot go on; tried again when they are assigned anew.
     stopped: HashSet<SourcePartition>,
-    /// Epoch that guard and `stopped` belong to.
-    epoch: u64,
+    /// Epoch that guard and `stopped` belong to; `None` until the first batch.
+    epoch: Option<u64>,
 }
 
 impl Freezer {
@@ -59,7 +59,7 @@ impl Freezer {
         epochs: Epochs,
     ) -> Freezer {
         let (guard, stopped) = (FoldGuard::default(), HashSet::new());
-        Freezer { config, metrics, clickhouse, batches, epochs, guard, stopped, epoch: 0 }
+        Freezer { config, metrics, clickhouse, batches, epochs, guard, stopped, epoch: None }
     }
 
     /// Hands on whatever is read, as soon as the batch before it was taken.
@@ -82,14 +82,14 @@ impl Freezer {
     async fn begin_epoch(&mut self, epoch: u64) {
         self.guard.clear();
         self.clear_stopped();
-        self.epoch = epoch;
+        self.epoch = Some(epoch);
         if let Some(stored) = self.clickhouse.all_last_entries(WALLETS_AT_ONCE_MAX).await {
             self.guard.learn_all(stored);
         }
     }
 
     async fn freeze(&mut self, batch: Batch) -> Result<Frozen, SinkError> {
-        if batch.epoch != self.epoch {
+        if self.epoch != Some(batch.epoch) {
             self.begin_epoch(batch.epoch).await;
         }
         self.meet_wallets(&batch.records).await?;

@@ -22,7 +22,7 @@ use creditstream::sink::{migrate, rows, tables};
 use creditstream::wallet::EntryType;
 use rdkafka::producer::Producer;
 use samples::{EVERY_TYPE, FULL_ENTRY, SNAPSHOT, alerts, charges, quarantined, record};
-use servers::{Gate, failing_server};
+use servers::{Fault, FaultyFront, Gate, failing_server};
 use tokio::net::TcpListener;
 use world::{PATIENCE, World};
 
@@ -173,6 +173,28 @@ async fn the_last_entries_of_all_wallets_are_asked_for_at_once_where_they_are_no
     assert_eq!(clickhouse.all_last_entries(299).await, None);
     world.query("DROP TABLE ledger_entries").await;
     assert_eq!(clickhouse.all_last_entries(300).await, None, "whoever asks by the batch then hears why");
+}
+
+/// What all wallets have is asked once, before the first batch; no batch after it is worth a question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_asks_once_for_the_last_entries_of_all_wallets() {
+    let world = World::whole().await;
+    let front = FaultyFront::before(&world.config.clickhouse.url, Fault::None).await;
+    let mut config = world.config.clone();
+    config.clickhouse.url = front.url.clone();
+    for (begins, entries) in [("0", 3), ("3", 6)] {
+        assert_eq!(world.query("SELECT count() FROM ledger_entries").await.trim_end(), begins);
+        let running = world.start_with(config.clone());
+        for batch in 1..=3 {
+            let seq = entries - 3 + batch;
+            world.produce(&charges("ws_1", seq..=seq));
+            world.until("SELECT count() FROM ledger_entries", &seq.to_string()).await;
+        }
+        running.stop().await;
+    }
+    let questions = front.questions_with("AS last_seq");
+    assert_eq!(questions.len(), 2, "one for each start: {questions:#?}");
+    assert!(questions.iter().all(|question| !question.contains("WHERE")), "{questions:#?}");
 }
 
 /// Goal: no type of entry is one that the sink does not know. Method: a wallet's life with each of them, valid by the

@@ -1,6 +1,6 @@
 //! Servers in ClickHouse's place that misbehave.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -51,10 +51,10 @@ impl Gate {
 pub async fn failing_server(
     failures: usize,
     answer: &'static str,
-) -> (String, Arc<std::sync::Mutex<Vec<Vec<u8>>>>) {
+) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let requests = Arc::new(Mutex::new(Vec::new()));
     let (seen, count) = (Arc::clone(&requests), Arc::new(AtomicUsize::new(0)));
     tokio::spawn(async move {
         loop {
@@ -93,11 +93,14 @@ pub enum Fault {
     OldVersion,
 }
 
-/// A proxy before ClickHouse that has a fault for inserts.
+/// A proxy before ClickHouse that has a fault for inserts, and notes what else is asked.
 pub struct FaultyFront {
     pub url: String,
     fault: watch::Sender<Fault>,
+    questions: Questions,
 }
+
+type Questions = Arc<Mutex<Vec<String>>>;
 
 impl FaultyFront {
     pub async fn before(url: &str, fault: Fault) -> FaultyFront {
@@ -105,15 +108,22 @@ impl FaultyFront {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (fault, now) = watch::channel(fault);
+        let questions = Questions::default();
+        let noted = Arc::clone(&questions);
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (target, fault) = (target.clone(), *now.borrow());
+                let (target, fault, noted) = (target.clone(), *now.borrow(), Arc::clone(&noted));
                 // A client that goes away is no failure of the test.
-                tokio::spawn(async move { serve(client, &target, fault).await });
+                tokio::spawn(async move { serve(client, &target, fault, &noted).await });
             }
         });
-        FaultyFront { url, fault }
+        FaultyFront { url, fault, questions }
+    }
+
+    /// Requests other than inserts that have this in them, as they came.
+    pub fn questions_with(&self, text: &str) -> Vec<String> {
+        self.questions.lock().unwrap().iter().filter(|question| question.contains(text)).cloned().collect()
     }
 
     pub fn set(&self, fault: Fault) {
@@ -122,7 +132,12 @@ impl FaultyFront {
 }
 
 /// Serves one request; the connection ends with it, so that the next one meets the fault of its own time.
-async fn serve(mut client: TcpStream, target: &str, fault: Fault) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    target: &str,
+    fault: Fault,
+    questions: &Questions,
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|four| four == b"\r\n\r\n") {
         if client.read_buf(&mut request).await? == 0 {
@@ -137,14 +152,14 @@ async fn serve(mut client: TcpStream, target: &str, fault: Fault) -> std::io::Re
         let answer = format!("HTTP/1.1 500 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}");
         return client.write_all(answer.as_bytes()).await;
     }
+    if !is_insert {
+        read_body(&mut client, &mut request).await?;
+        questions.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    }
     if matches!(fault, Fault::OldVersion) {
         let asked = b"version()";
-        let place = loop {
-            match request.windows(asked.len()).position(|nine| nine == asked) {
-                Some(place) => break place,
-                None => assert!(client.read_buf(&mut request).await? > 0, "another question came"),
-            }
-        };
+        let place = request.windows(asked.len()).position(|nine| nine == asked);
+        let place = place.expect("another question came");
         request[place..place + asked.len()].copy_from_slice(b"'24.2.3' ");
     }
     request.splice(line_end..line_end, *b"connection: close\r\n");
@@ -161,5 +176,15 @@ async fn serve(mut client: TcpStream, target: &str, fault: Fault) -> std::io::Re
         return Ok(());
     }
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// Reads on until all of a body is there whose length its headers say.
+async fn read_body(client: &mut TcpStream, request: &mut Vec<u8>) -> std::io::Result<()> {
+    let head_end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&request[..head_end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+    while request.len() < head_end + length && client.read_buf(request).await? > 0 {}
     Ok(())
 }
