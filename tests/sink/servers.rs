@@ -1,7 +1,7 @@
 //! Servers in ClickHouse's place that misbehave.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,10 +48,7 @@ impl Gate {
 }
 
 /// A server that takes whatever comes, and answers the first requests with an error of ClickHouse's.
-pub async fn failing_server(
-    failures: usize,
-    answer: &'static str,
-) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
+pub async fn failing_server(failures: usize, answer: &'static str) -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let requests = Arc::new(Mutex::new(Vec::new()));
