@@ -40,3 +40,8 @@ pub fn append(out: &mut Vec<u8>, value: &impl Serialize) {
 pub fn read<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
+
+/// Reads the first field of a value; `None` where the bytes are none.
+pub fn read_first<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
+    postcard::take_from_bytes(bytes).ok().map(|(first, _)| first)
+}

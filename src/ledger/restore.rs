@@ -6,17 +6,20 @@
 //! last stable offset, which may lie before a batch that is committed already but whose marker is on its way.
 
 mod begun;
+mod gathered;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use rayon::iter::{IntoParallelIterator, ParallelExtend, ParallelIterator};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use begun::Begun;
+use begun::{Begun, Folded};
+use gathered::ReadRecord;
 
 use super::TimeRules;
 use super::identity_store::Recent;
@@ -29,12 +32,14 @@ use super::world::{Reader, World};
 use crate::fault::planted;
 use crate::kafka::{Polled, RecordView};
 use crate::time::{DAY_MS, ShardClock, Timestamp};
-use crate::wallet::{Policy, WalletSnapshot};
+use crate::wallet::Policy;
 
 /// How long an open transaction is waited for, beyond its own timeout.
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
 const ALIVE_EVERY: Duration = Duration::from_millis(200);
+/// Fewer wallets are not worth waking other threads.
+const WALLETS_APART_MIN: usize = 2_048;
 
 /// Why a restore did not finish.
 #[derive(Debug, Error)]
@@ -135,23 +140,23 @@ impl<'r, W: World> Restorer<'r, W> {
             let mut states = self.begin(&left, &mut known, &heads)?;
             let read = self.read_states(&mut states, &wallet_ends, &ledger_ends);
             left.clear();
+            let mut sound = Vec::new();
             for (shard, mut begun) in states {
-                let was_kept = !begun.needs_snapshots;
                 if read.is_err() {
                     // What was folded in so far is committed, and the next try goes on from there. Half of the snapshots, or
                     // half of a horizon's ledger, is no state.
-                    if was_kept {
+                    if !begun.needs_snapshots {
                         parked.insert(shard, begun.state);
                     }
-                    continue;
-                }
-                if let Some(why) = begun.cut.take() {
+                } else if let Some(why) = begun.cut.take() {
                     // The checkpoint stays: it is what shows the loss, and the next start must say the same.
                     shards.insert(shard, Err(why));
-                    continue;
+                } else {
+                    sound.push((shard, begun));
                 }
-                let contradiction = begun.contradiction.take().map_or(Ok(()), Err);
-                match contradiction.and_then(|()| begun.finish(self.policy)) {
+            }
+            for (shard, was_kept, state) in finished(sound, self.policy) {
+                match state {
                     // The ledger is the truth: only what follows from it alone may stop a shard.
                     Err(why) if was_kept => {
                         warn!(
@@ -282,8 +287,13 @@ impl<'r, W: World> Restorer<'r, W> {
 
     /// What was kept of shards, in memory or else on disk.
     fn known(&self, shards: &[i32], parked: &mut BTreeMap<i32, ShardState>) -> BTreeMap<i32, ShardState> {
-        let known = |shard: &i32| Some((*shard, parked.remove(shard).or_else(|| self.store.load(*shard))?));
-        shards.iter().filter_map(known).collect()
+        let in_memory = |shard: &i32| Some((*shard, parked.remove(shard)?));
+        let mut known: BTreeMap<i32, ShardState> = shards.iter().filter_map(in_memory).collect();
+        let others: Vec<i32> = shards.iter().copied().filter(|shard| !known.contains_key(shard)).collect();
+        let store = self.store;
+        let on_disk = others.into_par_iter().filter_map(|shard| Some((shard, store.load(shard)?)));
+        known.par_extend(on_disk);
+        known
     }
 
     /// The state that each shard begins with: the one that was kept, or none.
@@ -325,6 +335,7 @@ impl<'r, W: World> Restorer<'r, W> {
                     recent: Recent::new(),
                     first_day,
                     contradiction: None,
+                    folded: Folded::default(),
                 },
             );
         }
@@ -369,32 +380,10 @@ impl<'r, W: World> Restorer<'r, W> {
         let ends: Vec<Stretch> = ends.copied().collect();
         // What comes later may cover entries beyond the end to which the ledger is read.
         let tos: BTreeMap<i32, i64> = ends.iter().map(|end| (end.partition, end.to)).collect();
-        let mut fault = None;
-        self.read(&self.routes.out.wallets, &ends, |record| {
-            let is_later = tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
-            let Some(begun) = states.get_mut(&record.partition).filter(|_| !is_later) else { return };
-            let Some(value) = record.value else {
-                // Its entries were cut away, all of them.
-                let id = record.key.and_then(|key| std::str::from_utf8(key).ok());
-                if let Some(handle) = id.and_then(|id| begun.state.wallets.find(id)) {
-                    begun.state.wallets.remove(handle);
-                }
-                return;
-            };
-            match serde_json::from_slice::<WalletSnapshot<'_>>(value) {
-                Ok(snapshot) => {
-                    let handle = begun.state.wallets.handle(&snapshot.wallet_id);
-                    begun.state.wallets.put(handle, &snapshot.into_wallet());
-                }
-                Err(error) => {
-                    fault = Some(format!(
-                        "wallet snapshot {}/{} cannot be read: {error}",
-                        record.partition, record.offset
-                    ))
-                }
-            }
-        })?;
-        fault.map_or(Ok(()), |fault| Err(RestoreError::Refused(fault)))
+        let is_later =
+            |record: &RecordView<'_>| tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
+        self.read_into(states, &self.routes.out.wallets, &ends, is_later, Begun::take_snapshot)
+            .and_then(|fault| fault.map_err(RestoreError::Refused))
     }
 
     /// Folds the ledger's tail: what lies below a wallet's seq feeds only the identities.
@@ -415,28 +404,24 @@ impl<'r, W: World> Restorer<'r, W> {
             };
             stretches.push(Stretch { from, ..*end });
         }
-        let (mut entries, mut doubles, started) = (0_u64, 0_u64, self.world.now());
-        let horizon_days = self.policy.horizon_days;
-        self.read(&self.routes.out.ledger, &stretches, |record| {
-            let is_sound = |begun: &&mut Begun| begun.contradiction.is_none();
-            let Some(begun) = states.get_mut(&record.partition).filter(is_sound) else { return };
-            match begun.fold_record(record, horizon_days) {
-                Ok(folded) => {
-                    entries += folded.entries;
-                    doubles += folded.doubles;
-                }
-                Err(contradiction) => begun.contradiction = Some(contradiction),
+        let (started, horizon_days) = (self.world.now(), self.policy.horizon_days);
+        let fold = |begun: &mut Begun, record: &ReadRecord<'_>| {
+            if begun.contradiction.is_none() {
+                begun.contradiction = begun.fold_record(record, horizon_days).err();
             }
-        })?;
+            Ok::<_, RestoreError>(())
+        };
+        self.read_into(states, &self.routes.out.ledger, &stretches, |_| false, fold)??;
         for end in ends {
             if let Some(begun) = states.get_mut(&end.partition) {
                 begun.state.ledger_position = end.to;
             }
         }
+        let sum = |count: fn(&Begun) -> u64| states.values().map(count).sum::<u64>();
         info!(
             shards = states.len(),
-            entries,
-            known_before = doubles,
+            entries = sum(|begun| begun.folded.entries),
+            known_before = sum(|begun| begun.folded.doubles),
             seconds = self.since(started).as_secs_f64(),
             "ledger read"
         );
@@ -525,5 +510,16 @@ impl<'r, W: World> Restorer<'r, W> {
         }
         self.reader.unassign()?;
         Ok(())
+    }
+}
+
+/// The restored shards: number, whether it began with what was kept, and the shard if its wallets hold together. Each wallet
+/// is looked at once more, on all cores if they are many.
+fn finished(shards: Vec<(i32, Begun)>, policy: &Policy) -> Vec<(i32, bool, Result<ShardState, String>)> {
+    let finish = |(shard, begun): (i32, Begun)| (shard, !begun.needs_snapshots, begun.finish(policy));
+    let wallets: usize = shards.iter().map(|(_, begun)| begun.state.wallets.count()).sum();
+    match wallets >= WALLETS_APART_MIN {
+        true => shards.into_par_iter().map(finish).collect(),
+        false => shards.into_iter().map(finish).collect(),
     }
 }

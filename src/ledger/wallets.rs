@@ -96,6 +96,11 @@ impl WalletTable {
         self.slots.get(handle.0 as usize)?.wallet()
     }
 
+    /// Seq of its last entry, without unpacking it; 0: there is none.
+    pub fn seq(&self, handle: Handle) -> u64 {
+        self.slots.get(handle.0 as usize).and_then(Slot::seq).unwrap_or_default()
+    }
+
     /// The wallet with that id, as it is committed.
     #[cfg(test)]
     pub fn get_by_id(&self, id: &str) -> Option<Wallet> {
@@ -190,8 +195,17 @@ impl Slot {
     }
 
     fn wallet(&self) -> Option<Wallet> {
+        packed::read(self.body()?)
+    }
+
+    /// The first of a wallet's fields.
+    fn seq(&self) -> Option<u64> {
+        packed::read_first(self.body()?)
+    }
+
+    fn body(&self) -> Option<&[u8]> {
         let (format, body) = (self.packed.first()?, self.packed.get(self.id_end()..)?);
-        (*format == PACKED_FORMAT && !body.is_empty()).then(|| packed::read(body)).flatten()
+        (*format == PACKED_FORMAT && !body.is_empty()).then_some(body)
     }
 }
 
@@ -200,4 +214,22 @@ fn write_header(id: &[u8], out: &mut Vec<u8>) {
     let length = u8::try_from(id.len()).unwrap_or(u8::MAX);
     out.extend_from_slice(&[PACKED_FORMAT, length]);
     out.extend_from_slice(id.get(..usize::from(length)).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seq_of_a_wallet_is_read_without_unpacking_it() {
+        let mut table = WalletTable::default();
+        let handle = table.handle("ws_1");
+        assert_eq!(table.seq(handle), 0, "it was met, and nothing was put there");
+        for seq in [1, 127, 128, u64::MAX] {
+            table.put(handle, &Wallet { seq, overdraft: 7, ..Wallet::default() });
+            assert_eq!(table.seq(handle), seq);
+        }
+        table.remove(handle);
+        assert_eq!(table.seq(handle), 0);
+    }
 }

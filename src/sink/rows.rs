@@ -177,7 +177,8 @@ impl<'r> Builder<'r> {
 
     fn add_entries(&mut self, record: &'r Record, guard: &mut FoldGuard) -> Result<(), RecordError> {
         let value = record.value.as_deref().ok_or(RecordError::NoValue)?;
-        let ledger_record: LedgerRecord<'r> = parse(value, LEDGER_FORMAT)?;
+        check_format(value, LEDGER_FORMAT)?;
+        let ledger_record: LedgerRecord<'r> = LedgerRecord::decode(value)?;
         for entry in &ledger_record.entries {
             match guard.check(&ledger_record.wallet_id, entry.seq, record.offset)? {
                 Verdict::Double => self.doubles += 1,
@@ -229,8 +230,8 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// Reads a record whose format may be older, never newer.
-fn parse<'r, T: Deserialize<'r>>(value: &'r [u8], known: u32) -> Result<T, RecordError> {
+/// The format of a record may be older, never newer.
+fn check_format(value: &[u8], known: u32) -> Result<(), RecordError> {
     #[derive(Deserialize)]
     struct Versioned {
         v: u32,
@@ -243,7 +244,7 @@ fn parse<'r, T: Deserialize<'r>>(value: &'r [u8], known: u32) -> Result<T, Recor
             return Err(RecordError::NewerFormat { found, known });
         }
     }
-    Ok(serde_json::from_slice(value)?)
+    Ok(())
 }
 
 fn does_not_fit(column: &'static str, value: impl Into<i128>) -> RecordError {
@@ -341,7 +342,8 @@ fn usage_block(usage: HashMap<UsageKey<'_>, Usage>) -> Block {
 
 fn append_snapshot(wallets: &mut Block, grants: &mut Block, record: &Record) -> Result<(), RecordError> {
     let value = record.value.as_deref().ok_or(RecordError::NoValue)?;
-    let wallet: WalletSnapshot<'_> = parse(value, SNAPSHOT_FORMAT)?;
+    check_format(value, SNAPSHOT_FORMAT)?;
+    let wallet: WalletSnapshot<'_> = crate::json::from_slice(value)?;
     let mut row = wallets.row();
     row.text("wallet_id", &wallet.wallet_id);
     row.text("plan", &wallet.plan);
@@ -371,7 +373,8 @@ fn append_snapshot(wallets: &mut Block, grants: &mut Block, record: &Record) -> 
 
 fn append_alert(block: &mut Block, record: &Record) -> Result<(), RecordError> {
     let value = record.value.as_deref().ok_or(RecordError::NoValue)?;
-    let alert: Alert<'_> = parse(value, ALERT_FORMAT)?;
+    check_format(value, ALERT_FORMAT)?;
+    let alert: Alert<'_> = serde_json::from_slice(value)?;
     let mut row = block.row();
     row.text("wallet_id", &alert.wallet_id);
     row.text("alert_id", &alert.alert_id);

@@ -204,7 +204,7 @@ impl Rebuild {
             let value = record.value.as_deref().unwrap_or_default();
             fold.add(value, record.offset, &|_| false, &mut one, &mut other);
             // Nothing is forgotten by so long a horizon. A double is passed over, as by every reader.
-            if let Ok(entries) = serde_json::from_slice::<LedgerRecord<'_>>(value) {
+            if let Ok(entries) = LedgerRecord::decode(value) {
                 let wallet = wallets.entry(entries.wallet_id.clone().into_owned()).or_default();
                 let _ = wallet.fold_record(&entries, i32::MAX);
             }

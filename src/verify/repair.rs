@@ -267,7 +267,7 @@ fn seqs(value: &[u8]) -> (u64, u64) {
 /// Folds a ledger record into its wallet, where that is mended. One whose ledger does not fit is mended no further.
 fn fold_into(folds: &mut HashMap<String, Wallet>, wallet_id: &str, value: &[u8]) {
     let Some(wallet) = folds.get_mut(wallet_id) else { return };
-    let folded = match serde_json::from_slice::<LedgerRecord<'_>>(value) {
+    let folded = match LedgerRecord::decode(value) {
         // Nothing is forgotten by so long a horizon.
         Ok(record) => wallet.fold_record(&record, i32::MAX).map_err(|error| match error {
             FoldError::Double { .. } => None,

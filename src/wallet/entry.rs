@@ -37,6 +37,11 @@ pub struct LedgerRecord<'a> {
 }
 
 impl Entry<'_> {
+    /// Whether it makes a reservation, or ends one.
+    pub fn moves_hold(&self) -> bool {
+        matches!(self.entry_type, EntryType::Held | EntryType::Released)
+    }
+
     /// Whether it notes the refund of a job that nobody had heard of.
     pub fn is_unknown_refund(&self) -> bool {
         self.entry_type == EntryType::Noted

@@ -11,6 +11,7 @@ mod apply;
 mod command;
 mod contract;
 mod contracts;
+mod decode;
 mod due;
 mod encode;
 mod entry;

@@ -277,7 +277,7 @@ impl Examiner<'_> {
 impl Folded {
     fn add(&mut self, record: &RecordView<'_>, horizon_days: i32) -> Result<(), String> {
         let value = record.value.ok_or("a tombstone in the ledger")?;
-        let read: LedgerRecord<'_> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let read = LedgerRecord::decode(value).map_err(|error| error.to_string())?;
         let wallet = self.wallets.entry(read.wallet_id.clone().into_owned()).or_default();
         match wallet.fold_record(&read, horizon_days) {
             Ok(()) => {}

@@ -10,10 +10,10 @@ use super::super::identity_store::Recent;
 use super::super::memory::{job_of_record, remember_event_of, remember_job};
 use super::super::shard::{Handles, ShardState};
 use super::super::wallets::Handle;
+use super::gathered::ReadRecord;
 use crate::fault::planted;
-use crate::kafka::RecordView;
 use crate::time::Timestamp;
-use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet};
+use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet, WalletSnapshot};
 
 /// Identities are handed over to their store in lots of this size.
 const HAND_OVER_EVERY: usize = 20_000;
@@ -34,6 +34,8 @@ pub(super) struct Begun {
     /// What lies before this day is forgotten.
     pub(super) first_day: i32,
     pub(super) contradiction: Option<String>,
+    /// Entries of the ledger so far.
+    pub(super) folded: Folded,
 }
 
 /// What a person can do about a ledger that was cut.
@@ -44,6 +46,8 @@ fn way_out(shard: i32) -> String {
     )
 }
 
+/// Entries that were read, and those among them that the wallets had in them already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Folded {
     pub(super) entries: u64,
     pub(super) doubles: u64,
@@ -68,44 +72,88 @@ impl Begun {
         }
     }
 
-    pub(super) fn fold_record(
-        &mut self,
-        record: &RecordView<'_>,
-        horizon_days: i32,
-    ) -> Result<Folded, String> {
-        let place = || format!("ledger {}/{}", record.partition, record.offset);
-        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
-        let read: LedgerRecord<'_> =
-            serde_json::from_slice(value).map_err(|error| format!("{}: {error}", place()))?;
-        let handle = self.state.wallets.handle(&read.wallet_id);
-        let mut wallet = self.state.wallets.get(handle).unwrap_or_default();
-        let mut folded = Folded { entries: 0, doubles: 0 };
-        for entry in &read.entries {
-            folded.entries += 1;
-            self.compare_with_kept(handle, &wallet, entry).map_err(|why| format!("{}: {why}", place()))?;
-            match wallet.fold(entry, read.clock_day()) {
-                Ok(()) => {}
-                Err(FoldError::Double { .. }) => {
-                    folded.doubles += 1;
-                    if self.needs_snapshots {
-                        wallet.fold_hold_of_known(entry);
-                    }
-                }
-                Err(error) => return Err(format!("{}: wallet {}: {error}", place(), read.wallet_id)),
+    /// Takes in a wallet's latest state.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn take_snapshot(&mut self, record: &ReadRecord<'_>) -> Result<(), String> {
+        let Some(value) = record.value else {
+            // Its entries were cut away, all of them.
+            let id = record.key.and_then(|key| std::str::from_utf8(key).ok());
+            if let Some(handle) = id.and_then(|id| self.state.wallets.find(id)) {
+                self.state.wallets.remove(handle);
             }
-        }
-        if folded.entries > folded.doubles {
-            wallet.end_unit(read.clock_day().saturating_sub(horizon_days));
-            self.state.unsaved.insert(handle);
-        }
-        if folded.entries > folded.doubles || self.needs_snapshots {
-            self.state.wallets.put(handle, &wallet);
+            return Ok(());
+        };
+        let snapshot: WalletSnapshot<'_> = crate::json::from_slice(value).map_err(|error| {
+            format!("wallet snapshot {}/{} cannot be read: {error}", record.shard, record.offset)
+        })?;
+        let handle = self.state.wallets.handle(&snapshot.wallet_id);
+        self.state.wallets.put(handle, &snapshot.into_wallet());
+        Ok(())
+    }
+
+    /// Folds a record of the ledger in, and remembers what it is about.
+    ///
+    /// # Errors
+    /// It contradicts what was there before.
+    pub(super) fn fold_record(&mut self, record: &ReadRecord<'_>, horizon_days: i32) -> Result<(), String> {
+        let place = || format!("ledger {}/{}", record.shard, record.offset);
+        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
+        let read = LedgerRecord::decode(value).map_err(|error| format!("{}: {error}", place()))?;
+        let handle = self.state.wallets.handle(&read.wallet_id);
+        self.folded.entries += read.entries.len() as u64;
+        if self.changes_nothing(handle, &read) {
+            self.folded.doubles += read.entries.len() as u64;
+        } else {
+            self.fold_into_wallet(handle, &read, horizon_days)
+                .map_err(|why| format!("{}: {why}", place()))?;
         }
         self.remember(&read).map_err(|breach| breach.to_string())?;
         if self.recent.len() >= HAND_OVER_EVERY {
             self.hand_over();
         }
-        Ok(folded)
+        Ok(())
+    }
+
+    /// Most of what is read where a wallet's latest state is there already: before it, and about no reservation. For that
+    /// the wallet need not be unpacked.
+    fn changes_nothing(&self, handle: Handle, read: &LedgerRecord<'_>) -> bool {
+        let known = self.state.wallets.seq(handle);
+        let is_before =
+            |entry: &Entry<'_>| entry.seq < known && !(self.needs_snapshots && entry.moves_hold());
+        read.entries.iter().all(is_before)
+    }
+
+    fn fold_into_wallet(
+        &mut self,
+        handle: Handle,
+        read: &LedgerRecord<'_>,
+        horizon_days: i32,
+    ) -> Result<(), String> {
+        let mut wallet = self.state.wallets.get(handle).unwrap_or_default();
+        let mut has_news = false;
+        for entry in &read.entries {
+            self.compare_with_kept(handle, &wallet, entry)?;
+            match wallet.fold(entry, read.clock_day()) {
+                Ok(()) => has_news = true,
+                Err(FoldError::Double { .. }) => {
+                    self.folded.doubles += 1;
+                    if self.needs_snapshots {
+                        wallet.fold_hold_of_known(entry);
+                    }
+                }
+                Err(error) => return Err(format!("wallet {}: {error}", read.wallet_id)),
+            }
+        }
+        if has_news {
+            wallet.end_unit(read.clock_day().saturating_sub(horizon_days));
+            self.state.unsaved.insert(handle);
+        }
+        if has_news || self.needs_snapshots {
+            self.state.wallets.put(handle, &wallet);
+        }
+        Ok(())
     }
 
     /// What was kept may hold what the ledger does not: a batch that the broker said was committed and that was aborted all
@@ -156,7 +204,8 @@ impl Begun {
     }
 
     fn hand_over(&mut self) {
-        self.state.identities.absorb(&std::mem::take(&mut self.recent));
+        self.state.identities.absorb(&self.recent);
+        self.recent.clear();
         while self.state.identities.is_behind() {
             std::thread::sleep(Duration::from_millis(5));
             if let Err(error) = self.state.identities.maintain() {
@@ -171,6 +220,7 @@ impl Begun {
 
     /// The restored shard, if its wallets hold together.
     pub(super) fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
+        self.contradiction.take().map_or(Ok(()), Err)?;
         self.hand_over();
         if !self.needs_snapshots && !planted!(TrustWhatIsKept) {
             // In the order of handles: what is said must not depend on a hash.

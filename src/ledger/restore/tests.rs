@@ -1,13 +1,14 @@
 //! A restore upon a ledger with faults made by hand: torn, doubled, reordered, missing entries, and one that was cut.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod apart;
 mod reading;
 mod topics;
 
-use super::begun::Begun;
+use super::begun::{Begun, Folded};
+use super::gathered::ReadRecord;
 use crate::config::Config;
 use crate::event::job_key;
-use crate::kafka::RecordView;
 use crate::ledger::identity_store::{Maintenance, Recent};
 use crate::ledger::shard::{Handles, ShardState};
 use crate::ledger::store::LocalStore;
@@ -41,6 +42,7 @@ fn begun(maintenance: &Maintenance, seq: u64, needs_snapshots: bool) -> Begun {
         recent: Recent::new(),
         first_day: 0,
         contradiction: None,
+        folded: Folded::default(),
     }
 }
 
@@ -59,12 +61,12 @@ fn entry(seq: u64, posted_at: &str, entry_type: &str, more: &str) -> String {
 
 /// Reads records of `ws_1`, each with these entries: doubles, and the shard.
 fn restored(mut begun: Begun, records: &[String]) -> Result<(u64, ShardState), String> {
-    let mut doubles = 0;
     for (offset, entries) in (0..).zip(records) {
         let value = format!(r#"{{"v":1,"wallet_id":"ws_1","entries":[{entries}]}}"#);
-        let parts = (Some(&b"ws_1"[..]), Some(value.as_bytes()));
-        doubles += begun.fold_record(&RecordView::made("ledger", (3, offset), 0, parts, &[]), 35)?.doubles;
+        let (key, value) = (Some(&b"ws_1"[..]), Some(value.as_bytes()));
+        begun.fold_record(&ReadRecord { shard: 3, offset, key, value }, 35)?;
     }
+    let doubles = begun.folded.doubles;
     let policy = Policy::new(&Config::default(), Pricing::built_in().unwrap().into());
     Ok((doubles, begun.finish(&policy)?))
 }
