@@ -7,7 +7,7 @@ STACK := $(PYTHON) stack/stack.py
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,7 @@ test-python:
 	@.stack/venv/bin/python -m unittest discover --start-directory stack --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/alerting --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory chaos --pattern 'test_*.py'
+	@.stack/venv/bin/python -m unittest discover --start-directory benches --pattern 'test_*.py'
 	@.stack/venv/bin/python -m unittest discover --start-directory tests/clickhouse --pattern 'test_*.py'
 	@.stack/dashboards/bin/python -B -m unittest discover --start-directory tests/dashboards --pattern 'test_*.py'
 	@$(PYTHON) tests/oracle/main.py selftest
@@ -67,6 +68,13 @@ test-build: build
 test-one: ## One test by a part of its name, with the stack already up: make test-one T=late_usage
 	@test -n "$(T)" || { echo "which test? make test-one T=part_of_its_name"; exit 2; }
 	$(CARGO) test --release --locked -- $(T)
+
+bench: build stack-up ## The whole job beside what Kafka and ClickHouse allow, 25 minutes: figures, ratios, profile (BENCH="--help")
+	$(CARGO) build --release --locked --example pass_through
+	@.stack/venv/bin/python benches/speed.py $(BENCH)
+
+bench-short: ## The same in a minute, without the sink: shows that it works
+	@$(MAKE) bench BENCH=--short
 
 bench-ledger: build stack-up ## What an event costs in the ledger stage: events/s, CPU per event (BENCH="--help")
 	$(CARGO) build --release --locked --example pass_through

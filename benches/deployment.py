@@ -134,7 +134,7 @@ class Deployment:
         group = f"{self.name}-{part}"
         self.groups.add(group)
         topics = "\n".join(f'{key} = "{name}"' for key, name in names.items())
-        path = self.folder / f"{part}.toml"
+        path = self.config_of(part)
         path.write_text(f"""[kafka]
 brokers = "{self.brokers}"
 [topics]
@@ -154,6 +154,9 @@ listen = "127.0.0.1:0"
 format = "json"
 {more}""", encoding="utf-8")
         return path
+
+    def config_of(self, part: str) -> Path:
+        return self.folder / f"{part}.toml"
 
     @property
     def database(self) -> str:

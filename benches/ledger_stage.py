@@ -5,9 +5,9 @@
     make bench-ledger BENCH="--binary A --binary B --rounds 2"  two builds in turn, over the same events
 
 Each round is a deployment of its own over the same source topics, without a sink, so that builds can be compared in one
-sitting; after each comes a bare transactional pass-through of the same records (benches/pass_through.rs): what Kafka itself
-allows here and now. The numbers to look at are the CPU time per event and the ratio to the pass-through: events/s also
-depends on what else the machine does.
+sitting. After each come two transactional pass-throughs of the same records (benches/pass_through.rs), which is what Kafka
+itself allows here and now: a bare one, 400 bytes out for each record, and one that writes what the ledger stage wrote. The
+numbers to look at are the CPU time per event and the ratios to those: events/s also depends on what else the machine does.
 All topics, the consumer groups and the database are deleted at the end. Exit code 1: a round did not get through.
 """
 
@@ -20,21 +20,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 sys.dont_write_bytecode = True
 
 from deployment import BINARY, OUTPUTS, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds
+from parts import parts
 
-POLL_S = 0.1
+POLL_S = 0.25
 # A round that is slower than this hangs.
 EVENTS_PER_S_MIN = 5_000
 # Not an outcome of the record: it is counted again where it goes, or was counted before.
 NOT_FINAL = ("handed_over", "skipped")
 # What the pass-through writes for each record, bytes.
 PASSED_BYTES = 400
+PROFILE_S = 8
 
 
 @dataclass
@@ -56,6 +59,40 @@ class Passed:
     records_per_s: float
     broker_micros: float
 
+    def print(self, what: str) -> None:
+        print(f"  pass-through {what}: {self.records_per_s:,.0f} records/s, broker's {self.broker_micros:.2f} µs/record", flush=True)
+
+
+@dataclass(frozen=True)
+class Round:
+    """From the first committed batch to the last; CPU in µs an event."""
+
+    events_per_s: float
+    seconds: float
+    own_micros: float
+    broker_micros: float
+    rss_mb: int
+    thread_micros: dict[str, float]
+    bare: Passed | None = None
+    like: Passed | None = None
+
+    @classmethod
+    def between(cls, first: Reading, last: Reading) -> Round:
+        events = max(last.processed - first.processed, 1)
+        seconds = last.at - first.at
+        micros = 1e6 / events
+        return cls(events / seconds, seconds, (last.cpu_s - first.cpu_s) * micros, (last.broker_cpu_s - first.broker_cpu_s) * micros,
+                   last.rss_mb, {name: cpu * micros for name, cpu in (last.threads_s - first.threads_s).most_common()})
+
+    def print(self, name: str) -> None:
+        print(f"{name}: {self.events_per_s:,.0f} events/s, ours {self.own_micros:.2f} µs/event, "
+              f"broker's {self.broker_micros:.2f} µs/event, RSS {self.rss_mb} MB, {self.seconds:.1f} s")
+        threads = ", ".join(f"{name} {cpu:.2f}" for name, cpu in self.thread_micros.items() if cpu >= 0.01)
+        print(f"  by thread, µs/event: {threads}", flush=True)
+        for what, passed in ((f"of {PASSED_BYTES} bytes", self.bare), ("of the same records and bytes", self.like)):
+            if passed is not None:
+                passed.print(what)
+
 
 class Bench:
     """The source topics, and rounds over them."""
@@ -73,19 +110,35 @@ class Bench:
             "--duplicates", "1", "--wrong-keys", "5", limit_s=START_WAIT_S + self.options.events / EVENTS_PER_S_MIN)
         return int(json.loads(summary)["records"])
 
-    def round(self, binary: Path, number: int, records: int) -> tuple[Reading, Reading]:
-        """One deployment, from its first committed batch to its last."""
-        with self.deployment.ledger_stage(binary, f"round{number}") as instance:
-            return self.measure(instance, records)
+    def round(self, binary: Path, number: int, records: int) -> Round:
+        """One deployment, from its first committed batch to its last, and the pass-throughs."""
+        part, program = f"round{number}", self.options.pass_through
+        with self.deployment.ledger_stage(binary, part) as instance:
+            done = Round.between(*self.measure(instance, records))
+            instance.stop()
+            if program is None:
+                return done
+            like = self.pass_through(program, f"like{number}", records, str(self.deployment.config_of(part)))
+        return replace(done, like=like, bare=self.pass_through(program, f"bare{number}", records, str(PASSED_BYTES)))
 
-    def pass_through(self, program: Path, number: int, records: int) -> Passed:
-        """The same records through nothing but Kafka."""
-        part = f"pass{number}"
+    def profile(self, binary: Path) -> dict[str, float]:
+        """A stretch of one more round, which is given up then; see `parts`."""
+        with self.deployment.ledger_stage(binary, "profile") as instance:
+            deadline = time.monotonic() + START_WAIT_S
+            while self.read(instance).processed == 0:
+                if time.monotonic() > deadline:
+                    raise BenchError("nothing was processed when time was up")
+                time.sleep(POLL_S)
+            return parts(instance.process.pid, self.deployment.folder, PROFILE_S)
+
+    def pass_through(self, program: Path, part: str, records: int, what: str) -> Passed:
+        """The same records through nothing but Kafka. `what`: bytes of each, or the configuration of who wrote what is to be
+        written again."""
         config = self.deployment.write_config(part)
         self.deployment.command(self.options.binary[0], config, "init")
         broker_cpu_s = self.deployment.broker_cpu_s()
         process = subprocess.Popen(
-            [str(program), str(config), str(records), str(PASSED_BYTES)], env=self.deployment.environment(),
+            [str(program.absolute()), str(config), str(records), what], env=self.deployment.environment(),
             stdout=subprocess.PIPE, text=True)
         stdout, _ = process.communicate(timeout=START_WAIT_S + records / EVENTS_PER_S_MIN)
         if process.returncode != 0:
@@ -119,22 +172,39 @@ class Bench:
             time.monotonic(), processed, instance.cpu_s(), self.deployment.broker_cpu_s(), instance.rss_mb(), threads)
 
 
-def report(binary: Path, number: int, first: Reading, last: Reading) -> float:
-    """Print a round; its events per second."""
-    events = max(last.processed - first.processed, 1)
-    seconds = last.at - first.at
+def rounds(bench: Bench) -> dict[Path, list[Round]]:
+    """Those that count, by binary."""
+    options = bench.options
+    binaries = options.binary
+    records = bench.preload(binaries[0])
+    print(f"{records:,} records preloaded", flush=True)
+    done: dict[Path, list[Round]] = {binary: [] for binary in binaries}
+    number = 0
+    for warm_up in range(1 - options.warm_up, 1):
+        bench.round(binaries[0], warm_up, records).print(f"warm-up {binaries[0]}")
+    for _ in range(options.rounds):
+        for binary in binaries:
+            number += 1
+            done[binary].append(bench.round(binary, number, records))
+            done[binary][-1].print(f"round {number} {binary}")
+    return done
 
-    def micros(cpu_s: float) -> float:
-        return cpu_s / events * 1e6
 
-    name = f"round {number}" if number > 0 else "warm-up"
-    print(
-        f"{name} {binary}: {events / seconds:,.0f} events/s, ours {micros(last.cpu_s - first.cpu_s):.2f} µs/event, "
-        f"broker's {micros(last.broker_cpu_s - first.broker_cpu_s):.2f} µs/event, RSS {last.rss_mb} MB, {seconds:.1f} s")
-    threads = (last.threads_s - first.threads_s).most_common()
-    print("  by thread, µs/event: " + ", ".join(f"{name} {micros(cpu):.2f}" for name, cpu in threads if micros(cpu) >= 0.01),
-          flush=True)
-    return events / seconds
+def ratio(of: list[Round], beside: Callable[[Round], Passed | None]) -> str:
+    """Between each round and the pass-through after it."""
+    each = [done.events_per_s / passed.records_per_s for done in of if (passed := beside(done)) is not None]
+    return f"{median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+
+
+def summary(binary: Path, of: list[Round]) -> None:
+    rates = [done.events_per_s for done in of]
+    print(f"median {binary}: {median(rates):,.0f} events/s ({min(rates):,.0f} to {max(rates):,.0f}), "
+          f"ours {median(done.own_micros for done in of):.2f} µs/event, broker's {median(done.broker_micros for done in of):.2f}")
+    if all(done.bare and done.like for done in of):
+        print(f"pass-through (a) of {PASSED_BYTES} bytes: {median(done.bare.records_per_s for done in of):,.0f} records/s")
+        print(f"pass-through (b) of the same records and bytes: {median(done.like.records_per_s for done in of):,.0f} records/s")
+        print(f"ratio c/a: {ratio(of, lambda done: done.bare)}")
+        print(f"ratio c/b: {ratio(of, lambda done: done.like)}")
 
 
 def main() -> int:
@@ -146,40 +216,29 @@ def main() -> int:
                         "just started takes several times the CPU for a record (default: 1)")
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
     parser.add_argument("--pass-through", type=Path, help="the program built from benches/pass_through.rs")
+    parser.add_argument("--profile", action="store_true", help="in a further round, the share of each part of the work (perf)")
+    parser.add_argument("--json", type=Path, help="where the figures of the first binary go")
     add_settings_option(parser)
     options = parser.parse_args()
-    binaries = options.binary = [path.absolute() for path in options.binary or [BINARY]]
-    rates: dict[Path, list[float]] = {binary: [] for binary in binaries}
-    passed_rates: list[float] = []
+    options.binary = [path.absolute() for path in options.binary or [BINARY]]
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
         bench = Bench(options, Path(folder))
         try:
-            records = bench.preload(binaries[0])
-            print(f"{records:,} records preloaded", flush=True)
-            turns = [binary for _ in range(options.rounds) for binary in binaries]
-            for number, binary in enumerate([binaries[0]] * options.warm_up + turns, start=1 - options.warm_up):
-                rate = report(binary, number, *bench.round(binary, number, records))
-                passed = None
-                if options.pass_through is not None:
-                    passed = bench.pass_through(options.pass_through.absolute(), number, records)
-                    print(f"  pass-through: {passed.records_per_s:,.0f} records/s, "
-                          f"broker's {passed.broker_micros:.2f} µs/record", flush=True)
-                if number < 1:
-                    continue
-                rates[binary].append(rate)
-                if passed is not None:
-                    passed_rates.append(passed.records_per_s)
-            for binary in binaries:
-                summary = f"median {binary}: {median(rates[binary]):,.0f} events/s"
-                if passed_rates:
-                    ratio = median(rates[binary]) / median(passed_rates)
-                    summary += f"; pass-through {median(passed_rates):,.0f} records/s; ratio {ratio:.2f}"
-                print(summary)
+            done = rounds(bench)
+            shares = bench.profile(options.binary[0]) if options.profile else {}
         except BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
         finally:
             bench.deployment.close()
+    for binary, of in done.items():
+        summary(binary, of)
+    if shares:
+        print("of our CPU time: " + ", ".join(f"{part} {share:.1%}" for part, share in shares.items()))
+    if options.json is not None:
+        rounds_of_first = [asdict(one) for one in done[options.binary[0]]]
+        figures = {"events": options.events, "wallets": options.wallets, "rounds": rounds_of_first, "parts": shares}
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -21,13 +21,14 @@ took stands in each line. All topics and groups are deleted at the end. Exit cod
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -201,6 +202,10 @@ def rounds(bench: Bench, recording: Recording) -> None:
     for binary in binaries:
         print(f"median sink {binary}: {medians(own[binary])}")
         print(f"sink ÷ ClickHouse alone: {median(ratios[binary]):.2f} ({min(ratios[binary]):.2f} to {max(ratios[binary]):.2f})")
+    if bench.options.json is not None:
+        figures = {"sink": [asdict(done) for done in own[binaries[0]]], "limit": [asdict(done) for done in limits],
+                   "ratios": ratios[binaries[0]]}
+        bench.options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -209,6 +214,7 @@ def main() -> int:
     parser.add_argument("--wallets", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
+    parser.add_argument("--json", type=Path, help="where the figures of the first binary go")
     parser.add_argument("--shared", action="store_true", help="ClickHouse has no cores of its own")
     add_settings_option(parser)
     options = parser.parse_args()
