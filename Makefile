@@ -4,17 +4,20 @@ PYTHON ?= python3
 CARGO ?= cargo
 STACK := $(PYTHON) stack/stack.py
 
+# Compiled in. The same for builds and tests, which would otherwise compile all of it twice.
+export CREDITSTREAM_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 build: ## Build the binary, target/release/creditstream
 	@$(STACK) install
-	CREDITSTREAM_REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) $(CARGO) build --release --locked
+	$(CARGO) build --release --locked
 
 demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
 	@.stack/venv/bin/python demo/demo.py
@@ -29,9 +32,11 @@ charts: stack-up ## Draw docs/images/*.svg from what the last demo left in Click
 # Minutes of faults, and what decides them.
 MINUTES ?= 10
 SEED ?= 1
+# Brokers: 1, or 3 with every partition on all of them.
+BROKERS ?= 1
 
 chaos: build ## Faults on Kafka, ClickHouse and three instances, and a proof: make chaos MINUTES=10 SEED=1 (root)
-	@.stack/venv/bin/python chaos/chaos.py --minutes $(MINUTES) --seed $(SEED)
+	@.stack/venv/bin/python chaos/chaos.py --minutes $(MINUTES) --seed $(SEED) --brokers $(BROKERS)
 
 chaos-short: ## The same for three minutes: every kind of fault at least once
 	@$(MAKE) chaos MINUTES=3
@@ -91,6 +96,9 @@ bench-rebalance: build stack-up ## How long shards stand still while instances c
 
 bench-restore: build stack-up ## How long a start takes with the local store, and without any (BENCH="--help")
 	@.stack/venv/bin/python benches/restore.py $(BENCH)
+
+bench-verify: build stack-up ## How fast verify compares everything (BENCH="--help")
+	@.stack/venv/bin/python benches/verify.py $(BENCH)
 
 bench-clickhouse: stack-up ## What the tables take and how fast the views answer, on 10,000,000 entries (BENCH="--help")
 	@.stack/venv/bin/python -B benches/clickhouse.py $(BENCH)

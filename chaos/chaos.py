@@ -1,6 +1,7 @@
-"""Three instances, a broker, ClickHouse and their connections under fire, and the proof that no credit went wrong.
+"""Three instances, Kafka, ClickHouse and their connections under fire, and the proof that no credit went wrong.
 
     make chaos MINUTES=10 SEED=1
+    make chaos MINUTES=10 SEED=1 BROKERS=3      every partition on three brokers, two of which must have a record
 
 Faults come one after the other in an order that the seed decides, every kind once per round; one in four hits before the
 one before is recovered from. At the end the load stops, and everything that was sent is accounted for (proof.py).
@@ -195,7 +196,7 @@ class Run:
         version = subprocess.run([str(self.cluster.binary), "--version"], capture_output=True, text=True, check=False)
         facts = {
             "passed": passed, "proven": not result.faults, "began": self.began_at, "minutes": self.minutes,
-            "seed": self.seed, "command": f"make chaos MINUTES={self.minutes:g} SEED={self.seed}",
+            "seed": self.seed, "brokers": len(self.cluster.kafka), "command": self._command(),
             "version": version.stdout.strip(), "events_per_s": EVENTS_PER_S, "shards": SHARDS, "copies": self.load.copies,
             "generator_retries": self.load.sent_again_by_generator, "doubles": result.doubles, "lost": result.lost,
             "proof_s": round(proof_s, 1), "overlapped": self.overlapped, "aborted": self.aborted, "gave_up": self.cluster.gave_up,
@@ -205,6 +206,10 @@ class Run:
         print("\n" + report.write(self.cluster.folder, facts))
         print(f"report: {self.cluster.folder / 'report.md'} and report.json; logs beside it")
         return passed
+
+    def _command(self) -> str:
+        brokers = len(self.cluster.kafka)
+        return f"make chaos MINUTES={self.minutes:g} SEED={self.seed}" + (f" BROKERS={brokers}" if brokers > 1 else "")
 
     def _watch(self) -> None:
         while not self._ended.wait(WATCH_S):
@@ -220,6 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults from a seed, and the proof of every credit.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--only", default="", metavar="KIND,KIND", help=f"of {', '.join(FAULTS)}")
     options = parser.parse_args()
     kinds = [kind for kind in options.only.split(",") if kind] or list(FAULTS)
@@ -229,7 +235,7 @@ def main() -> int:
     # A run that is ended must end its children, whoever asks.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run = Run(clusters.build(Path(binary).absolute()), options.minutes, options.seed, kinds)
+        run = Run(clusters.build(Path(binary).absolute(), options.brokers), options.minutes, options.seed, kinds)
         try:
             return 0 if run.run() else 1
         finally:

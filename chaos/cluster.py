@@ -1,4 +1,4 @@
-"""What is under fire: a Kafka broker and a ClickHouse engine of their own, three instances, proxies in between.
+"""What is under fire: Kafka brokers and a ClickHouse engine of their own, three instances, proxies in between.
 
 Owns: every process, mount and file of a run, all under one folder. Invariant: nothing that this run did not start is
 signalled, and the shared local stack is not touched. Must not: decide what breaks (faults.py) or what is right (proof.py).
@@ -6,6 +6,7 @@ signalled, and the shared local stack is not touched. Must not: decide what brea
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import shutil
@@ -15,6 +16,8 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +27,7 @@ sys.path += [str(CHECKOUT / "stack"), str(CHECKOUT / "benches")]
 from confluent_kafka.admin import AdminClient
 
 import processes
-from components import COMPONENTS, Stack, java
+from components import COMPONENTS, Stack, java, kafka_is_healthy, kafka_properties
 from deployment import Metrics
 from proxy import Link, Proxies
 
@@ -34,7 +37,8 @@ SHARDS = 6
 # Short, so that a frozen instance is given up within a run of minutes.
 SESSION_TIMEOUT_MS = 6_000
 STORE_MIB = 64
-# Below the range of passing ports. Kafka, its controller, ClickHouse; then per instance: metrics, its way to Kafka, its way to ClickHouse.
+# Below the range of passing ports. ClickHouse; each broker and its controller; then per instance: metrics, its way to
+# ClickHouse, its ways to each broker, and where they lead.
 PORT_BASE = 29_300
 COMPONENT_WAIT_S = 90
 STOP_WAIT_S = 45
@@ -59,6 +63,27 @@ class ChaosError(Exception):
     """The run itself cannot go on; the message says why."""
 
 
+@dataclass(frozen=True)
+class Broker:
+    """One Kafka broker, a controller too."""
+
+    number: int
+    port: int
+    controller_port: int
+
+    @property
+    def name(self) -> str:
+        return f"kafka-{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def voter(self) -> str:
+        return f"{self.number}@127.0.0.1:{self.controller_port}"
+
+
 @dataclass
 class Instance:
     """One creditstream, its folder and its ways to Kafka and ClickHouse."""
@@ -66,7 +91,8 @@ class Instance:
     name: str
     folder: Path
     http_port: int
-    kafka_link: Link
+    # One for each broker.
+    kafka_links: list[Link]
     clickhouse_link: Link
     process: subprocess.Popen[bytes] | None = None
     # Whether it is meant to run: an end by itself is then a finding.
@@ -86,7 +112,7 @@ class Instance:
 
     @property
     def links(self) -> list[Link]:
-        return [self.kafka_link, self.clickhouse_link]
+        return [*self.kafka_links, self.clickhouse_link]
 
     def has_begun(self) -> bool:
         return self._get("/livez") is not None
@@ -114,20 +140,22 @@ class Cluster:
     binary: Path
     folder: Path
     stack: Stack
+    kafka: list[Broker]
     instances: list[Instance]
     proxies: Proxies
     # Ends of instances that nobody asked for.
     findings: list[str] = field(default_factory=list)
     # Those that were started while the broker was away, and gave up, as they must: a supervisor starts them again.
     gave_up: list[str] = field(default_factory=list)
-    # When the broker answered again; None: it is away.
+    # When Kafka answered again; None: it is away.
     kafka_back_at: float | None = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
     mounts: list[Path] = field(default_factory=list)
+    kafka_id: str = field(default_factory=lambda: base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
 
     @property
     def brokers(self) -> str:
-        return f"127.0.0.1:{self.stack.port_of('kafka')}"
+        return ",".join(broker.address for broker in self.kafka)
 
     @property
     def clickhouse_url(self) -> str:
@@ -138,33 +166,58 @@ class Cluster:
 
     # --- components ---------------------------------------------------------------------------------------------------
 
-    def start_component(self, name: str) -> None:
-        """Start Kafka or ClickHouse, and wait until it answers."""
-        component = COMPONENTS[name]
+    def start_clickhouse(self) -> None:
+        component = COMPONENTS["clickhouse"]
         component.prepare(self.stack)
-        if name == "kafka":
-            self._add_listeners()
         address = self.stack.local_address(component)
-        processes.start(self.stack.folder, name, component.command(self.stack), address)
+        processes.start(self.stack.folder, "clickhouse", component.command(self.stack), address)
+        self._wait_for("clickhouse", address, component.is_healthy)
+
+    def start_brokers(self, brokers: list[Broker]) -> None:
+        """Start them, and wait until they answer: none of three does before there are two."""
+        for broker in brokers:
+            properties = self.stack.configuration(f"{broker.name}.properties")
+            self.stack.write_configuration(properties.name, kafka_properties(self.stack) + self._properties(broker))
+            if not (self.stack.data(broker.name) / "meta.properties").exists():
+                self._format(broker, properties)
+            processes.start(self.stack.folder, broker.name, [*java(self.stack), "kafka.Kafka", str(properties)], broker.address)
+        for broker in brokers:
+            self._wait_for(broker.name, broker.address, kafka_is_healthy)
+        self.kafka_back_at = time.monotonic()
+
+    def _format(self, broker: Broker, properties: Path) -> None:
+        self.stack.data(broker.name).mkdir(parents=True)
+        ended = subprocess.run(
+            [*java(self.stack), "kafka.tools.StorageTool", "format", f"--cluster-id={self.kafka_id}", "-c", str(properties)],
+            capture_output=True, text=True, timeout=COMMAND_WAIT_S, check=False)
+        if ended.returncode != 0:
+            raise ChaosError(f"the storage of {broker.name} could not be formatted: {ended.stderr[-1500:]}")
+
+    def _wait_for(self, name: str, address: str, is_healthy: Callable[[str], bool]) -> None:
         deadline = time.monotonic() + COMPONENT_WAIT_S
-        while not component.is_healthy(address):
+        while not is_healthy(address):
             if processes.read_record(self.stack.folder, name) is None or time.monotonic() > deadline:
                 log = processes.log_path(self.stack.folder, name)
                 raise ChaosError(f"{name} does not start; the end of {log}:\n{processes.last_lines(log)}")
             time.sleep(0.1)
-        if name == "kafka":
-            self.kafka_back_at = time.monotonic()
 
-    def stop_component(self, name: str) -> None:
-        self._note_absence(name)
-        processes.stop(self.stack.folder, [name], STOP_WAIT_S)
+    def stop_broker(self, broker: Broker) -> None:
+        self._note_absence()
+        processes.stop(self.stack.folder, [broker.name], STOP_WAIT_S)
 
-    def _note_absence(self, name: str) -> None:
-        if name == "kafka":
+    def kill_broker(self, broker: Broker) -> None:
+        self._note_absence()
+        self._kill(broker.name)
+
+    def kill_clickhouse(self) -> None:
+        self._kill("clickhouse")
+
+    def _note_absence(self) -> None:
+        """One of three is no absence."""
+        if len(self.kafka) == 1:
             self.kafka_back_at = None
 
-    def kill_component(self, name: str) -> None:
-        self._note_absence(name)
+    def _kill(self, name: str) -> None:
         record = processes.read_record(self.stack.folder, name)
         if record is None:
             raise ChaosError(f"{name} ended by itself; see {processes.log_path(self.stack.folder, name)}")
@@ -176,8 +229,9 @@ class Cluster:
         that starts again can take a transaction for complete whose markers it never wrote."""
         aborted = 0
         # It lists what is open for longer than so many minutes: one is the least.
-        table = self._transactions("find-hanging", "--broker-id", "1", "--max-transaction-timeout", "1").splitlines()
-        for line in table[1:]:
+        tables = [self._transactions("find-hanging", "--broker-id", str(broker.number), "--max-transaction-timeout", "1")
+                  for broker in self.kafka]
+        for line in [line for table in tables for line in table.splitlines()[1:]]:
             topic, partition, _, _, _, start_offset = line.split()[:6]
             try:
                 self._transactions("abort", "--topic", topic, "--partition", partition, "--start-offset", start_offset)
@@ -197,24 +251,29 @@ class Cluster:
             raise ChaosError(f"kafka-transactions {arguments[0]} ended with {ended.returncode}: {ended.stderr[-1500:]}")
         return ended.stdout
 
-    def _add_listeners(self) -> None:
-        """A listener for each instance, whose advertised address is the instance's proxy; and a broker that may come
-        back soon after it was killed. Of two lines with the same name the last counts."""
-        kafka, controller = self.stack.port_of("kafka"), self.stack.port("CREDITSTREAM_STACK_KAFKA_CONTROLLER_PORT", 0)
+    def _properties(self, broker: Broker) -> str:
+        """What a broker has beyond the local stack's: a listener for each instance, whose advertised address is the instance's
+        proxy, a way back soon after it was killed, and replicas on the others. Of two lines with the same name the last
+        counts."""
         names = [f"P{number}" for number in range(len(self.instances))]
-        links = [instance.kafka_link for instance in self.instances]
+        links = [instance.kafka_links[broker.number - 1] for instance in self.instances]
         listen = [f"{name}://127.0.0.1:{link.target_port}" for name, link in zip(names, links)]
         advertise = [f"{name}://127.0.0.1:{link.port}" for name, link in zip(names, links)]
         protocols = [f"{name}:PLAINTEXT" for name in (*names, "PLAINTEXT", "CONTROLLER")]
-        own = f"PLAINTEXT://127.0.0.1:{kafka}"
-        with self.stack.configuration("kafka.properties").open("a", encoding="utf-8") as file:
-            file.write(f"listeners={','.join([own, f'CONTROLLER://127.0.0.1:{controller}', *listen])}\n"
-                       f"advertised.listeners={','.join([own, *advertise])}\n"
-                       f"listener.security.protocol.map={','.join(protocols)}\n"
-                       "inter.broker.listener.name=PLAINTEXT\n"
-                       "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=1000\n"
-                       "num.recovery.threads.per.data.dir=4\n"
-                       "offsets.topic.num.partitions=3\ntransaction.state.log.num.partitions=3\n")
+        own, controller = f"PLAINTEXT://{broker.address}", f"CONTROLLER://127.0.0.1:{broker.controller_port}"
+        replicas, needed = len(self.kafka), min(2, len(self.kafka))
+        return (f"node.id={broker.number}\ncontroller.quorum.voters={','.join(one.voter for one in self.kafka)}\n"
+                f"log.dirs={self.stack.data(broker.name)}\n"
+                f"listeners={','.join([own, controller, *listen])}\n"
+                f"advertised.listeners={','.join([own, *advertise])}\n"
+                f"listener.security.protocol.map={','.join(protocols)}\n"
+                "inter.broker.listener.name=PLAINTEXT\n"
+                "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=1000\n"
+                "num.recovery.threads.per.data.dir=4\n"
+                f"min.insync.replicas={needed}\n"
+                f"offsets.topic.num.partitions=3\noffsets.topic.replication.factor={replicas}\n"
+                f"transaction.state.log.num.partitions=3\ntransaction.state.log.replication.factor={replicas}\n"
+                f"transaction.state.log.min.isr={needed}\n")
 
     # --- instances ----------------------------------------------------------------------------------------------------
 
@@ -287,19 +346,20 @@ class Cluster:
             self.mounts.append(instance.store)
             self._write_config(instance.config, instance)
         self._write_config(self.folder / "direct.toml", None)
-        for name in ("clickhouse", "kafka"):
-            self.start_component(name)
+        self.start_clickhouse()
+        self.start_brokers(self.kafka)
         self.command("init")
 
     def _write_config(self, path: Path, instance: Instance | None) -> None:
         topics = "\n".join(f'{key} = "{name}"' for key, name in TOPICS.items())
-        kafka = instance.kafka_link.port if instance else self.stack.port_of("kafka")
+        kafka = ",".join(f"127.0.0.1:{link.port}" for link in instance.kafka_links) if instance else self.brokers
         clickhouse = instance.clickhouse_link.port if instance else self.stack.port_of("clickhouse")
         path.write_text(f"""# Written by chaos/cluster.py at every run.
 [kafka]
-brokers = "127.0.0.1:{kafka}"
+brokers = "{kafka}"
 [topics]
 shards = {SHARDS}
+replication_factor = {len(self.kafka)}
 {topics}
 [ledger]
 group = "{LEDGER_GROUP}"
@@ -331,14 +391,14 @@ format = "human"
                     instance.process.send_signal(signal.SIGCONT)
                     instance.process.kill()
                     instance.process.wait()
-        processes.stop(self.stack.folder, ["kafka", "clickhouse"], STOP_WAIT_S)
+        processes.stop(self.stack.folder, [*(broker.name for broker in self.kafka), "clickhouse"], STOP_WAIT_S)
         self.proxies.close()
         for mount in self.mounts:
             subprocess.run(["umount", str(mount)], check=False)
         shutil.rmtree(self.stack.folder / "data", ignore_errors=True)
 
 
-def build(binary: Path) -> Cluster:
+def build(binary: Path, brokers: int) -> Cluster:
     """Find what is needed, clear what an earlier run left, and lay everything out."""
     if not os.access(binary, os.X_OK):
         raise ChaosError(f"{binary} is not there: `make build` builds it (CREDITSTREAM_BIN names another one)")
@@ -351,8 +411,7 @@ def build(binary: Path) -> Cluster:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise ChaosError("another run is under way") from error
-    if (folder / "pids").exists():
-        processes.stop(folder, ["kafka", "clickhouse"], STOP_WAIT_S)
+    processes.stop(folder, [path.stem for path in (folder / "pids").glob("*.json")], STOP_WAIT_S)
     for store in folder.glob("i*/store"):
         if store.is_mount():
             subprocess.run(["umount", str(store)], check=True)
@@ -363,19 +422,23 @@ def build(binary: Path) -> Cluster:
     # What was downloaded once is used as it is.
     for name in ("downloads", "venv"):
         (folder / name).symlink_to(shared / name)
-    ports = list(range(PORT_BASE, PORT_BASE + 3 + 4 * INSTANCES))
+    ports = list(range(PORT_BASE, PORT_BASE + 1 + 2 * brokers + INSTANCES * (2 + 2 * brokers)))
     taken = [port for port in ports if not processes.port_is_free(port)]
     if taken:
         raise ChaosError(f"ports {taken} are in use: another run, or another program")
-    stack = Stack(folder, {"CREDITSTREAM_STACK_KAFKA_PORT": str(ports[0]),
-                           "CREDITSTREAM_STACK_KAFKA_CONTROLLER_PORT": str(ports[1]),
-                           "CREDITSTREAM_STACK_CLICKHOUSE_PORT": str(ports[2])})
+    port = iter(ports)
+    clickhouse = next(port)
+    kafka = [Broker(number, next(port), next(port)) for number in range(1, brokers + 1)]
+    stack = Stack(folder, {"CREDITSTREAM_STACK_KAFKA_PORT": str(kafka[0].port),
+                           "CREDITSTREAM_STACK_KAFKA_CONTROLLER_PORT": str(kafka[0].controller_port),
+                           "CREDITSTREAM_STACK_CLICKHOUSE_PORT": str(clickhouse)})
     instances = []
-    for number in range(INSTANCES):
-        http, to_kafka, kafka, to_clickhouse = ports[3 + 4 * number:7 + 4 * number]
-        name = f"i{number + 1}"
-        instances.append(Instance(name, folder / name, http, Link(to_kafka, kafka), Link(to_clickhouse, ports[2])))
-    return Cluster(binary, folder, stack, instances, Proxies([link for one in instances for link in one.links]))
+    for number in range(1, INSTANCES + 1):
+        name, http, to_clickhouse = f"i{number}", next(port), next(port)
+        to_kafka = [Link(next(port), next(port)) for _ in kafka]
+        instances.append(Instance(name, folder / name, http, to_kafka, Link(to_clickhouse, clickhouse)))
+    proxies = Proxies([link for one in instances for link in one.links])
+    return Cluster(binary, folder, stack, kafka, instances, proxies)
 
 
 def clean_environment() -> dict[str, str]:

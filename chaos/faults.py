@@ -56,29 +56,29 @@ def freeze(cluster: Cluster, _: Load, chance: random.Random) -> str:
 
 
 def broker_restart(cluster: Cluster, _: Load, chance: random.Random) -> str:
-    """The broker is stopped in order and started."""
-    away_s = chance.uniform(0, 3)
-    cluster.stop_component("kafka")
+    """A broker is stopped in order and started."""
+    broker, away_s = chance.choice(cluster.kafka), chance.uniform(0, 3)
+    cluster.stop_broker(broker)
     time.sleep(away_s)
-    cluster.start_component("kafka")
-    return f"away {away_s:.0f} s and its start"
+    cluster.start_brokers([broker])
+    return f"{broker.name}, away {away_s:.0f} s and its start"
 
 
 def broker_kill(cluster: Cluster, _: Load, chance: random.Random) -> str:
-    """kill -9 of the broker; started."""
-    away_s = chance.uniform(0, 3)
-    cluster.kill_component("kafka")
+    """kill -9 of a broker; started."""
+    broker, away_s = chance.choice(cluster.kafka), chance.uniform(0, 3)
+    cluster.kill_broker(broker)
     time.sleep(away_s)
-    cluster.start_component("kafka")
-    return f"away {away_s:.0f} s and its start"
+    cluster.start_brokers([broker])
+    return f"{broker.name}, away {away_s:.0f} s and its start"
 
 
 def clickhouse_kill(cluster: Cluster, _: Load, chance: random.Random) -> str:
     """kill -9 of the ClickHouse engine, which stays away for a while."""
     away_s = chance.uniform(2, 8)
-    cluster.kill_component("clickhouse")
+    cluster.kill_clickhouse()
     time.sleep(away_s)
-    cluster.start_component("clickhouse")
+    cluster.start_clickhouse()
     return f"away {away_s:.0f} s and its start"
 
 
