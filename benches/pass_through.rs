@@ -202,7 +202,7 @@ fn main() {
                 for (topic, partition) in &partitions {
                     list.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
                 }
-                consumer.assign(&list).unwrap();
+                consumer.assign_gathered(&list).unwrap();
             }
             let before = batch.partitions.len();
             let push = |record: &RecordView<'_>| {

@@ -56,6 +56,12 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
+def command(options: argparse.Namespace) -> str:
+    if options.short:
+        return "make bench-short"
+    return f'make bench BENCH="--rounds {options.rounds}{" --no-sink" if options.no_sink else ""}"'
+
+
 def spread(values: list[float], digits: int = 0) -> str:
     """Median, and from where to where."""
     return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
@@ -107,16 +113,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--short", action="store_true", help=f"one round of {SHORT_EVENTS:,} events, and no sink")
+    parser.add_argument("--no-sink", action="store_true", help="only (a), (b) and (c)")
     parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
     folder = Stack.from_environment().folder
     amount = ["--events", str(SHORT_EVENTS), "--rounds", "1"] if options.short else ["--rounds", str(options.rounds), "--profile"]
     figures: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(), "machine": machine(),
-        "command": "make bench-short" if options.short else "make bench",
+        "command": command(options),
         "ledger": run("ledger_stage.py", folder / "bench-ledger.json", "--pass-through", str(PASS_THROUGH), *amount),
     }
-    if not options.short:
+    if not options.short and not options.no_sink:
         figures["sink"] = run("sink.py", folder / "bench-sink.json", "--rounds", str(options.rounds))
     (folder / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print("\n" + tables(figures))
