@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench steps`; `cargo bench --bench steps -- apply` for one of them. An event is a completed image of a wallet
 //! that has a contract, a top-up and open rollup buckets; identities are looked up among a million. `restore` reads a charge back
-//! from the ledger and folds it. The whole job on a real broker is `make bench`.
+//! from the ledger and folds it into its wallet. The whole job on a real broker is `make bench`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure ends the measurement")]
 #![allow(missing_docs, reason = "criterion's macros make functions of their own")]
 
@@ -107,11 +107,17 @@ fn steps(criterion: &mut Criterion) {
             black_box(&record).encode(&mut out);
         });
     });
+    criterion.bench_function("read back", |bencher| {
+        bencher.iter(|| LedgerRecord::decode(black_box(&out)).unwrap());
+    });
+    criterion.bench_function("read back, by serde", |bencher| {
+        bencher.iter(|| serde_json::from_slice::<LedgerRecord<'_>>(black_box(&out)).unwrap());
+    });
     criterion.bench_function("restore", |bencher| {
         bencher.iter_batched_ref(
             || wallet.clone(),
             |wallet| {
-                let record: LedgerRecord<'_> = serde_json::from_slice(black_box(&out)).unwrap();
+                let record = LedgerRecord::decode(black_box(&out)).unwrap();
                 wallet.fold_record(&record, HORIZON_DAYS).unwrap();
             },
             BatchSize::SmallInput,
