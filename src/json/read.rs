@@ -118,17 +118,13 @@ impl<'t> ObjectReader<'t> {
     /// An integer of 0 or more.
     #[inline]
     pub fn natural<T: TryFrom<u64>>(&mut self, name: Member) -> Option<T> {
-        if self.has(name) { self.digits().and_then(|digits| T::try_from(digits).ok()) } else { None }
+        if self.has(name) { T::try_from(self.digits()?).ok() } else { None }
     }
 
     /// An integer of 0 or more that may be absent: then it is 0.
     #[inline]
     pub fn natural_if_any<T: TryFrom<u64> + Default>(&mut self, name: Member) -> Option<T> {
-        if self.has(name) {
-            self.digits().and_then(|digits| T::try_from(digits).ok())
-        } else {
-            Some(T::default())
-        }
+        if self.has(name) { T::try_from(self.digits()?).ok() } else { Some(T::default()) }
     }
 
     /// An integer.
@@ -140,11 +136,7 @@ impl<'t> ObjectReader<'t> {
     /// An integer that may be absent: then it is 0.
     #[inline]
     pub fn integer_if_any<T: TryFrom<i64> + Default>(&mut self, name: Member) -> Option<T> {
-        if self.has(name) {
-            self.signed().and_then(|value| T::try_from(value).ok())
-        } else {
-            Some(T::default())
-        }
+        if self.has(name) { T::try_from(self.signed()?).ok() } else { Some(T::default()) }
     }
 
     /// `true`, or nothing.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod apart;
+mod bench;
 mod reading;
 mod topics;
 

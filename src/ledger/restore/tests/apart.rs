@@ -8,6 +8,7 @@ use crate::ledger::identity_store::Maintenance;
 use crate::ledger::restore::begun::Begun;
 use crate::ledger::restore::gathered::{Gathered, ReadRecord};
 
+use super::bench::{Bench, seq};
 use super::{POSTED_AT, begun, entry};
 
 const SHARDS: i32 = 12;
@@ -56,4 +57,23 @@ fn many_threads_take_in_what_one_would() {
     push(&mut whole, 7, RECORDS_OF_EACH + 1);
     let why = whole.take_in(&mut many, fold).unwrap_err();
     assert!(why.starts_with("ledger 7/401: wallet ws_1: seq 402 does not follow 400"), "{why}");
+}
+
+/// Three lots, the last one not full, of which each but the first is read while the one before is taken in: in their order, and
+/// none is left out.
+#[test]
+fn a_ledger_of_several_lots_is_folded_whole_and_in_order() {
+    const ENTRIES: u64 = 40_000;
+    let mut bench = Bench::new();
+    (1..=ENTRIES).for_each(|seq| bench.put_entry(1, seq));
+    bench.put_entry(2, 1);
+    let restored = bench.restore(&[1, 2]).unwrap();
+    let seqs: Vec<_> = restored.shards.values().map(|state| seq(state.as_ref().unwrap())).collect();
+    assert_eq!(seqs, [Some(ENTRIES), Some(1)]);
+
+    // One that is missing in the second lot.
+    let mut bench = Bench::new();
+    (1..=ENTRIES).filter(|seq| *seq != 20_000).for_each(|seq| bench.put_entry(1, seq));
+    let why = bench.shard(1).unwrap_err();
+    assert!(why.starts_with("ledger 1/19999: wallet ws_1: seq 20001 does not follow 19999"), "{why}");
 }
