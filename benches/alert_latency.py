@@ -15,17 +15,15 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from statistics import median, quantiles
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, BenchError, Deployment, Instance, add_settings_option
+from deployment import BINARY, BenchError, Deployment, Instance, add_settings_option, run
 from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, wallet_id
 
 # After ours: it says what to do where this module is not there.
@@ -83,18 +81,15 @@ url = "http://127.0.0.1:{receiver.server_address[1]}/"
 secrets = ["{SECRET}"]
 allow_private = true
 """
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            with deployment.ledger_stage(BINARY, PART, ("ledger", "dispatcher"), endpoint) as instance:
-                measure(deployment, instance, receiver, options.rate, options.probes)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            receiver.shutdown()
-            deployment.close()
-    return 0
+    try:
+        return run(options, lambda deployment: upon(deployment, receiver, endpoint, options))
+    finally:
+        receiver.shutdown()
+
+
+def upon(deployment: Deployment, receiver: Receiver, endpoint: str, options: argparse.Namespace) -> None:
+    with deployment.ledger_stage(BINARY, PART, ("ledger", "dispatcher"), endpoint) as instance:
+        measure(deployment, instance, receiver, options.rate, options.probes)
 
 
 def measure(deployment: Deployment, instance: Instance, receiver: Receiver, rate: int, count: int) -> None:

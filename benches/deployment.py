@@ -13,13 +13,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.append(str(CHECKOUT / "stack"))
@@ -263,6 +265,25 @@ format = "json"
                 self.drop(database)
         except (KafkaException, OSError) as error:
             print(f"bench: not everything of {self.name} was deleted: {error}", file=sys.stderr)
+
+
+def run(options: argparse.Namespace, measure: Callable[[Deployment], None]) -> int:
+    """One measurement upon a deployment of its own, which is gone in the end; the exit code."""
+    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
+        deployment = Deployment(options.set, Path(folder))
+        try:
+            measure(deployment)
+        except BenchError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        finally:
+            deployment.close()
+    return 0
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """Median, and from where to where."""
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 def add_settings_option(parser: argparse.ArgumentParser) -> None:

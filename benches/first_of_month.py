@@ -17,17 +17,15 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, Metrics, add_settings_option, machine_cpu_seconds
+from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, Metrics, add_settings_option, machine_cpu_seconds, run
 from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, text_of, wallet_id
 
 # After ours: it says what to do where this module is not there.
@@ -56,17 +54,12 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1_000, help="live events a second")
     add_settings_option(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            with deployment.ledger_stage(BINARY, PART) as instance:
-                FirstOfMonth(deployment, instance, options).run()
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            deployment.close()
-    return 0
+    return run(options, lambda deployment: measure(deployment, options))
+
+
+def measure(deployment: Deployment, options: argparse.Namespace) -> None:
+    with deployment.ledger_stage(BINARY, PART) as instance:
+        FirstOfMonth(deployment, instance, options).run()
 
 
 @dataclass(frozen=True)

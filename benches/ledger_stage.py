@@ -27,7 +27,7 @@ from statistics import median
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, OUTPUTS, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds
+from deployment import BINARY, OUTPUTS, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds, spread
 from parts import parts
 
 POLL_S = 0.25
@@ -193,12 +193,12 @@ def rounds(bench: Bench) -> dict[Path, list[Round]]:
 def ratio(of: list[Round], beside: Callable[[Round], Passed | None]) -> str:
     """Between each round and the pass-through after it."""
     each = [done.events_per_s / passed.records_per_s for done in of if (passed := beside(done)) is not None]
-    return f"{median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+    return spread(each, 2)
 
 
 def summary(binary: Path, of: list[Round]) -> None:
     rates = [done.events_per_s for done in of]
-    print(f"median {binary}: {median(rates):,.0f} events/s ({min(rates):,.0f} to {max(rates):,.0f}), "
+    print(f"median {binary}: {spread(rates)} events/s, "
           f"ours {median(done.own_micros for done in of):.2f} µs/event, broker's {median(done.broker_micros for done in of):.2f}")
     if all(done.bare and done.like for done in of):
         print(f"pass-through (a) of {PASSED_BYTES} bytes: {median(done.bare.records_per_s for done in of):,.0f} records/s")

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -30,7 +29,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, add_settings_option
+from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, add_settings_option, run
 from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, wallet_id
 
 # After ours: it says what to do where this module is not there.
@@ -107,19 +106,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     add_settings_option(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            config = deployment.write_config(PART)
-            deployment.command(BINARY, config, "init")
-            with ExitStack() as running:
-                Rebalances(deployment, config, running, options.rate).run(options.rounds)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            deployment.close()
-    return 0
+    return run(options, lambda deployment: measure(deployment, options))
+
+
+def measure(deployment: Deployment, options: argparse.Namespace) -> None:
+    config = deployment.write_config(PART)
+    deployment.command(BINARY, config, "init")
+    with ExitStack() as running:
+        Rebalances(deployment, config, running, options.rate).run(options.rounds)
 
 
 class Rebalances:

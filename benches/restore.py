@@ -19,14 +19,13 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option
+from deployment import BINARY, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, run
 
 PART = "restore"
 STORE_S_TARGET, TOPICS_S_TARGET, ENTRIES_PER_S_TARGET = 10.0, 90.0, 250_000
@@ -57,16 +56,7 @@ def main() -> int:
     parser.add_argument("--wallets", type=int, default=FULL_WALLETS // 10)
     add_settings_option(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            measure(deployment, options)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            deployment.close()
-    return 0
+    return run(options, lambda deployment: measure(deployment, options))
 
 
 def measure(deployment: Deployment, options: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ from statistics import median
 sys.dont_write_bytecode = True
 
 import ledger_stage
-from deployment import BINARY, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds, machine_cpu_seconds
+from deployment import BINARY, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, cpu_seconds, machine_cpu_seconds, spread
 from engine import Engine, engine
 from inserts import Recording, Sender, recorded
 
@@ -201,7 +201,7 @@ def rounds(bench: Bench, recording: Recording) -> None:
     print(f"median ClickHouse alone, {connections} connections: {medians(limits)}")
     for binary in binaries:
         print(f"median sink {binary}: {medians(own[binary])}")
-        print(f"sink ÷ ClickHouse alone: {median(ratios[binary]):.2f} ({min(ratios[binary]):.2f} to {max(ratios[binary]):.2f})")
+        print(f"sink ÷ ClickHouse alone: {spread(ratios[binary], 2)}")
     if bench.options.json is not None:
         figures = {"sink": [asdict(done) for done in own[binaries[0]]], "limit": [asdict(done) for done in limits],
                    "ratios": ratios[binaries[0]]}

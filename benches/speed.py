@@ -24,7 +24,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from deployment import CHECKOUT
+from deployment import CHECKOUT, spread
 
 from components import Stack
 
@@ -60,11 +60,6 @@ def command(options: argparse.Namespace) -> str:
     if options.short:
         return "make bench-short"
     return f'make bench BENCH="--rounds {options.rounds}{" --no-sink" if options.no_sink else ""}"'
-
-
-def spread(values: list[float], digits: int = 0) -> str:
-    """Median, and from where to where."""
-    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 def tables(figures: dict[str, Any]) -> str:

@@ -15,14 +15,13 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, START_WAIT_S, BenchError, Deployment, add_settings_option
+from deployment import BINARY, START_WAIT_S, BenchError, Deployment, add_settings_option, run
 
 PART = "verify"
 ENTRIES_PER_S_TARGET = 200_000
@@ -38,16 +37,7 @@ def main() -> int:
     parser.add_argument("--wallets", type=int, default=100_000)
     add_settings_option(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            measure(deployment, options)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            deployment.close()
-    return 0
+    return run(options, lambda deployment: measure(deployment, options))
 
 
 def measure(deployment: Deployment, options: argparse.Namespace) -> None:
