@@ -154,7 +154,7 @@ def prepare_kafka(stack: Stack) -> None:
 def java(stack: Stack) -> list[str]:
     """The JVM with Kafka's classes; the star is the JVM's own, no shell reads it."""
     return [
-        install.java(stack.folder), "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
+        install.java(stack.folder), "-Xmx512m", "-XX:+UseTransparentHugePages", "-XX:+ExitOnOutOfMemoryError",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
         "-cp", str(install.kafka_folder(stack.folder) / "*"),

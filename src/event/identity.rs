@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
 use super::{Data, EventKind, Limit, OverdraftLimit};
 use crate::rate::Quantity;
@@ -43,25 +44,25 @@ pub struct Fingerprint(pub u64);
 const KEY: [u8; 32] = *b"creditstream identities format 1";
 
 /// Builds the bytes that are hashed: every part is preceded by its length, so that no two differ only in where
-/// one part ends.
+/// one part ends. Most fit where they are: several are hashed for every event.
 struct Canonical {
-    bytes: Vec<u8>,
+    bytes: SmallVec<[u8; 256]>,
 }
 
 impl Canonical {
     fn new(domain: u8) -> Canonical {
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = SmallVec::new();
         bytes.push(domain);
         Canonical { bytes }
     }
 
-    fn text(mut self, part: &str) -> Canonical {
+    fn text(&mut self, part: &str) -> &mut Canonical {
         self.bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(part.as_bytes());
         self
     }
 
-    fn number(mut self, part: i64) -> Canonical {
+    fn number(&mut self, part: i64) -> &mut Canonical {
         self.bytes.extend_from_slice(&part.to_le_bytes());
         self
     }
@@ -112,8 +113,9 @@ pub fn business_key(business_id: &str) -> IdentityKey {
 
 /// What the event says, whatever its spelling.
 pub fn fingerprint(kind: EventKind, time: EventTime, data: &Data<'_>) -> Fingerprint {
-    let head = Canonical::new(b'p').text(kind.as_str()).number(time.0.millis());
-    let whole = match data {
+    let mut whole = Canonical::new(b'p');
+    let head = whole.text(kind.as_str()).number(time.0.millis());
+    match data {
         Data::Requested(data) | Data::Completed(data) => {
             let (asset, quantity) = match data.quantity {
                 Quantity::Images(images) => (0, i64::from(images)),

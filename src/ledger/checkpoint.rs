@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::identity_store::Manifest;
 use super::shard::{ShardSlot, ShardState};
@@ -26,8 +26,10 @@ const DISK_POLL: Duration = Duration::from_millis(1);
 /// The thread that writes checkpoints.
 struct Writer {
     to_write: SyncSender<(i32, Manifest, Vec<u8>)>,
-    /// What is on disk since.
-    durable: Receiver<(i32, Manifest)>,
+    /// What was written since: the manifest where it is on disk.
+    written: Receiver<(i32, Option<Manifest>)>,
+    /// It has one that it has not answered for yet.
+    is_busy: bool,
 }
 
 /// A ledger position that was asked for.
@@ -87,11 +89,13 @@ impl Checkpoints {
     ) {
         self.take_samples(shards, board, is_in_flight);
         self.take_durable(shards);
-        let due = shards.keys().copied().find(|shard| {
-            let last = *self.written.entry(*shard).or_insert(now);
-            now.duration_since(last) >= self.every
-        });
-        let Some(slot) = due.and_then(|shard| shards.get(&shard)) else { return };
+        // One after the other: those that are due at once wait for the disk, and do not go without.
+        if self.writer.as_ref().is_none_or(|writer| writer.is_busy) {
+            return;
+        }
+        let last_written = shards.keys().map(|shard| (*self.written.entry(*shard).or_insert(now), *shard));
+        let due = last_written.min().filter(|(last, _)| now.duration_since(*last) >= self.every);
+        let Some(slot) = due.and_then(|(_, shard)| shards.get(&shard)) else { return };
         self.written.insert(slot.state.shard, now);
         self.write(&slot.state);
     }
@@ -120,24 +124,23 @@ impl Checkpoints {
     }
 
     /// Files that no checkpoint names any more may go.
-    fn take_durable(&self, shards: &mut BTreeMap<i32, ShardSlot>) {
-        let Some(writer) = &self.writer else { return };
-        while let Ok((shard, manifest)) = writer.durable.try_recv() {
-            if let Some(slot) = shards.get_mut(&shard) {
+    fn take_durable(&mut self, shards: &mut BTreeMap<i32, ShardSlot>) {
+        let Some(writer) = &mut self.writer else { return };
+        while let Ok((shard, manifest)) = writer.written.try_recv() {
+            writer.is_busy = false;
+            if let Some((slot, manifest)) = shards.get_mut(&shard).zip(manifest) {
                 slot.state.identities.manifest_is_durable(&manifest);
             }
         }
     }
 
-    fn write(&self, state: &ShardState) {
-        let Some(writer) = &self.writer else { return };
+    fn write(&mut self, state: &ShardState) {
+        let Some(writer) = &mut self.writer else { return };
         match store::encode(state, &self.ledger_id) {
-            Ok(bytes) => match writer.to_write.try_send((state.shard, state.identities.manifest(), bytes)) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-                Err(TrySendError::Full(_)) => {
-                    debug!(shard = state.shard, "the disk is behind: checkpoint left out")
-                }
-            },
+            Ok(bytes) => {
+                let job = (state.shard, state.identities.manifest(), bytes);
+                writer.is_busy = writer.to_write.try_send(job).is_ok();
+            }
             Err(error) => warn!(%error, shard = state.shard, "the checkpoint cannot be encoded"),
         }
     }
@@ -163,7 +166,7 @@ impl Checkpoints {
     /// Writes all shards once more and waits for the disk. Nothing may be in flight.
     pub fn finish(&mut self, world: &impl World, shards: &mut BTreeMap<i32, ShardSlot>, board: &Board) {
         self.take_samples(shards, board, false);
-        let Some(Writer { to_write, durable }) = self.writer.take() else { return };
+        let Some(Writer { to_write, written, .. }) = self.writer.take() else { return };
         for slot in shards.values() {
             match store::encode(&slot.state, &self.ledger_id) {
                 Ok(bytes) => {
@@ -178,22 +181,23 @@ impl Checkpoints {
         }
         drop(to_write);
         // It ends once everything is written.
-        while world.receive(&durable, None).is_ok() {}
+        while world.receive(&written, None).is_ok() {}
     }
 }
 
 fn spawn_writer<W: World>(world: &W, folder: PathBuf) -> Option<Writer> {
     let (to_write, jobs) = sync_channel::<(i32, Manifest, Vec<u8>)>(1);
-    let (done, durable) = std::sync::mpsc::channel();
+    let (done, written) = std::sync::mpsc::channel();
     let inside = world.clone();
     let spawned = world.spawn("checkpoints", move || {
         while let Ok((shard, manifest, bytes)) = inside.receive(&jobs, None) {
-            match store::write(&folder, shard, &bytes) {
-                Ok(()) => drop(done.send((shard, manifest))),
-                Err(error) => warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger"),
-            }
+            let is_written = store::write(&folder, shard, &bytes).inspect_err(|error| {
+                warn!(%error, shard, "the checkpoint was not written: the next restart reads more of the ledger");
+            });
+            // At the end nobody may be left to ask.
+            let _ = done.send((shard, is_written.ok().map(|()| manifest)));
         }
     });
     spawned.ok()?;
-    Some(Writer { to_write, durable })
+    Some(Writer { to_write, written, is_busy: false })
 }

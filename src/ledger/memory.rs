@@ -81,7 +81,7 @@ pub fn remember_job(
             }
         })?;
         for (key, memo) in changes.into_iter().flatten() {
-            identities.insert(key, last_day, &memo.to_bytes());
+            identities.insert_with(key, last_day, |out| memo.append_to(out));
             found = None;
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use compact_str::CompactString;
+
 use super::books::{Books, Outcome};
 use super::process::Tally;
 use super::routes::Routes;
@@ -13,7 +15,7 @@ use crate::wallet::{Level, Wallet};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// The plan in force, or [`NO_PLAN`].
-    plan: Box<str>,
+    plan: CompactString,
     level: Level,
 }
 

@@ -22,7 +22,6 @@ use begun::{Begun, Folded};
 use gathered::ReadRecord;
 
 use super::TimeRules;
-use super::identity_store::Recent;
 use super::memory::first_day;
 use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
@@ -38,6 +37,10 @@ use crate::wallet::Policy;
 const STABLE_PATIENCE: Duration = Duration::from_secs(60);
 const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(5);
 const ALIVE_EVERY: Duration = Duration::from_millis(200);
+/// How long is waited for a record.
+const READ_WAIT: Duration = Duration::from_millis(200);
+/// Records taken from the client in one call.
+const TAKEN_AT_ONCE: usize = 128;
 /// Fewer wallets are not worth waking other threads.
 const WALLETS_APART_MIN: usize = 2_048;
 
@@ -332,7 +335,7 @@ impl<'r, W: World> Restorer<'r, W> {
                     shown: Handles::default(),
                     read_since: Timestamp::MAX,
                     cut: None,
-                    recent: Recent::new(),
+                    unkept: 0,
                     first_day,
                     contradiction: None,
                     folded: Folded::default(),
@@ -464,38 +467,43 @@ impl<'r, W: World> Restorer<'r, W> {
             assignment.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.from))?;
         }
         self.reader.assign(&assignment)?;
-        let (mut records, mut last_word, mut last_progress) = (0_u64, self.world.now(), self.world.now());
+        let (mut records, mut last_word, mut last_progress) = (0, self.world.now(), self.world.now());
         let mut last_sign = last_word;
         while !open.is_empty() {
             if self.since(last_sign) >= ALIVE_EVERY {
                 (self.alive)()?;
                 last_sign = self.world.now();
             }
-            let polled = self.reader.poll(Duration::from_millis(200), |record| {
-                each(record);
-                (record.partition, record.offset + 1)
-            });
-            let reached = match polled {
-                Polled::Record(reached) => {
-                    records += 1;
-                    Some(reached)
-                }
-                Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
+            match self.reader.poll() {
                 Polled::Error { is_fatal: true, message, .. } => return Err(RestoreError::TryAgain(message)),
-                Polled::Error { message, .. } => {
-                    warn!(topic, message, "reading goes on");
-                    None
-                }
-                Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
-            };
+                Polled::Error { message, .. } => warn!(topic, message, "reading goes on"),
+                Polled::Record(())
+                | Polled::EndOfPartition { .. }
+                | Polled::Nothing
+                | Polled::Assigned(_)
+                | Polled::Revoked => {}
+            }
+            let (mut read, mut ended) = (Vec::with_capacity(TAKEN_AT_ONCE), Vec::new());
+            self.reader.take(
+                TAKEN_AT_ONCE,
+                READ_WAIT,
+                |record| {
+                    each(record);
+                    read.push((record.partition, record.offset + 1));
+                },
+                |_, partition, offset| ended.push((partition, offset)),
+            );
+            records += read.len();
             // Those that were read to their end go on: they are no sign that the others do.
-            if let Some((partition, next)) = reached
-                && let Some(to) = open.get(&partition)
-            {
-                last_progress = self.world.now();
-                if next >= *to {
+            let mut has_gone_on = false;
+            for (partition, next) in read.into_iter().chain(ended) {
+                has_gone_on |= open.contains_key(&partition);
+                if open.get(&partition).is_some_and(|to| next >= *to) {
                     open.remove(&partition);
                 }
+            }
+            if has_gone_on {
+                last_progress = self.world.now();
             }
             if self.since(last_progress) > STABLE_PATIENCE {
                 return Err(RestoreError::TryAgain(format!(

@@ -139,8 +139,16 @@ pub trait Reader: Send {
     /// # Errors
     /// The client refuses.
     fn unassign(&self) -> KafkaResult<()>;
-    /// The next record, or the end of a partition.
-    fn poll<R>(&self, timeout: Duration, on_record: impl FnOnce(&RecordView<'_>) -> R) -> Polled<R>;
+    /// What there is besides the records of assigned partitions; never waits.
+    fn poll(&self) -> Polled<()>;
+    /// Takes records, as [`take_records`].
+    fn take(
+        &self,
+        max: usize,
+        timeout: Duration,
+        on_record: impl FnMut(&RecordView<'_>),
+        on_end: impl FnMut(&str, i32, i64),
+    ) -> usize;
 }
 
 /// The producer of a worker.
@@ -300,15 +308,25 @@ impl Reader for RealReader {
     }
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
-        Consumer::assign(&*self.reader, places)
+        self.reader.assign_gathered(places)
     }
 
     fn unassign(&self) -> KafkaResult<()> {
         Consumer::unassign(&*self.reader)
     }
 
-    fn poll<R>(&self, timeout: Duration, on_record: impl FnOnce(&RecordView<'_>) -> R) -> Polled<R> {
-        poll_events(&self.reader, timeout, on_record)
+    fn poll(&self) -> Polled<()> {
+        poll_events(&self.reader, Duration::ZERO, |_| ())
+    }
+
+    fn take(
+        &self,
+        max: usize,
+        timeout: Duration,
+        on_record: impl FnMut(&RecordView<'_>),
+        on_end: impl FnMut(&str, i32, i64),
+    ) -> usize {
+        take_records(&self.reader, max, timeout, on_record, on_end)
     }
 }
 

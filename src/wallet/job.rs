@@ -114,11 +114,16 @@ impl<'n> JobName<'n> {
 }
 
 impl JobMemo<'_> {
+    /// Appends its stored form.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        out.push(MEMO_FORMAT);
+        packed::append(out, self);
+    }
+
     /// Its stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(256);
-        bytes.push(MEMO_FORMAT);
-        packed::append(&mut bytes, self);
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
         bytes
     }
 

@@ -25,6 +25,8 @@ pub struct Recent {
     table: HashTable<u32>,
     /// Bytes of `values` that no entry names any longer.
     garbage_bytes: usize,
+    /// What is being written.
+    scratch: Vec<u8>,
 }
 
 /// The key in two halves: as one number it would be aligned to 16 bytes, and the entry take 48.
@@ -73,6 +75,18 @@ impl Recent {
             Some(at) => self.replace(at, day, value),
             None => self.append(key, day, value),
         }
+    }
+
+    /// The same with a value that is being written: one after the other in the same memory.
+    ///
+    /// # Panics
+    /// As [`Recent::insert`].
+    pub fn insert_with(&mut self, key: IdentityKey, day: i32, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut value = std::mem::take(&mut self.scratch);
+        value.clear();
+        write(&mut value);
+        self.insert(key, day, &value);
+        self.scratch = value;
     }
 
     /// Takes over all of `other`.
@@ -135,6 +149,12 @@ impl Recent {
         let entries = &self.entries;
         self.table.reserve(more, |at| hash_at(entries, *at));
         self.entries.reserve(more);
+    }
+
+    /// Makes room for what another has, and an eighth more.
+    pub(super) fn reserve_as(&mut self, other: &Recent) {
+        self.reserve(other.len() + other.len() / 8);
+        self.values.reserve(other.values.len() + other.values.len() / 8);
     }
 
     fn find(&self, key: IdentityKey) -> Option<usize> {

@@ -56,6 +56,13 @@ pub struct IdentityStore {
     work: Work,
 }
 
+/// All identities but the newest.
+pub struct Older<'s> {
+    frozen: &'s VecDeque<Arc<Recent>>,
+    segments: &'s [Arc<Segment>],
+    disk_lookups: &'s AtomicU64,
+}
+
 #[derive(Debug)]
 struct Merging {
     inputs: Vec<SegmentId>,
@@ -68,6 +75,26 @@ struct Retired {
     path: PathBuf,
     /// The first revision whose manifest does not name it.
     revision: u64,
+}
+
+impl<'s> Older<'s> {
+    /// What is remembered under a key, as [`IdentityStore::get`] has it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&self, key: IdentityKey) -> io::Result<Option<Memo<'s>>> {
+        if let Some(memo) = self.frozen.iter().rev().find_map(|recent| recent.get(key)) {
+            return Ok(Some(memo));
+        }
+        let prefix = prefix_of(key);
+        for segment in self.segments.iter().rev().filter(|segment| segment.may_hold(prefix)) {
+            self.disk_lookups.fetch_add(1, Ordering::Relaxed);
+            if let Some((day, value)) = segment.find(key)? {
+                return Ok(Some(Memo { day, value: value.into() }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl IdentityStore {
@@ -135,18 +162,21 @@ impl IdentityStore {
     /// # Errors
     /// The disk, or a damaged block: the shard must be rebuilt, for nobody knows what the block said.
     pub fn get(&self, key: IdentityKey) -> io::Result<Option<Memo<'_>>> {
-        let in_memory = std::iter::once(&self.recent).chain(self.frozen.iter().rev().map(Arc::as_ref));
-        if let Some(memo) = in_memory.into_iter().find_map(|recent| recent.get(key)) {
-            return Ok(Some(memo));
+        match self.recent.get(key) {
+            Some(memo) => Ok(Some(memo)),
+            None => self.older().get(key),
         }
-        let prefix = prefix_of(key);
-        for segment in self.segments.iter().rev().filter(|segment| segment.may_hold(prefix)) {
-            self.disk_lookups.fetch_add(1, Ordering::Relaxed);
-            if let Some((day, value)) = segment.find(key)? {
-                return Ok(Some(Memo { day, value: value.into() }));
-            }
-        }
-        Ok(None)
+    }
+
+    /// The newest identities, to be added to, and all others. Day and value of a key may be replaced, and its day only grow:
+    /// see the module.
+    pub fn in_place(&mut self) -> (&mut Recent, Older<'_>) {
+        let IdentityStore { recent, frozen, segments, disk_lookups, .. } = self;
+        (recent, Older { frozen, segments, disk_lookups })
+    }
+
+    fn older(&self) -> Older<'_> {
+        Older { frozen: &self.frozen, segments: &self.segments, disk_lookups: &self.disk_lookups }
     }
 
     /// Whether something may be remembered under a key, as far as memory tells.
@@ -336,7 +366,7 @@ impl IdentityStore {
         if is_full && self.settings.folder.is_some() {
             // What filled up once will again: growing in steps would copy it all between two batches.
             let mut next = Recent::new();
-            next.reserve(self.settings.recent_max);
+            next.reserve_as(&self.recent);
             self.frozen.push_back(Arc::new(std::mem::replace(&mut self.recent, next)));
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::super::identity_store::Recent;
 use super::super::memory::{job_of_record, remember_event_of, remember_job};
 use super::super::shard::{Handles, ShardState};
 use super::super::wallets::Handle;
@@ -15,8 +14,8 @@ use crate::fault::planted;
 use crate::time::Timestamp;
 use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet, WalletSnapshot};
 
-/// Identities are handed over to their store in lots of this size.
-const HAND_OVER_EVERY: usize = 20_000;
+/// After so many records is looked whether identities have to go to the disk.
+const MAINTAIN_EVERY: usize = 8_192;
 
 /// A shard that is being restored.
 pub(super) struct Begun {
@@ -29,8 +28,8 @@ pub(super) struct Begun {
     pub(super) read_since: Timestamp,
     /// The ledger ends before what was kept of the shard: nothing that could be read anew makes that good.
     pub(super) cut: Option<String>,
-    /// Identities met since the last were handed over.
-    pub(super) recent: Recent,
+    /// Records since that was looked at last.
+    pub(super) unkept: usize,
     /// What lies before this day is forgotten.
     pub(super) first_day: i32,
     pub(super) contradiction: Option<String>,
@@ -110,8 +109,10 @@ impl Begun {
                 .map_err(|why| format!("{}: {why}", place()))?;
         }
         self.remember(&read).map_err(|breach| breach.to_string())?;
-        if self.recent.len() >= HAND_OVER_EVERY {
-            self.hand_over();
+        self.unkept += 1;
+        if self.unkept >= MAINTAIN_EVERY {
+            self.unkept = 0;
+            self.maintain();
         }
         Ok(())
     }
@@ -187,41 +188,39 @@ impl Begun {
     }
 
     fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
-        remember_event_of(&mut self.recent, record);
+        let (recent, older) = self.state.identities.in_place();
+        remember_event_of(recent, record);
         let Some(name) = job_of_record(record) else { return Ok(()) };
-        let store = &self.state.identities;
-        remember_job(&mut self.recent, record, &name, None, self.first_day, |recent, key| {
-            if let Some(memo) = recent.get(key) {
-                return Ok(Some((memo.day, memo.value.into_owned())));
-            }
-            let memo = store.get(key).map_err(|error| Breach {
-                seq: 0,
-                what: format!("the local store of remembered identities cannot be read: {error}"),
-            })?;
+        remember_job(recent, record, &name, None, self.first_day, |recent, key| {
+            let memo = match recent.get(key) {
+                Some(memo) => Some(memo),
+                None => older.get(key).map_err(|error| Breach {
+                    seq: 0,
+                    what: format!("the local store of remembered identities cannot be read: {error}"),
+                })?,
+            };
             Ok(memo.map(|memo| (memo.day, memo.value.into_owned())))
-        })?;
-        Ok(())
+        })
     }
 
-    fn hand_over(&mut self) {
-        self.state.identities.absorb(&self.recent);
-        self.recent.clear();
-        while self.state.identities.is_behind() {
-            std::thread::sleep(Duration::from_millis(5));
+    /// Lets identities go to the disk, and waits for it where they come faster.
+    fn maintain(&mut self) {
+        loop {
             if let Err(error) = self.state.identities.maintain() {
                 warn!(%error, "remembered identities cannot be written: they stay in memory");
-                break;
+                return;
             }
-        }
-        if let Err(error) = self.state.identities.maintain() {
-            warn!(%error, "remembered identities cannot be written: they stay in memory");
+            if !self.state.identities.is_behind() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// The restored shard, if its wallets hold together.
     pub(super) fn finish(mut self, policy: &Policy) -> Result<ShardState, String> {
         self.contradiction.take().map_or(Ok(()), Err)?;
-        self.hand_over();
+        self.maintain();
         if !self.needs_snapshots && !planted!(TrustWhatIsKept) {
             // In the order of handles: what is said must not depend on a hash.
             let lacking = self.state.changed.keys().filter(|handle| !self.shown.contains(*handle)).min();

@@ -10,7 +10,7 @@ use super::begun::{Begun, Folded};
 use super::gathered::ReadRecord;
 use crate::config::Config;
 use crate::event::job_key;
-use crate::ledger::identity_store::{Maintenance, Recent};
+use crate::ledger::identity_store::Maintenance;
 use crate::ledger::shard::{Handles, ShardState};
 use crate::ledger::store::LocalStore;
 use crate::rate::Pricing;
@@ -40,7 +40,7 @@ fn begun(maintenance: &Maintenance, seq: u64, needs_snapshots: bool) -> Begun {
         shown: Handles::default(),
         read_since: Timestamp::from_millis(0),
         cut: None,
-        recent: Recent::new(),
+        unkept: 0,
         first_day: 0,
         contradiction: None,
         folded: Folded::default(),

@@ -355,7 +355,18 @@ impl Reader for ModelReader {
         Ok(())
     }
 
-    fn poll<R>(&self, timeout: Duration, on_record: impl FnOnce(&RecordView<'_>) -> R) -> Polled<R> {
+    fn poll(&self) -> Polled<()> {
+        Polled::Nothing
+    }
+
+    /// One at a time, whatever `max`.
+    fn take(
+        &self,
+        _max: usize,
+        timeout: Duration,
+        mut on_record: impl FnMut(&RecordView<'_>),
+        mut on_end: impl FnMut(&str, i32, i64),
+    ) -> usize {
         let mut positions = self.positions.borrow_mut();
         for (place, position) in positions.iter_mut() {
             let state = self.world.simulation.lock();
@@ -365,24 +376,21 @@ impl Reader for ModelReader {
                 position.next = offset + 1;
                 let parts = (stored.key.as_deref(), stored.value.as_deref());
                 let at = (place.1, offset);
-                let view = RecordView::made(place.0, at, stored.timestamp, parts, &stored.headers);
-                return Polled::Record(on_record(&view));
+                on_record(&RecordView::made(place.0, at, stored.timestamp, parts, &stored.headers));
+                return 1;
             }
             let stable = log.last_stable();
             drop(state);
             position.next = position.next.max(stable);
             if position.end_told_at != position.next {
                 position.end_told_at = position.next;
-                return Polled::EndOfPartition {
-                    topic: place.0.to_owned(),
-                    partition: place.1,
-                    offset: position.next,
-                };
+                on_end(place.0, place.1, position.next);
+                return 1;
             }
         }
         drop(positions);
         let time = self.world.simulation.lock().random.below(micros(timeout));
         self.world.simulation.sleep(time);
-        Polled::Nothing
+        0
     }
 }

@@ -28,7 +28,7 @@ fn push(gathered: &mut Gathered, shard: i32, offset: i64) {
 fn shown(states: &BTreeMap<i32, Begun>) -> Vec<(u64, u64, u64, usize)> {
     let shown = |begun: &Begun| {
         let seq = begun.state.wallets.get_by_id("ws_1").unwrap().seq;
-        (seq, begun.folded.entries, begun.folded.doubles, begun.recent.len())
+        (seq, begun.folded.entries, begun.folded.doubles, begun.state.identities.unsealed_len())
     };
     states.values().map(shown).collect()
 }

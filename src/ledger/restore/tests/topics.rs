@@ -25,6 +25,7 @@ pub struct State {
     pub logs: BTreeMap<(String, i32), Log>,
     /// Said before any record.
     pub says: VecDeque<Polled<()>>,
+    is_mute: bool,
     /// Time that each record takes.
     pub takes: Duration,
     /// From where partitions were read, in order.
@@ -160,21 +161,27 @@ impl Reader for Topics {
         Ok(())
     }
 
-    /// Partitions take turns; each tells its end once.
-    fn poll<R>(&self, timeout: Duration, on_record: impl FnOnce(&RecordView<'_>) -> R) -> Polled<R> {
+    fn poll(&self) -> Polled<()> {
         let mut state = self.lock();
-        match state.says.pop_front() {
-            Some(Polled::Error { code, message, is_fatal }) => {
-                return Polled::Error { code, message, is_fatal };
-            }
-            Some(_) => {
-                state.passed += timeout;
-                return Polled::Nothing;
-            }
-            None => {}
+        let said = state.says.pop_front();
+        state.is_mute = said.is_some();
+        match said {
+            Some(Polled::Error { code, message, is_fatal }) => Polled::Error { code, message, is_fatal },
+            _ => Polled::Nothing,
         }
-        let State { logs, places, passed, takes, .. } = &mut *state;
-        for ((topic, partition), next) in places {
+    }
+
+    /// One at a time. Partitions take turns; each tells its end once. Nothing comes with what was said.
+    fn take(
+        &self,
+        _max: usize,
+        timeout: Duration,
+        mut on_record: impl FnMut(&RecordView<'_>),
+        mut on_end: impl FnMut(&str, i32, i64),
+    ) -> usize {
+        let mut state = self.lock();
+        let State { logs, places, passed, takes, is_mute, .. } = &mut *state;
+        for ((topic, partition), next) in places.iter_mut().filter(|_| !*is_mute) {
             let Some(log) = logs.get(&(topic.clone(), *partition)).filter(|log| !log.is_silent) else {
                 continue;
             };
@@ -183,19 +190,16 @@ impl Reader for Topics {
             if let Some(record) = log.records.get((offset - log.first) as usize) {
                 *passed += *takes;
                 let parts = (Some(&record.key[..]), record.value.as_deref());
-                let view = RecordView::made(topic, (*partition, offset), record.timestamp, parts, &[]);
-                return Polled::Record(on_record(&view));
+                on_record(&RecordView::made(topic, (*partition, offset), record.timestamp, parts, &[]));
+                return 1;
             }
             if offset == log.first + log.records.len() as i64 {
-                return Polled::EndOfPartition {
-                    topic: topic.clone(),
-                    partition: *partition,
-                    offset: log.end(),
-                };
+                on_end(topic, *partition, log.end());
+                return 1;
             }
         }
-        state.passed += timeout;
-        Polled::Nothing
+        *passed += timeout;
+        0
     }
 }
 
