@@ -167,6 +167,9 @@ impl Clients {
     pub fn committed_reader(&self, role: &str) -> KafkaResult<KafkaConsumer> {
         let mut client = self.consumer_base(role, &format!("{}-{role}", self.config.kafka.client_id));
         client.set("isolation.level", "read_committed");
+        // An end is told by an empty answer: what is read to its end, many short partitions one after the other, does not
+        // gain by answers that wait for more.
+        client.set("fetch.wait.max.ms", "5");
         PolledConsumer::new(client.create_with_context(KafkaLog)?)
     }
 

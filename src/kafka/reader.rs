@@ -7,11 +7,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
-use super::{Clients, KafkaConsumer, KafkaLog, Polled, RecordView, poll_events, watermarks};
+use super::{Clients, KafkaConsumer, KafkaLog, Polled, RecordView, poll_events, take_records, watermarks};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long nothing may come. An open transaction holds readers back for as long as its own timeout.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long is waited for a record.
+const READ_WAIT: Duration = Duration::from_millis(200);
+/// Records taken from the client in one call.
+const TAKEN_AT_ONCE: usize = 128;
 
 /// Why a topic could not be read.
 #[derive(Debug, Error)]
@@ -143,29 +148,30 @@ impl TopicReader {
         if open.is_empty() {
             return Ok(());
         }
-        self.committed.assign(&assignment)?;
+        self.committed.assign_gathered(&assignment)?;
         let mut last_sign = Instant::now();
         while !open.is_empty() {
-            let polled = poll_events(&self.committed, Duration::from_millis(200), |record| {
+            match poll_events(&self.committed, Duration::ZERO, |_| ()) {
+                Polled::Error { message, is_fatal: true, .. } => return Err(ReadError::Fatal(message)),
+                Polled::Error { message, .. } => tracing::warn!(topic, message, "reading goes on"),
+                Polled::Record(())
+                | Polled::EndOfPartition { .. }
+                | Polled::Nothing
+                | Polled::Assigned(_)
+                | Polled::Revoked => {}
+            }
+            let (mut read, mut ended) = (Vec::with_capacity(TAKEN_AT_ONCE), Vec::new());
+            let on_record = |record: &RecordView<'_>| {
                 if open.get(&record.partition).is_some_and(|end| record.offset < *end) {
                     each(record);
                 }
-                (record.partition, record.offset + 1)
-            });
-            let reached = match polled {
-                Polled::Record(reached) => Some(reached),
-                Polled::EndOfPartition { partition, offset, .. } => Some((partition, offset)),
-                Polled::Error { message, is_fatal: true, .. } => return Err(ReadError::Fatal(message)),
-                Polled::Error { message, .. } => {
-                    tracing::warn!(topic, message, "reading goes on");
-                    None
-                }
-                Polled::Nothing | Polled::Assigned(_) | Polled::Revoked => None,
+                read.push((record.partition, record.offset + 1));
             };
+            let on_end = |_: &str, partition, offset| ended.push((partition, offset));
+            take_records(&self.committed, TAKEN_AT_ONCE, READ_WAIT, on_record, on_end);
             // Those that were read to their end go on: they are no sign that the others do.
-            if let Some((partition, next)) = reached
-                && let Some(end) = open.get(&partition)
-            {
+            for (partition, next) in read.into_iter().chain(ended) {
+                let Some(end) = open.get(&partition) else { continue };
                 last_sign = Instant::now();
                 if next >= *end {
                     open.remove(&partition);

@@ -225,7 +225,7 @@ type Id = (String, String);
 impl Verification {
     /// Asks how far the topics go.
     pub(super) fn alert_ends(&self, shard: i32) -> Result<Ends, VerifyError> {
-        let topics = &self.config.topics;
+        let topics = &self.common.config.topics;
         let ledger = self.reader.stable(&topics.ledger, shard)?;
         let alerts_settled = self.reader.stable(&topics.alerts, shard)?;
         Ok(Ends { ledger, alerts_settled, alerts: self.reader.whole(&topics.alerts, shard)? })
@@ -240,15 +240,15 @@ impl Verification {
         rows: ByWallet,
     ) -> Result<(), VerifyError> {
         let Some(ledger) = &fold.alerts else { return Ok(()) };
-        if ends.alerts.from > 0 || self.cut.contains(&shard) {
-            self.notes.push(format!(
+        if ends.alerts.from > 0 || self.found.cut.contains(&shard) {
+            self.found.notes.push(format!(
                 "shard {shard}: the alerts or the ledger do not begin at offset 0: alerts are not compared"
             ));
             return Ok(());
         }
-        let position = self.alert_positions.get(&shard).copied().unwrap_or(0);
+        let position = self.common.alert_positions.get(&shard).copied().unwrap_or(0);
         let topic = tokio::task::block_in_place(|| self.sum_alerts(shard, fold, ends, position))?;
-        self.alerts.compared += ledger.told.values().map(|of| of.alerts).sum::<u64>();
+        self.found.alerts.compared += ledger.told.values().map(|of| of.alerts).sum::<u64>();
         let (mut of_ledger, mut of_clickhouse) = (BTreeSet::new(), BTreeSet::new());
         let wallets: BTreeSet<&str> =
             ledger.told.keys().chain(topic.keys()).chain(rows.keys()).map(|wallet_id| &**wallet_id).collect();
@@ -256,12 +256,13 @@ impl Verification {
             let in_topic = topic.get(wallet_id).copied().unwrap_or_default();
             let told = ledger.told.get(wallet_id).copied().unwrap_or_default();
             let stored = rows.get(wallet_id).copied().unwrap_or_default();
-            if told != in_topic.settled && is_looked_at(&mut self.alerts, &of_ledger, shard, wallet_id) {
+            if told != in_topic.settled && is_looked_at(&mut self.found.alerts, &of_ledger, shard, wallet_id)
+            {
                 of_ledger.insert(wallet_id.to_owned());
             }
             if stored != in_topic.written
                 && stored != in_topic.all
-                && is_looked_at(&mut self.clickhouse, &of_clickhouse, shard, wallet_id)
+                && is_looked_at(&mut self.found.clickhouse, &of_clickhouse, shard, wallet_id)
             {
                 of_clickhouse.insert(wallet_id.to_owned());
             }
@@ -283,8 +284,8 @@ impl Verification {
         position: i64,
     ) -> Result<FxHashMap<Box<str>, InTopic>, VerifyError> {
         let mut topic: FxHashMap<Box<str>, InTopic> = FxHashMap::default();
-        let (mut text, check) = (String::new(), &mut self.alerts);
-        self.reader.read(&self.config.topics.alerts, &[ends.alerts], |record| {
+        let (mut text, check) = (String::new(), &mut self.found.alerts);
+        self.reader.read(&self.common.config.topics.alerts, &[ends.alerts], |record| {
             let alert = match serde_json::from_slice::<Alert<'_>>(record.value.unwrap_or_default()) {
                 Ok(alert) => alert,
                 Err(error) => {
@@ -319,7 +320,7 @@ impl Verification {
     ) -> Result<BTreeMap<Id, Found>, VerifyError> {
         let mut topic: BTreeMap<Id, Found> = BTreeMap::new();
         let mut text = String::new();
-        self.reader.read(&self.config.topics.alerts, &[stretch], |record| {
+        self.reader.read(&self.common.config.topics.alerts, &[stretch], |record| {
             let alert = serde_json::from_slice::<Alert<'_>>(record.value.unwrap_or_default());
             let Ok(alert) = alert.map_err(drop) else { return };
             if !wallets.contains(&*alert.wallet_id) {
@@ -351,11 +352,11 @@ impl Verification {
         let mut last: FxHashMap<Box<str>, (u64, Level)> = FxHashMap::default();
         let mut text = String::new();
         let ledger = Stretch { partition: shard, from: 0, to: ends.ledger };
-        self.reader.read(&self.config.topics.ledger, &[ledger], |record| {
+        self.reader.read(&self.common.config.topics.ledger, &[ledger], |record| {
             if !key_of(record).is_some_and(|wallet_id| wallets.contains(wallet_id)) {
                 return;
             }
-            let read = serde_json::from_slice::<LedgerRecordView<'_>>(record.value.unwrap_or_default());
+            let read = LedgerRecordView::decode(record.value.unwrap_or_default());
             let Ok(record) = read.map_err(drop) else { return };
             let before = last.entry((&*record.wallet_id).into()).or_default();
             // A double is passed over: the first one counts.
@@ -371,7 +372,9 @@ impl Verification {
         })?;
         let mut differs = |(wallet_id, alert_id): &Id, seq: u64, what: &str| {
             let what = format!("alert {alert_id}: {what}");
-            self.alerts.differs(Difference { seq: Some(seq), ..difference(shard, Some(wallet_id), what) });
+            self.found
+                .alerts
+                .differs(Difference { seq: Some(seq), ..difference(shard, Some(wallet_id), what) });
         };
         for (id, (seq, hash)) in &told {
             match topic.remove(id) {
@@ -399,16 +402,16 @@ impl Verification {
         wallets: &BTreeSet<String>,
     ) -> Result<(), VerifyError> {
         let names: Vec<String> = wallets.iter().cloned().collect();
-        let rows = self.stored.alerts(&names).await?;
+        let rows = self.common.stored.alerts(&names).await?;
         let topic = tokio::task::block_in_place(|| {
-            let whole = self.reader.whole(&self.config.topics.alerts, shard)?;
+            let whole = self.reader.whole(&self.common.config.topics.alerts, shard)?;
             self.find_alerts(fold, ends, whole, wallets, |_, _| {})
         })?;
         let mut rows: BTreeMap<Id, (u64, u64)> = rows
             .into_iter()
             .map(|AlertRow { wallet_id, alert_id, seq, hash }| ((wallet_id, alert_id), (seq, hash)))
             .collect();
-        let (check, to_mend) = (&mut self.clickhouse, &mut self.to_mend);
+        let (check, to_mend) = (&mut self.found.clickhouse, &mut self.found.to_mend);
         let mut differs = |(wallet_id, alert_id): &Id, seq: u64, what: &str| {
             let what = format!("alert {alert_id}: {what}");
             check.differs(Difference { seq: Some(seq), ..difference(shard, Some(wallet_id), what) });

@@ -7,29 +7,59 @@ use std::time::Duration;
 use super::entry::each_entry;
 use super::fold::{self, HourTotals, ShardFold, Snapshot};
 use super::report::Difference;
-use super::{Verification, VerifyError, stored};
+use super::stored::{self, Hours};
+use super::{Common, Verification, VerifyError};
 use crate::kafka::{Stretch, partition_for};
 use crate::time::{HOUR_MS, Timestamp};
 
 /// What differs only because ClickHouse was asked about two tables, one after the other, is the same some seconds later.
 const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
+/// What ClickHouse answers about all shards at once. It may be asked at any time: what is asked about entries ends at
+/// positions that were read first, and of what does not, each answer holds two tables of ClickHouse against each other.
+pub struct Answers {
+    /// Totals of entries.
+    pub hours: Hours,
+    /// Absent for a range.
+    pub derived: Option<Derived>,
+}
+
+/// Wallets that differ between tables of ClickHouse.
+pub struct Derived {
+    grants: Vec<(String, i64, i64)>,
+    usage: Vec<stored::UsageDifference>,
+}
+
+impl Common {
+    /// Asks, one question after the other: each takes all cores of ClickHouse.
+    pub(super) async fn answers(&self) -> Result<Answers, VerifyError> {
+        let hours = self.stored.hours(&self.ledger_positions, &self.window).await?;
+        let derived = if self.window.is_whole { Some(self.derived().await?) } else { None };
+        Ok(Answers { hours, derived })
+    }
+
+    async fn derived(&self) -> Result<Derived, VerifyError> {
+        let grants = self.stored.grant_differences().await?;
+        Ok(Derived { grants, usage: self.stored.usage_differences().await? })
+    }
+}
+
 impl Verification {
     /// Rows of `wallets` against the states in the topic, as far as the sink has read it. The rows were asked for before
     /// the states were read: what they have, the topic has by then, or it never had.
     pub(super) fn compare_wallet_rows(&mut self, shard: i32, fold: &ShardFold, rows: &[(String, Snapshot)]) {
-        let position = self.wallet_positions.get(&shard).copied().unwrap_or(0);
+        let position = self.common.wallet_positions.get(&shard).copied().unwrap_or(0);
         let mut seen = 0;
         for (wallet_id, row) in rows {
             let Some(state) = fold.snapshots.get(wallet_id.as_str()) else {
-                self.to_mend.add_extra_state(wallet_id, row.seq);
+                self.found.to_mend.add_extra_state(wallet_id, row.seq);
                 let what = "wallets has a row, the topic no state".to_owned();
                 self.wallet_differs(shard, wallet_id, row.seq, what, row.balance.unsigned_abs());
                 continue;
             };
             seen += u64::from(state.offset < position);
             if row.seq > state.seq {
-                self.to_mend.add_extra_state(wallet_id, row.seq);
+                self.found.to_mend.add_extra_state(wallet_id, row.seq);
                 let what = format!(
                     "wallets says entry {}, balance {}; the topic has come to entry {}, balance {}",
                     row.seq, row.balance, state.seq, state.balance
@@ -68,8 +98,8 @@ impl Verification {
     }
 
     fn wallet_differs(&mut self, shard: i32, wallet_id: &str, seq: u64, what: String, credits: u64) {
-        self.to_mend.add_state(shard, wallet_id);
-        self.clickhouse.differs(Difference {
+        self.found.to_mend.add_state(shard, wallet_id);
+        self.found.clickhouse.differs(Difference {
             place: format!("shard {shard}"),
             wallet_id: Some(wallet_id.to_owned()),
             seq: Some(seq),
@@ -80,14 +110,13 @@ impl Verification {
     }
 
     /// Entries by shard and hour of posting; where an hour differs, entry by entry.
-    pub(super) async fn compare_hours(&mut self) -> Result<(), VerifyError> {
-        let found = self.stored.hours(&self.ledger_positions, &self.window).await?;
-        self.clickhouse.compared += self.hours.values().map(|totals| totals.entries).sum::<u64>();
-        let mut keys: Vec<(i32, i64)> = self.hours.keys().chain(found.keys()).copied().collect();
+    pub(super) async fn compare_hours(&mut self, found: Hours) -> Result<(), VerifyError> {
+        self.found.clickhouse.compared += self.found.hours.values().map(|totals| totals.entries).sum::<u64>();
+        let mut keys: Vec<(i32, i64)> = self.found.hours.keys().chain(found.keys()).copied().collect();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let expected = self.hours.get(&key).copied().unwrap_or_default();
+            let expected = self.found.hours.get(&key).copied().unwrap_or_default();
             let stored = found.get(&key).copied().unwrap_or_default();
             if expected != (HourTotals { offsets: expected.offsets, ..stored }) {
                 self.compare_hour(key, expected).await?;
@@ -101,10 +130,11 @@ impl Verification {
         (shard, hour): (i32, i64),
         totals: HourTotals,
     ) -> Result<(), VerifyError> {
-        let position = self.ledger_positions.get(&shard).copied().unwrap_or(i64::MAX);
-        let mut stored = self.stored.of_hour(shard, hour, position, &self.window).await?;
+        let position = self.common.ledger_positions.get(&shard).copied().unwrap_or(i64::MAX);
+        let mut stored = self.common.stored.of_hour(shard, hour, position, &self.common.window).await?;
         let place = format!("shard {shard}, hour {}", Timestamp::from_millis(hour * HOUR_MS));
-        let (window, check, to_mend) = (self.window, &mut self.clickhouse, &mut self.to_mend);
+        let (window, check, to_mend) =
+            (self.common.window, &mut self.found.clickhouse, &mut self.found.to_mend);
         let mut differs = |wallet_id: &str, seq: u64, what: String, credits: u64| {
             check.differs(Difference {
                 place: place.clone(),
@@ -120,7 +150,7 @@ impl Verification {
         let stretch = Stretch { partition: shard, from: totals.offsets.0, to: totals.offsets.1 + 1 };
         let stretches = if totals.entries == 0 { &[][..] } else { &[stretch] };
         tokio::task::block_in_place(|| {
-            self.reader.read(&self.config.topics.ledger, stretches, |record| {
+            self.reader.read(&self.common.config.topics.ledger, stretches, |record| {
                 let mut is_whole = true;
                 each_entry(record.value.unwrap_or_default(), |wallet_id, entry| {
                     // A double is passed over: the first one counts.
@@ -170,16 +200,14 @@ impl Verification {
     }
 
     /// What other tables derive from entries and states.
-    pub(super) async fn compare_derived(&mut self) -> Result<(), VerifyError> {
-        let mut grants = self.stored.grant_differences().await?;
-        let mut usage = self.stored.usage_differences().await?;
+    pub(super) async fn compare_derived(&mut self, first: Derived) -> Result<(), VerifyError> {
+        let Derived { mut grants, mut usage } = first;
         for pause in ASK_AGAIN {
             if grants.is_empty() && usage.is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;
-            let (again, usage_again) =
-                (self.stored.grant_differences().await?, self.stored.usage_differences().await?);
+            let Derived { grants: again, usage: usage_again } = self.common.derived().await?;
             // A wallet that is in use differs each time otherwise.
             grants.retain(|one| again.contains(one));
             usage.retain(|one| {
@@ -188,9 +216,9 @@ impl Verification {
         }
         for (wallet_id, covered, remaining) in grants {
             let what = format!("its grants have {remaining} credits left, its row in wallets says {covered}");
-            let shard = partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.add_state(shard, &wallet_id);
-            self.clickhouse.differs(of_wallet("grants", wallet_id, what, covered.abs_diff(remaining)));
+            let shard = partition_for(wallet_id.as_bytes(), self.common.shards);
+            self.found.to_mend.add_state(shard, &wallet_id);
+            self.found.clickhouse.differs(of_wallet("grants", wallet_id, what, covered.abs_diff(remaining)));
         }
         for difference in usage {
             let stored::UsageDifference { wallet_id, usage, entries } = difference;
@@ -200,9 +228,9 @@ impl Verification {
             );
             let credits =
                 usage.0.abs_diff(entries.0) + usage.1.abs_diff(entries.1) + usage.2.abs_diff(entries.2);
-            let shard = partition_for(wallet_id.as_bytes(), self.shards);
-            self.to_mend.add_usage(shard, &wallet_id);
-            self.clickhouse.differs(of_wallet("usage_hourly", wallet_id, what, credits));
+            let shard = partition_for(wallet_id.as_bytes(), self.common.shards);
+            self.found.to_mend.add_usage(shard, &wallet_id);
+            self.found.clickhouse.differs(of_wallet("usage_hourly", wallet_id, what, credits));
         }
         Ok(())
     }

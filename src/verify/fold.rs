@@ -196,7 +196,7 @@ impl ShardFold {
 
     /// Takes in a record of the ledger.
     pub fn add(&mut self, value: &[u8], offset: i64, cut: Cut<'_>, source: &mut Check, wallets: &mut Check) {
-        let record: LedgerRecordView<'_> = match serde_json::from_slice(value) {
+        let record: LedgerRecordView<'_> = match LedgerRecordView::decode(value) {
             Ok(record) => record,
             Err(error) => {
                 let what = format!("the ledger record at offset {offset} cannot be read: {error}");

@@ -11,9 +11,12 @@ mod alerts;
 mod clickhouse;
 mod entry;
 mod fold;
+mod found;
+mod parts;
 mod rebuild;
 mod repair;
 mod report;
+mod shard;
 mod source;
 mod stored;
 #[cfg(test)]
@@ -35,13 +38,13 @@ pub use report::{Between, Check, Difference, Report};
 pub use watch::watch;
 
 use crate::config::Config;
-use crate::kafka::{Clients, KafkaLog, ReadError, Stretch, TopicReader};
+use crate::kafka::{Clients, KafkaLog, ReadError, TopicReader};
 use crate::sink::error::ClickHouseError;
 use crate::time::Timestamp;
-use alerts::LedgerAlerts;
-use fold::{ShardFold, Window};
+use fold::Window;
+use found::Found;
 use source::{Progress, Quarantined};
-use stored::{Hours, Stored};
+use stored::Stored;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -81,10 +84,16 @@ impl Scope {
 /// Called now and then with a sentence about where the work is.
 pub type Told<'t> = &'t (dyn Fn(&str) + Sync);
 
-/// One run of the comparison.
+/// One run of the comparison, or a part of it that runs beside others with a reader of its own.
 pub struct Verification {
-    config: Arc<Config>,
+    common: Arc<Common>,
     reader: TopicReader,
+    found: Found,
+}
+
+/// What all parts share. Nothing of it changes.
+struct Common {
+    config: Arc<Config>,
     stored: Stored,
     window: Window,
     scope: Scope,
@@ -93,19 +102,6 @@ pub struct Verification {
     ledger_positions: BTreeMap<i32, i64>,
     wallet_positions: BTreeMap<i32, i64>,
     alert_positions: BTreeMap<i32, i64>,
-    source: Check,
-    wallets: Check,
-    clickhouse: Check,
-    alerts: Check,
-    notes: Vec<String>,
-    entries: u64,
-    /// What ClickHouse must hold.
-    hours: Hours,
-    to_mend: repair::ToMend,
-    /// Shards whose ledger has lost its beginning.
-    cut: Vec<i32>,
-    /// Shards of whose ledger a cut was accepted.
-    accepted: Vec<i32>,
 }
 
 impl Verification {
@@ -119,27 +115,17 @@ impl Verification {
         let shards = reader.partitions(&config.topics.ledger)?;
         let group = clients.group_reader(&config.sink.group).map_err(ReadError::from)?;
         let positions = |topic: &str| committed(&group, topic, shards);
-        Ok(Verification {
+        let common = Common {
             ledger_positions: positions(&config.topics.ledger)?,
             wallet_positions: positions(&config.topics.wallets)?,
             alert_positions: positions(&config.topics.alerts)?,
             stored: Stored::new(&config.clickhouse),
             window: scope.window(),
             config: Arc::clone(config),
-            reader,
             scope,
             shards,
-            source: Check::new(Between::SourceLedger),
-            wallets: Check::new(Between::LedgerWallets),
-            clickhouse: Check::new(Between::LedgerClickhouse),
-            alerts: Check::new(Between::LedgerAlerts),
-            notes: Vec::new(),
-            entries: 0,
-            hours: Hours::new(),
-            to_mend: repair::ToMend::default(),
-            cut: Vec::new(),
-            accepted: Vec::new(),
-        })
+        };
+        Ok(Verification { common: Arc::new(common), reader, found: Found::default() })
     }
 
     /// Compares everything; with `repairs`, writes to ClickHouse what differs there.
@@ -148,65 +134,47 @@ impl Verification {
     /// Where it cannot tell: a component does not answer.
     pub async fn run(mut self, repairs: bool, told: Told<'_>) -> Result<Report, VerifyError> {
         // Reading Kafka blocks; nothing else runs on this thread.
-        tokio::task::block_in_place(|| self.compare_source(told))?;
-        for shard in 0..self.shards {
-            told(&format!("shard {shard} of {}: wallets and ledger", self.shards));
-            let rows = self.stored.wallets(shard, self.shards).await?;
-            let alerts = match self.window.is_whole {
-                true => Some((self.stored.alert_totals(shard, self.shards).await?, self.alert_ends(shard)?)),
-                false => None,
-            };
-            let told_of = alerts.as_ref().map(|(_, ends)| ends.fold());
-            let fold = tokio::task::block_in_place(|| self.fold_shard(shard, told_of))?;
-            self.compare_wallet_rows(shard, &fold, &rows);
-            match alerts {
-                // What was told before the cut stands in the topic for ever, and some of it was told again.
-                Some(_) if self.accepted.contains(&shard) => self.notes.push(format!(
-                    "the ledger of shard {shard} was cut, and that was accepted: its alerts are not compared"
-                )),
-                Some((rows, ends)) => self.compare_alerts(shard, &fold, ends, rows).await?,
-                None => {}
-            }
-        }
+        let answers = tokio::task::block_in_place(|| self.compare_parts(told))?;
         told("clickhouse: entries by hour");
-        self.compare_hours().await?;
-        if self.window.is_whole {
+        self.compare_hours(answers.hours).await?;
+        if let Some(derived) = answers.derived {
             told("clickhouse: usage and grants");
-            self.compare_derived().await?;
+            self.compare_derived(derived).await?;
         }
-        if !self.accepted.is_empty() && !self.clickhouse.is_equal() {
-            self.notes.push(format!(
+        if !self.found.accepted.is_empty() && !self.found.clickhouse.is_equal() {
+            self.found.notes.push(format!(
                 "the ledger of shard {} was cut, and that was accepted: what ClickHouse has from before goes with `creditstream rebuild-clickhouse`",
-                self.accepted.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+                self.found.accepted.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
             ));
         }
         let repaired = match repairs {
             true => Some(self.repair(told).await?),
             false => None,
         };
-        let checks = vec![self.source, self.wallets, self.clickhouse, self.alerts];
+        let Found { source, wallets, clickhouse, alerts, notes, entries, .. } = self.found;
+        let checks = vec![source, wallets, clickhouse, alerts];
         Ok(Report {
             equal: checks.iter().all(Check::is_equal),
-            from: self.scope.from,
-            to: self.scope.to,
+            from: self.common.scope.from,
+            to: self.common.scope.to,
             checks,
-            entries: self.entries,
-            notes: self.notes,
+            entries,
+            notes,
             repaired,
         })
     }
 
     /// The records of the sources against the books, and the books against intake and quarantine.
     fn compare_source(&mut self, told: Told<'_>) -> Result<(), VerifyError> {
-        if !self.window.is_whole {
-            self.notes.push(
+        if !self.common.window.is_whole {
+            self.found.notes.push(
                 "the books of the sources, usage by hour and grants are totals, and a change of level follows from what was before: these and alerts are not compared for a range"
                     .to_owned(),
             );
             return Ok(());
         }
-        let topics = self.config.topics.clone();
-        let sources = sources(&self.config);
+        let topics = self.common.config.topics.clone();
+        let sources = sources(&self.common.config);
         let reader = &self.reader;
         told("sources: books");
         // What is settled: the books may not know yet what an open transaction wrote.
@@ -214,13 +182,14 @@ impl Verification {
         for stretch in &mut quarantine_before {
             stretch.to = reader.stable(&topics.quarantine, stretch.partition)?;
         }
-        let mut read =
-            || Progress::read(reader, &topics.progress, &reader.all(&topics.progress)?, &mut self.source);
+        let mut read = || {
+            Progress::read(reader, &topics.progress, &reader.all(&topics.progress)?, &mut self.found.source)
+        };
         let (earlier, later) = (read()?, read()?);
         let mut partitions = Vec::new();
         for topic in &sources {
             told(&format!("sources: records of {topic}"));
-            source::compare_records(reader, &later, topic, &mut self.source, &mut self.notes)?;
+            source::compare_records(reader, &later, topic, &mut self.found.source, &mut self.found.notes)?;
             let known = later.partitions_of(topic).into_iter();
             partitions.extend(known.map(|partition| (topic.clone(), partition)));
         }
@@ -230,77 +199,12 @@ impl Verification {
             (&earlier, &later),
             &partitions,
             &topics.intake,
-            &mut self.source,
+            &mut self.found.source,
         )?;
         let quarantined = Quarantined::read(reader, &topics.quarantine, &quarantine_before)?;
-        let books = earlier.quarantined(&partitions, &topics.intake, self.shards);
-        quarantined.compare(&books, &mut self.source);
+        let books = earlier.quarantined(&partitions, &topics.intake, self.common.shards);
+        quarantined.compare(&books, &mut self.found.source);
         Ok(())
-    }
-
-    /// Reads one shard: its books, then its wallets' states, then its ledger up to an end beyond all of them.
-    fn fold_shard(&mut self, shard: i32, alerts: Option<LedgerAlerts>) -> Result<ShardFold, VerifyError> {
-        let topics = self.config.topics.clone();
-        // A shard's own progress, and that of the partitions that it may read at home, stand in the partition of its number.
-        let progress = match self.window.is_whole {
-            true => {
-                let stretch = self.reader.whole(&topics.progress, shard)?;
-                Progress::read(&self.reader, &topics.progress, &[stretch], &mut self.source)?
-            }
-            false => Progress::default(),
-        };
-        if progress.cuts(shard) > 0 {
-            self.accepted.push(shard);
-        }
-        let position = self.ledger_positions.get(&shard).copied().unwrap_or(0);
-        let mut fold = ShardFold::new(shard, self.window, position);
-        fold.alerts = alerts;
-        let states = self.reader.whole(&topics.wallets, shard)?;
-        let wallets = &mut self.wallets;
-        self.reader.read(&topics.wallets, &[states], |record| match (record.key, record.value) {
-            (Some(key), Some(value)) => fold.add_snapshot(key, value, record.offset, wallets),
-            (Some(key), None) => fold.remove_snapshot(key),
-            (None, _) => {}
-        })?;
-        let ledger = self.stretch(shard)?;
-        let (source, wallets) = (&mut self.source, &mut self.wallets);
-        let cut = |origin: &fold::Origin<'_>| progress.counts(shard, &topics.intake, origin);
-        self.reader.read(&topics.ledger, &[ledger], |record| {
-            fold.add(record.value.unwrap_or_default(), record.offset, &cut, source, wallets);
-        })?;
-        fold.finish(wallets);
-        if self.window.is_whole {
-            let books = progress.posted(shard, &sources(&self.config), &topics.intake);
-            source::compare_posted(shard, &fold.posted, &books, source);
-        }
-        self.entries += fold.entries;
-        self.hours.extend(fold.hours.iter().map(|(hour, totals)| ((shard, *hour), *totals)));
-        if fold.ahead_of_sink > 0 {
-            let entries = fold.ahead_of_sink;
-            self.notes.push(format!(
-                "shard {shard}: {entries} entries are not written by the sink yet: not compared"
-            ));
-        }
-        Ok(fold)
-    }
-
-    /// The ledger of a shard, from where entries of the window may stand.
-    fn stretch(&mut self, shard: i32) -> Result<Stretch, VerifyError> {
-        let topic = &self.config.topics.ledger;
-        let whole = self.reader.whole(topic, shard)?;
-        if whole.from > 0 {
-            self.cut.push(shard);
-            let note =
-                format!("the ledger of shard {shard} begins at offset {}: is it kept for ever?", whole.from);
-            self.notes.push(note);
-        }
-        let mut stretch = [whole];
-        if let Some(from) = self.scope.from {
-            // A record's Kafka timestamp is that of its sending, a little later than the posting.
-            self.reader.begin_at(topic, &mut stretch, from.millis())?;
-        }
-        let [stretch] = stretch;
-        Ok(stretch)
     }
 }
 

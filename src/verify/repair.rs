@@ -63,6 +63,21 @@ impl ToMend {
         wallets > WALLETS_MAX || entries > ENTRIES_MAX
     }
 
+    /// Adds what another part of the comparison found. Two parts that each fit may be too much together.
+    pub fn append(&mut self, other: ToMend) {
+        if self.is_too_much() {
+            return;
+        }
+        let ToMend { records, extra_entries, states, extra_states, usage, alerts, extra_alerts } = other;
+        self.records.extend(records);
+        self.extra_entries.extend(extra_entries);
+        self.states.extend(states);
+        self.extra_states.extend(extra_states);
+        self.usage.extend(usage);
+        self.alerts.extend(alerts);
+        self.extra_alerts.extend(extra_alerts);
+    }
+
     /// A ledger record must be written again.
     pub fn add_record(&mut self, shard: i32, offset: i64) {
         if !self.is_too_much() {
@@ -116,9 +131,9 @@ impl ToMend {
 impl Verification {
     /// Mends ClickHouse; how many rows were written or deleted.
     pub(super) async fn repair(&mut self, told: Told<'_>) -> Result<u64, VerifyError> {
-        let to_mend = std::mem::take(&mut self.to_mend);
+        let to_mend = std::mem::take(&mut self.found.to_mend);
         if to_mend.is_too_much() {
-            self.notes.push(format!(
+            self.found.notes.push(format!(
                 "more than {WALLETS_MAX} wallets or {ENTRIES_MAX} entries differ: nothing was repaired; `creditstream rebuild-clickhouse` fills ClickHouse anew"
             ));
             return Ok(0);
@@ -126,40 +141,41 @@ impl Verification {
         let deletes = match self.doubt() {
             None => true,
             Some(doubt) => {
-                self.notes.push(format!("nothing was deleted in ClickHouse, only written: {doubt}"));
+                self.found.notes.push(format!("nothing was deleted in ClickHouse, only written: {doubt}"));
                 false
             }
         };
-        let into = ClickHouse::new(&self.config.clickhouse, &self.config.sink, Metrics::new());
+        let into = ClickHouse::new(&self.common.config.clickhouse, &self.common.config.sink, Metrics::new());
         let mut written = 0;
         if deletes {
             told("repair: rows that no topic has");
-            self.stored.delete_rows("ledger_entries", &to_mend.extra_entries).await?;
-            self.stored.delete_rows("wallets", &to_mend.extra_states).await?;
-            self.stored.delete_alerts(&to_mend.extra_alerts).await?;
+            self.common.stored.delete_rows("ledger_entries", &to_mend.extra_entries).await?;
+            self.common.stored.delete_rows("wallets", &to_mend.extra_states).await?;
+            self.common.stored.delete_alerts(&to_mend.extra_alerts).await?;
             let extra = to_mend.extra_entries.len() + to_mend.extra_states.len() + to_mend.extra_alerts.len();
             written += extra as u64;
             let usage: Vec<String> = to_mend.usage.iter().map(|(_, wallet_id)| wallet_id.clone()).collect();
-            self.stored.delete_usage(&usage).await?;
+            self.common.stored.delete_usage(&usage).await?;
         }
-        for shard in 0..self.shards {
+        for shard in 0..self.common.shards {
             told(&format!("repair: shard {shard}"));
             written += self.repair_shard(shard, &to_mend, &into, deletes).await?;
         }
         if written > 0 {
-            self.stored.forget_refreshed_days().await?;
+            self.common.stored.forget_refreshed_days().await?;
         }
         Ok(written)
     }
 
     /// Why the topics are not to be trusted with deleting what they do not have.
     fn doubt(&self) -> Option<String> {
-        if let Some(shard) = self.cut.first() {
+        if let Some(shard) = self.found.cut.first() {
             return Some(format!(
                 "the ledger of shard {shard} does not begin at offset 0, and what stood there is not known"
             ));
         }
-        let are_equal = [&self.source, &self.wallets, &self.alerts].into_iter().all(Check::is_equal);
+        let are_equal =
+            [&self.found.source, &self.found.wallets, &self.found.alerts].into_iter().all(Check::is_equal);
         let doubt = "sources, ledger, wallets and alerts differ among themselves; are these the brokers that ClickHouse was filled from, with the whole ledger?";
         (!are_equal).then(|| doubt.to_owned())
     }
@@ -178,8 +194,8 @@ impl Verification {
             to_mend.records.range((shard, i64::MIN)..=(shard, i64::MAX)).map(|(_, offset)| *offset).collect();
         let (usage, states) = (of_shard(&to_mend.usage), of_shard(&to_mend.states));
         // Asked before the ledger is read: what is ahead of it then, is in no ledger.
-        let grants = self.stored.grants(&states).await?;
-        let mut ledger = self.reader.whole(&self.config.topics.ledger, shard)?;
+        let grants = self.common.stored.grants(&states).await?;
+        let mut ledger = self.reader.whole(&self.common.config.topics.ledger, shard)?;
         if usage.is_empty() && states.is_empty() {
             ledger.from = offsets.first().copied().unwrap_or(ledger.to);
             ledger.to = offsets.last().map_or(ledger.to, |last| last + 1);
@@ -202,7 +218,7 @@ impl Verification {
         };
         let mut written = self.rewrite(Source::Ledger, ledger, is_wanted, into).await?;
         if !states.is_empty() {
-            let topic = self.reader.whole(&self.config.topics.wallets, shard)?;
+            let topic = self.reader.whole(&self.common.config.topics.wallets, shard)?;
             let states: HashSet<&str> = states.iter().map(String::as_str).collect();
             let is_wanted = |record: &RecordView<'_>| states.contains(key_of(record));
             written += self.rewrite(Source::Wallets, topic, is_wanted, into).await?;
@@ -217,7 +233,7 @@ impl Verification {
         written += write_grants(into, &folds).await?;
         if deletes {
             let surplus = surplus_grants(grants, &folds);
-            self.stored.delete_grants(&surplus).await?;
+            self.common.stored.delete_grants(&surplus).await?;
             written += surplus.len() as u64;
         }
         Ok(written)
@@ -231,7 +247,7 @@ impl Verification {
         mut is_wanted: impl FnMut(&RecordView<'_>) -> bool,
         into: &ClickHouse,
     ) -> Result<u64, VerifyError> {
-        let topics = &self.config.topics;
+        let topics = &self.common.config.topics;
         let mut written = 0;
         while left.from < left.to {
             let part = Stretch { to: left.to.min(left.from + OFFSETS_AT_ONCE), ..left };

@@ -86,6 +86,15 @@ impl Check {
         }
     }
 
+    /// Adds what a later part of the same comparison found.
+    pub fn append(&mut self, later: Check) {
+        self.compared += later.compared;
+        self.drift_records += later.drift_records;
+        self.drift_credits = self.drift_credits.saturating_add(later.drift_credits);
+        let room = NAMED_MAX.saturating_sub(self.differences.len());
+        self.differences.extend(later.differences.into_iter().take(room));
+    }
+
     /// Whether nothing differs.
     pub fn is_equal(&self) -> bool {
         self.drift_records == 0 && self.drift_credits == 0
