@@ -148,7 +148,7 @@ impl TopicReader {
         if open.is_empty() {
             return Ok(());
         }
-        self.committed.assign_gathered(&assignment)?;
+        self.committed.assign_unsubscribed(&assignment, REQUEST_TIMEOUT)?;
         let mut last_sign = Instant::now();
         while !open.is_empty() {
             match poll_events(&self.committed, Duration::ZERO, |_| ()) {

@@ -308,7 +308,7 @@ impl Reader for RealReader {
     }
 
     fn assign(&self, places: &TopicPartitionList) -> KafkaResult<()> {
-        self.reader.assign_gathered(places)
+        self.reader.assign_unsubscribed(places, REQUEST_TIMEOUT)
     }
 
     fn unassign(&self) -> KafkaResult<()> {

@@ -17,6 +17,7 @@ const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10
 
 /// What ClickHouse answers about all shards at once. It may be asked at any time: what is asked about entries ends at
 /// positions that were read first, and of what does not, each answer holds two tables of ClickHouse against each other.
+#[derive(Default)]
 pub struct Answers {
     /// Totals of entries.
     pub hours: Hours,

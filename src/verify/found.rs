@@ -1,5 +1,6 @@
 //! What was found so far: of a part of the comparison, or of all parts.
 
+use super::clickhouse::Answers;
 use super::repair::ToMend;
 use super::report::{Between, Check};
 use super::stored::Hours;
@@ -18,8 +19,10 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Entries of the ledger that were read.
     pub entries: u64,
-    /// What ClickHouse must hold.
+    /// What ClickHouse must hold …
     pub hours: Hours,
+    /// … and what it answered; nothing, as long as it was not asked.
+    pub answers: Answers,
     /// What differs in ClickHouse.
     pub to_mend: ToMend,
     /// Shards whose ledger has lost its beginning.
@@ -39,6 +42,7 @@ impl Default for Found {
             notes: Vec::new(),
             entries: 0,
             hours: Hours::new(),
+            answers: Answers::default(),
             to_mend: ToMend::default(),
             cut: Vec::new(),
             accepted: Vec::new(),
@@ -49,8 +53,8 @@ impl Default for Found {
 impl Found {
     /// Adds what a later part found. Nothing comes otherwise than if one part had found both, one after the other.
     pub fn append(&mut self, later: Found) {
-        let Found { source, wallets, clickhouse, alerts, notes, entries, hours, to_mend, cut, accepted } =
-            later;
+        let Found { source, wallets, clickhouse, alerts, notes, entries, .. } = later;
+        let Found { hours, answers, to_mend, cut, accepted, .. } = later;
         self.source.append(source);
         self.wallets.append(wallets);
         self.clickhouse.append(clickhouse);
@@ -58,6 +62,8 @@ impl Found {
         self.notes.extend(notes);
         self.entries += entries;
         self.hours.extend(hours);
+        self.answers.hours.extend(answers.hours);
+        self.answers.derived = self.answers.derived.take().or(answers.derived);
         self.to_mend.append(to_mend);
         self.cut.extend(cut);
         self.accepted.extend(accepted);

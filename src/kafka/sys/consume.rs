@@ -1,5 +1,6 @@
 //! Polling a consumer's queue: records, ends of partitions and rebalances as values.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_void};
 use std::time::Duration;
 
@@ -126,6 +127,21 @@ impl<C: ConsumerContext + 'static> PolledConsumer<C> {
         }
         self.gather(places);
         self.consumer.assign(places)
+    }
+
+    /// The same for topics that this client has not heard of yet, as nobody subscribes to them. It asks the brokers for them
+    /// first: forwarding makes librdkafka know a topic without asking for it, and then it would only be looked for by a timer
+    /// of a second.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or the client refuses.
+    pub fn assign_unsubscribed(&self, places: &TopicPartitionList, timeout: Duration) -> KafkaResult<()> {
+        let topics: BTreeSet<String> =
+            places.elements().iter().map(|place| place.topic().to_owned()).collect();
+        for topic in topics {
+            self.consumer.fetch_metadata(Some(&topic), timeout)?;
+        }
+        self.assign_gathered(places)
     }
 
     /// Forwards what will come of partitions that are not read now.
