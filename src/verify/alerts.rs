@@ -1,6 +1,6 @@
 //! Alerts: those that the ledger tells of, those in their topic, and those that ClickHouse has.
 //!
-//! Compared wallet by wallet, by sums of hashes: memory is bounded by the wallets of one shard. Where those of a wallet
+//! Compared wallet by wallet, by sums of hashes: memory is bounded by the wallets of a shard. Where those of a wallet
 //! differ, the topics are read again for it, alert by alert.
 
 use std::collections::btree_map::Entry;

@@ -53,8 +53,19 @@ impl Default for Found {
 impl Found {
     /// Adds what a later part found. Nothing comes otherwise than if one part had found both, one after the other.
     pub fn append(&mut self, later: Found) {
-        let Found { source, wallets, clickhouse, alerts, notes, entries, .. } = later;
-        let Found { hours, answers, to_mend, cut, accepted, .. } = later;
+        let Found {
+            source,
+            wallets,
+            clickhouse,
+            alerts,
+            notes,
+            entries,
+            hours,
+            answers,
+            to_mend,
+            cut,
+            accepted,
+        } = later;
         self.source.append(source);
         self.wallets.append(wallets);
         self.clickhouse.append(clickhouse);

@@ -1,8 +1,8 @@
 //! Owns the proof that nothing was lost or doubled: source ↔ ledger ↔ wallets and alerts ↔ ClickHouse.
 //!
 //! It reads the topics themselves (committed records, one by one; offsets are never subtracted for a count) and asks
-//! ClickHouse; it shares no state and no counter with the running service. Memory is bounded by the wallets of one shard
-//! and the hours of the ledger.
+//! ClickHouse; it shares no state and no counter with the running service. Memory is bounded by the wallets of the shards
+//! that are compared at once and the hours of the ledger.
 //!
 //! **Invariant:** it may run beside the service at any time. Everything is cut at positions that were read first, so that
 //! what is under way is no difference. It changes nothing, but for [`repair`].
