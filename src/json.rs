@@ -206,17 +206,6 @@ impl<'o> ObjectWriter<'o> {
     }
 }
 
-/// Reads a value by serde. Held to be UTF-8 as a whole, and not text by text: that takes a tenth less time.
-///
-/// # Errors
-/// Those of serde.
-pub fn from_slice<'b, T: serde::Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(bytes),
-    }
-}
-
 /// 128 bits as 32 hex digits in quotes.
 pub fn write_hex128(out: &mut Vec<u8>, value: u128) {
     let digit = |place: usize| hex_digit((value >> (124 - place * 4)) as u8);

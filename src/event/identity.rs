@@ -2,10 +2,10 @@
 //!
 //! Keys stand in stores and fingerprints in the ledger, so neither may ever change for the same event.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smallvec::SmallVec;
 
 use super::{Data, EventKind, Limit, OverdraftLimit};
 use crate::rate::Quantity;
@@ -43,15 +43,21 @@ pub struct Fingerprint(pub u64);
 /// Separates our hashes from those of anybody else.
 const KEY: [u8; 32] = *b"creditstream identities format 1";
 
+thread_local! {
+    /// Memory for the parts: several lots of them are hashed for every event, one after the other.
+    static PARTS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Builds the bytes that are hashed: every part is preceded by its length, so that no two differ only in where
-/// one part ends. Most fit where they are: several are hashed for every event.
+/// one part ends.
 struct Canonical {
-    bytes: SmallVec<[u8; 256]>,
+    bytes: Vec<u8>,
 }
 
 impl Canonical {
     fn new(domain: u8) -> Canonical {
-        let mut bytes = SmallVec::new();
+        let mut bytes = PARTS.take();
+        bytes.clear();
         bytes.push(domain);
         Canonical { bytes }
     }
@@ -67,8 +73,9 @@ impl Canonical {
         self
     }
 
-    fn hash(&self) -> u128 {
+    fn hash(&mut self) -> u128 {
         let hash = blake3::keyed_hash(&KEY, &self.bytes);
+        PARTS.set(std::mem::take(&mut self.bytes));
         hash.as_bytes().iter().take(16).fold(0, |key, byte| (key << 8) | u128::from(*byte))
     }
 }
@@ -88,7 +95,19 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// All keys of it.
+    pub fn keys(&self) -> impl Iterator<Item = IdentityKey> {
+        std::iter::once(self.key).chain(self.job.iter().flat_map(JobKeys::iter))
+    }
+}
+
 impl JobKeys {
+    /// The job's, and the asset's where one is meant.
+    pub fn iter(&self) -> impl Iterator<Item = IdentityKey> {
+        std::iter::once(self.job).chain((self.asset != self.job).then_some(self.asset))
+    }
+
     /// Of a wallet's job, or of an asset of it (else empty).
     pub fn of(wallet_id: &str, job_id: &str, asset_id: &str) -> JobKeys {
         let job = job_key(wallet_id, job_id, "");

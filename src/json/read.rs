@@ -47,7 +47,8 @@ impl<'t> ObjectReader<'t> {
         self.pass(b'}')
     }
 
-    /// Passes the name of the next member, if it is this one.
+    /// Passes the name of the next member, if it is this one. Inlined, as all that asks for a member by its name is: then the
+    /// names are constants, and comparing them takes an instruction or two.
     #[inline(always)]
     fn has(&mut self, name: Member) -> bool {
         // `,"name":"`: the comma is a brace before the first member, and the last quote belongs to a text's value.
@@ -66,7 +67,6 @@ impl<'t> ObjectReader<'t> {
     }
 
     /// A text without escapes.
-    #[inline]
     fn plain(&mut self) -> Option<&'t str> {
         self.pass(b'"')?;
         let start = self.at;
@@ -78,14 +78,15 @@ impl<'t> ObjectReader<'t> {
 
     fn digits(&mut self) -> Option<u64> {
         let rest = self.rest();
-        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let digits = rest.get(..count)?;
-        if count == 0 || (count > 1 && digits.first() == Some(&b'0')) {
-            return None;
+        let digit = |byte: &u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
+        let first = digit(rest.first()?)?;
+        let (mut count, mut value) = (1, u64::from(first));
+        while let Some(digit) = rest.get(count).and_then(digit) {
+            value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+            count += 1;
         }
         self.at += count;
-        let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-        digits.iter().try_fold(0, add)
+        (count == 1 || first > 0).then_some(value)
     }
 
     fn signed(&mut self) -> Option<i64> {
@@ -98,48 +99,55 @@ impl<'t> ObjectReader<'t> {
     }
 
     /// A text.
-    #[inline]
+    #[inline(always)]
     pub fn text(&mut self, name: Member) -> Option<&'t str> {
         if self.has(name) { self.plain() } else { None }
     }
 
     /// A text that may be absent: then it is empty.
-    #[inline]
+    #[inline(always)]
     pub fn text_if_any(&mut self, name: Member) -> Option<Cow<'t, str>> {
         if self.has(name) { self.plain().map(Cow::Borrowed) } else { Some(Cow::Borrowed("")) }
     }
 
     /// What a text stands for, if it is there: the inner `None` says that it is not.
-    #[inline]
+    #[inline(always)]
     pub fn spelt<T>(&mut self, name: Member, meaning: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
         if self.has(name) { self.plain().and_then(meaning).map(Some) } else { Some(None) }
     }
 
     /// An integer of 0 or more.
-    #[inline]
+    #[inline(always)]
     pub fn natural<T: TryFrom<u64>>(&mut self, name: Member) -> Option<T> {
         if self.has(name) { T::try_from(self.digits()?).ok() } else { None }
     }
 
     /// An integer of 0 or more that may be absent: then it is 0.
-    #[inline]
+    #[inline(always)]
     pub fn natural_if_any<T: TryFrom<u64> + Default>(&mut self, name: Member) -> Option<T> {
         if self.has(name) { T::try_from(self.digits()?).ok() } else { Some(T::default()) }
     }
 
+    /// An integer of 0 or more, if it is there: the inner `None` says that it is not.
+    #[inline(always)]
+    pub fn natural_or_none<T: TryFrom<u64>>(&mut self, name: Member) -> Option<Option<T>> {
+        if self.has(name) { T::try_from(self.digits()?).ok().map(Some) } else { Some(None) }
+    }
+
     /// An integer.
-    #[inline]
+    #[inline(always)]
     pub fn integer(&mut self, name: Member) -> Option<i64> {
         if self.has(name) { self.signed() } else { None }
     }
 
     /// An integer that may be absent: then it is 0.
-    #[inline]
+    #[inline(always)]
     pub fn integer_if_any<T: TryFrom<i64> + Default>(&mut self, name: Member) -> Option<T> {
         if self.has(name) { T::try_from(self.signed()?).ok() } else { Some(T::default()) }
     }
 
     /// `true`, or nothing.
+    #[inline(always)]
     pub fn flag_if_set(&mut self, name: Member) -> Option<bool> {
         if !self.has(name) {
             return Some(false);
@@ -149,19 +157,69 @@ impl<'t> ObjectReader<'t> {
         is_set.then_some(true)
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, name: Member) -> Option<bool> {
+        if !self.has(name) {
+            return None;
+        }
+        let is_set = self.rest().starts_with(b"true");
+        let word: &[u8] = if is_set { b"true" } else { b"false" };
+        let is_flag = self.rest().starts_with(word);
+        self.at += word.len();
+        is_flag.then_some(is_set)
+    }
+
+    /// A list of integers of 0 or more.
+    pub fn naturals<T: TryFrom<u64>>(&mut self, name: Member) -> Option<Vec<T>> {
+        if self.has(name) { self.items(|json| T::try_from(json.digits()?).ok()) } else { None }
+    }
+
+    /// A list of integers.
+    pub fn integers<C: Default + Extend<i64>>(&mut self, name: Member) -> Option<C> {
+        if self.has(name) { self.items(ObjectReader::signed) } else { None }
+    }
+
+    /// What a list of texts stands for, if it is there; else nothing.
+    pub fn spelt_list_if_any<T, C: Default + Extend<T>>(
+        &mut self,
+        name: Member,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Option<C> {
+        if self.has(name) { self.items(|json| json.plain().and_then(&meaning)) } else { Some(C::default()) }
+    }
+
+    fn items<T, C: Default + Extend<T>>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<C> {
+        self.pass(b'[')?;
+        let mut items = C::default();
+        if self.pass(b']').is_some() {
+            return Some(items);
+        }
+        loop {
+            items.extend([item(self)?]);
+            if self.pass(b',').is_none() {
+                self.pass(b']')?;
+                return Some(items);
+            }
+        }
+    }
+
     /// A time.
-    #[inline]
+    #[inline(always)]
     pub fn time(&mut self, name: Member) -> Option<Timestamp> {
         Timestamp::parse(self.text(name)?)
     }
 
     /// A time, if there is one.
-    #[inline]
+    #[inline(always)]
     pub fn time_if_any(&mut self, name: Member) -> Option<Option<Timestamp>> {
         self.spelt(name, Timestamp::parse)
     }
 
     /// A day, if there is one.
+    #[inline(always)]
     pub fn date_if_any(&mut self, name: Member) -> Option<Option<NaiveDate>> {
         self.spelt(name, day)
     }

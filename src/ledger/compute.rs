@@ -19,7 +19,7 @@ use super::progress::{
 };
 use super::routes::{Routes, TopicRole};
 use super::shard::ShardSlot;
-use crate::event::{EventRules, Reason, Rejection, SourceKind};
+use crate::event::{EventRules, IdentityKey, Reason, Rejection, SourceKind};
 use crate::time::Timestamp;
 use crate::wallet::{Breach, WalletSnapshot};
 
@@ -215,12 +215,12 @@ impl<'c> Computation<'c> {
         Ok(())
     }
 
-    /// Looks at the state that records will need. One by one each look-up would wait for memory; in one loop, where none
-    /// needs the answer of another, the processor waits for many at once.
+    /// Has the shard look at the state that records will need.
     fn fetch(&self, shard: i32, records: &[Incoming<'_>]) {
         let Some(slot) = self.shards.get(&shard) else { return };
-        let events = records.iter().filter_map(|record| record.event.as_ref().ok());
-        std::hint::black_box(events.filter(|event| slot.state.touches(event)).count());
+        let events = || records.iter().filter_map(|record| record.event.as_ref().ok());
+        let keys: Vec<IdentityKey> = events().flat_map(|event| event.identity.keys()).collect();
+        slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
     }
 
     /// One record: skipped, quarantined, handed over or processed.

@@ -39,12 +39,10 @@ pub fn remember_event(identities: &mut Recent, key: IdentityKey, fingerprint: Fi
     identities.insert(key, day, &fingerprint.0.to_le_bytes());
 }
 
-/// Remembers what a record says of its event.
-pub fn remember_event_of(identities: &mut Recent, record: &LedgerRecord<'_>) {
-    if let Some(entry) = record.entries.first().filter(|entry| !entry.event_id.is_empty()) {
-        let key = event_key(&record.wallet_id, &entry.source, &entry.event_id);
-        remember_event(identities, key, entry.fingerprint, day_of(record));
-    }
+/// The event that a record is of, if it is of one, and what that said.
+pub fn event_of_record(record: &LedgerRecord<'_>) -> Option<(IdentityKey, Fingerprint)> {
+    let entry = record.entries.first().filter(|entry| !entry.event_id.is_empty())?;
+    Some((event_key(&record.wallet_id, &entry.source, &entry.event_id), entry.fingerprint))
 }
 
 /// Remembers what a record says of its job, if it is about one. `get` looks through the identities that it is given;
@@ -58,7 +56,7 @@ pub fn remember_job(
     name: &JobName<'_>,
     mut found: Option<&KnownJob>,
     first_day: i32,
-    get: impl Fn(&Recent, IdentityKey) -> Found,
+    mut get: impl FnMut(&Recent, IdentityKey) -> Found,
 ) -> Result<(), Breach> {
     let day = day_of(record);
     for entry in &record.entries {
@@ -88,10 +86,10 @@ pub fn remember_job(
     Ok(())
 }
 
-/// The name of the job that a record is about.
-pub fn job_of_record<'r>(record: &'r LedgerRecord<'_>) -> Option<JobName<'r>> {
+/// The job, and the asset of it (else empty), that a record is about.
+pub fn job_of_record<'r>(record: &'r LedgerRecord<'_>) -> Option<(&'r str, &'r str)> {
     let entry = record.entries.iter().find(|entry| !entry.job_id.is_empty())?;
-    Some(JobName::new(&record.wallet_id, &entry.job_id, &entry.asset_id))
+    Some((&entry.job_id, &entry.asset_id))
 }
 
 /// A memo of a job that is not forgotten.

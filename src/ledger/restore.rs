@@ -22,6 +22,7 @@ use begun::{Begun, Folded};
 use gathered::ReadRecord;
 
 use super::TimeRules;
+use super::identity_store::Met;
 use super::memory::first_day;
 use super::progress::{PartitionProgress, ShardProgress};
 use super::routes::Routes;
@@ -337,6 +338,7 @@ impl<'r, W: World> Restorer<'r, W> {
                     cut: None,
                     unkept: 0,
                     first_day,
+                    met: None,
                     contradiction: None,
                     folded: Folded::default(),
                 },
@@ -385,7 +387,7 @@ impl<'r, W: World> Restorer<'r, W> {
         let tos: BTreeMap<i32, i64> = ends.iter().map(|end| (end.partition, end.to)).collect();
         let is_later =
             |record: &RecordView<'_>| tos.get(&record.partition).is_none_or(|to| record.offset >= *to);
-        self.read_into(states, &self.routes.out.wallets, &ends, is_later, Begun::take_snapshot)
+        self.read_into(states, &self.routes.out.wallets, &ends, is_later, Begun::take_snapshots)
             .and_then(|fault| fault.map_err(RestoreError::Refused))
     }
 
@@ -401,16 +403,18 @@ impl<'r, W: World> Restorer<'r, W> {
             let from = if begun.needs_snapshots {
                 let first_day = self.horizon_day(begun.state.head.clock.now());
                 begun.read_since = first_day.unwrap_or(Timestamp::MIN);
-                first_day.map_or(Ok(end.from), |first_day| self.horizon_offset(end, first_day))?
+                let from = first_day.map_or(Ok(end.from), |first_day| self.horizon_offset(end, first_day))?;
+                begun.met = Some(Met::with_room_for(u64::try_from(end.to - from).unwrap_or(0)));
+                from
             } else {
                 begun.state.ledger_position
             };
             stretches.push(Stretch { from, ..*end });
         }
         let (started, horizon_days) = (self.world.now(), self.policy.horizon_days);
-        let fold = |begun: &mut Begun, record: &ReadRecord<'_>| {
+        let fold = |begun: &mut Begun, records: &[ReadRecord<'_>]| {
             if begun.contradiction.is_none() {
-                begun.contradiction = begun.fold_record(record, horizon_days).err();
+                begun.contradiction = begun.fold_records(records, horizon_days).err();
             }
             Ok::<_, RestoreError>(())
         };

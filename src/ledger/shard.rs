@@ -15,7 +15,7 @@ use super::needs::{Needs, Urgency};
 use super::progress::OriginProgress;
 use super::report::{Standing, Standings};
 use super::wallets::{Handle, WalletTable};
-use crate::event::{Event, Identity, IdentityKey, JobKeys};
+use crate::event::IdentityKey;
 use crate::time::{ShardClock, Timestamp};
 use crate::wallet::{Breach, Policy, Wallet, next_due};
 
@@ -134,14 +134,12 @@ impl ShardState {
         self.unsaved.iter().chain(saved).copied()
     }
 
-    /// Whether anything is here in memory of an event, its job or its wallet.
-    pub fn touches(&self, event: &Event<'_>) -> bool {
-        let Identity { key, job, .. } = event.identity;
-        let of_event = self.identities.may_hold(key);
-        let of_job = job.is_some_and(|JobKeys { job, asset }| {
-            self.identities.may_hold(job) | (asset != job && self.identities.may_hold(asset))
-        });
-        of_event | of_job | self.wallets.find(&event.wallet_id).is_some()
+    /// Looks at the state that some records will need. One by one each look-up would wait for memory; in loops, where none
+    /// needs the answer of another, the processor waits for many at once. The shorter a loop, the more: so first all
+    /// identities, table by table, then the wallets.
+    pub fn fetch<'w>(&self, identities: &[IdentityKey], wallet_ids: impl Iterator<Item = &'w str>) {
+        self.identities.fetch(identities);
+        self.wallets.fetch(wallet_ids, usize::MAX);
     }
 
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
@@ -217,7 +215,8 @@ impl ShardSlot {
         let mut change = Standings::default();
         let Some(mut overlay) = self.landed.take() else { return change };
         for (handle, touched) in overlay.wallets.drain() {
-            if touched.wallet.seq == 0 {
+            // Nothing was posted to it: an event was rejected. No entry would show that it has changed.
+            if touched.wallet.seq == self.state.wallets.seq(handle) {
                 continue;
             }
             self.state.needs.set(handle, Urgency::of(&touched.wallet));

@@ -19,6 +19,9 @@ use crate::wallet::Wallet;
 /// Version of the packed form: its first byte.
 const PACKED_FORMAT: u8 = 2;
 
+/// What memory hands over at once.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// Names a wallet of a shard in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(u32);
@@ -40,12 +43,31 @@ impl Handle {
 pub struct WalletTable {
     slots: Vec<Slot>,
     /// Places in `slots`, by wallet id.
-    index: HashTable<u32>,
+    index: HashTable<Place>,
     timers: BTreeSet<(Timestamp, Handle)>,
     /// Slots that hold a wallet.
     count: usize,
     /// What is being packed.
     scratch: Vec<u8>,
+}
+
+/// Where the wallet of an id is. Half of the id's hash stands here too: looking for an id then reaches for no other wallet's slot,
+/// and a table that grows for none at all.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    slot: u32,
+}
+
+impl Place {
+    fn hash_of(id: &[u8]) -> u32 {
+        xxh3_64(id) as u32
+    }
+
+    /// What the table is asked with: it wants the highest bits to differ, and the lowest.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
 }
 
 /// A place for a wallet: empty as long as no batch that made it was committed.
@@ -65,24 +87,42 @@ impl WalletTable {
 
     /// The wallet's handle, if it was ever met.
     pub fn find(&self, id: &str) -> Option<Handle> {
-        let is_it =
-            |place: &u32| self.slots.get(*place as usize).is_some_and(|slot| slot.id() == id.as_bytes());
-        self.index.find(xxh3_64(id.as_bytes()), is_it).map(|place| Handle(*place))
+        self.find_hashed(id.as_bytes(), Place::hash_of(id.as_bytes()))
+    }
+
+    fn find_hashed(&self, id: &[u8], hash: u32) -> Option<Handle> {
+        let is_it = |place: &Place| {
+            place.hash == hash && self.slots.get(place.slot as usize).is_some_and(|slot| slot.id() == id)
+        };
+        self.index.find(Place::spread(hash), is_it).map(|place| Handle(place.slot))
     }
 
     /// The wallet's handle; its slot is empty if it was never met.
     pub fn handle(&mut self, id: &str) -> Handle {
-        if let Some(handle) = self.find(id) {
+        let hash = Place::hash_of(id.as_bytes());
+        if let Some(handle) = self.find_hashed(id.as_bytes(), hash) {
             return handle;
         }
-        let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         self.scratch.clear();
         write_header(id.as_bytes(), &mut self.scratch);
         self.slots.push(Slot { packed: self.scratch.as_slice().into(), due: Timestamp::MAX });
-        let slots = &self.slots;
-        let hash_of = |place: &u32| slots.get(*place as usize).map_or(0, |slot| xxh3_64(slot.id()));
-        self.index.insert_unique(xxh3_64(id.as_bytes()), place, hash_of);
-        Handle(place)
+        self.index
+            .insert_unique(Place::spread(hash), Place { hash, slot }, |place| Place::spread(place.hash));
+        Handle(slot)
+    }
+
+    /// Reaches for wallets that will be needed, and for so many of their packed bytes: see [`super::shard::ShardState::fetch`].
+    pub fn fetch<'i>(&self, ids: impl Iterator<Item = &'i str>, bytes_max: usize) {
+        let place = |id: &str| {
+            let hash = Place::hash_of(id.as_bytes());
+            self.index.find(Place::spread(hash), |place| place.hash == hash).map(|place| place.slot as usize)
+        };
+        let places: Vec<usize> = ids.filter_map(place).collect();
+        let packed = places.iter().filter_map(|place| self.slots.get(*place)).map(|slot| &*slot.packed);
+        let packed: Vec<&[u8]> = packed.collect();
+        let lines = packed.iter().flat_map(|bytes| bytes.iter().take(bytes_max).step_by(CACHE_LINE_BYTES));
+        std::hint::black_box(lines.fold(0, |sum: u8, byte| sum ^ byte));
     }
 
     /// Its id.

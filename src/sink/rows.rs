@@ -343,7 +343,7 @@ fn usage_block(usage: HashMap<UsageKey<'_>, Usage>) -> Block {
 fn append_snapshot(wallets: &mut Block, grants: &mut Block, record: &Record) -> Result<(), RecordError> {
     let value = record.value.as_deref().ok_or(RecordError::NoValue)?;
     check_format(value, SNAPSHOT_FORMAT)?;
-    let wallet: WalletSnapshot<'_> = crate::json::from_slice(value)?;
+    let wallet = WalletSnapshot::decode(value)?;
     let mut row = wallets.row();
     row.text("wallet_id", &wallet.wallet_id);
     row.text("plan", &wallet.plan);

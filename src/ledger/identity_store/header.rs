@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::SegmentId;
 
 /// Ends in the format's version.
-const MAGIC: &[u8; 8] = b"CSIDEN01";
+const MAGIC: &[u8; 8] = b"CSIDEN02";
 /// Where the blocks begin.
 pub(super) const HEADER_BYTES: u64 = 4096;
 

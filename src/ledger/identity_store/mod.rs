@@ -8,7 +8,7 @@
 //! **Invariants**
 //! - What was absorbed is found until it is forgotten. A filter only ever says no; its yes is looked up on disk.
 //! - Of a key the newest memo wins. Its day may only grow: else a forgotten newer memo would uncover an older one.
-//! - Memory is bounded by the number of identities: `recent_max` and those on their way to disk, and 18 bits for each
+//! - Memory is bounded by the number of identities: `recent_max` and those on their way to disk, and 28 bits for each
 //!   sealed one, if the caller heeds [`IdentityStore::is_behind`].
 //!
 //! **Must not:** decide what is forgotten (the caller compares a memo's day), repair a file, wait for the disk
@@ -52,6 +52,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use filter::Met;
 pub use maintenance::Maintenance;
 pub use manifest::Manifest;
 pub use recent::Recent;

@@ -97,6 +97,11 @@ impl Recent {
         }
     }
 
+    /// How many of the keys are here.
+    pub(super) fn count(&self, keys: &[IdentityKey]) -> usize {
+        keys.iter().filter(|key| self.find(**key).is_some()).count()
+    }
+
     /// Frees what lies before `first_day`.
     pub fn forget_before(&mut self, first_day: i32) {
         if self.entries.iter().all(|entry| entry.day >= first_day) {

@@ -81,8 +81,8 @@ impl Segment {
 
     /// False where the key is not in this segment.
     #[inline]
-    pub(super) fn may_hold(&self, prefix: u64) -> bool {
-        self.filter.may_hold(prefix)
+    pub(super) fn may_hold(&self, key: IdentityKey) -> bool {
+        self.filter.may_hold(key)
     }
 
     /// Looks a key up in the file: its day and value.

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::filter::prefix_of;
 use super::maintenance::{Finished, Job, Maintenance, Order};
 use super::manifest::{Manifest, SegmentId};
 use super::policy::{self, Facts};
@@ -86,8 +85,7 @@ impl<'s> Older<'s> {
         if let Some(memo) = self.frozen.iter().rev().find_map(|recent| recent.get(key)) {
             return Ok(Some(memo));
         }
-        let prefix = prefix_of(key);
-        for segment in self.segments.iter().rev().filter(|segment| segment.may_hold(prefix)) {
+        for segment in self.segments.iter().rev().filter(|segment| segment.may_hold(key)) {
             self.disk_lookups.fetch_add(1, Ordering::Relaxed);
             if let Some((day, value)) = segment.find(key)? {
                 return Ok(Some(Memo { day, value: value.into() }));
@@ -179,12 +177,17 @@ impl IdentityStore {
         Older { frozen: &self.frozen, segments: &self.segments, disk_lookups: &self.disk_lookups }
     }
 
-    /// Whether something may be remembered under a key, as far as memory tells.
-    pub fn may_hold(&self, key: IdentityKey) -> bool {
-        let in_memory = std::iter::once(&self.recent).chain(self.frozen.iter().map(Arc::as_ref));
-        let in_memory = in_memory.fold(false, |found, recent| found | recent.get(key).is_some());
-        let prefix = prefix_of(key);
-        self.segments.iter().fold(in_memory, |found, segment| found | segment.may_hold(prefix))
+    /// Reaches for all that memory has of keys which will be looked up.
+    pub fn fetch(&self, keys: &[IdentityKey]) {
+        self.fetch_recent(keys);
+        let in_frozen = self.frozen.iter().map(|frozen| frozen.count(keys)).sum::<usize>();
+        let in_segment = |segment: &Arc<Segment>| keys.iter().filter(|key| segment.may_hold(**key)).count();
+        std::hint::black_box(in_frozen + self.segments.iter().map(in_segment).sum::<usize>());
+    }
+
+    /// The same where only the newest are looked at.
+    pub fn fetch_recent(&self, keys: &[IdentityKey]) {
+        std::hint::black_box(self.recent.count(keys));
     }
 
     /// Remembers all of a batch. A key's day may only grow: see the module.
@@ -209,6 +212,18 @@ impl IdentityStore {
     /// Background work failed. What it was about is still there, in memory or in its old segments, and it is tried
     /// again later; after `InvalidData` the shard must be rebuilt.
     pub fn maintain(&mut self) -> io::Result<()> {
+        self.maintain_by(policy::choose)
+    }
+
+    /// The same while a horizon is read back: most of the merging is left for later.
+    ///
+    /// # Errors
+    /// As [`IdentityStore::maintain`].
+    pub fn maintain_in_bulk(&mut self) -> io::Result<()> {
+        self.maintain_by(policy::choose_in_bulk)
+    }
+
+    fn maintain_by(&mut self, choose: policy::Choose) -> io::Result<()> {
         let sealed = self.take_sealed();
         let merged = self.take_merged();
         if sealed.is_err() || merged.is_err() {
@@ -221,7 +236,7 @@ impl IdentityStore {
         }
         self.retry_at = None;
         self.begin_seal()?;
-        self.begin_merge()
+        self.begin_merge(choose)
     }
 
     /// The segments that a checkpoint must name; of the same moment as [`IdentityStore::for_each_unsealed`].
@@ -308,7 +323,7 @@ impl IdentityStore {
 
     /// Background work is under way or due.
     pub fn is_busy(&self) -> bool {
-        !self.frozen.is_empty() || self.merging.is_some() || self.next_merge().is_some()
+        !self.frozen.is_empty() || self.merging.is_some() || self.next_merge(policy::choose).is_some()
     }
 
     fn ids(&self, of: impl Fn(&Segment) -> bool) -> Vec<SegmentId> {
@@ -378,11 +393,11 @@ impl IdentityStore {
         Ok(())
     }
 
-    fn begin_merge(&mut self) -> io::Result<()> {
+    fn begin_merge(&mut self, choose: policy::Choose) -> io::Result<()> {
         if self.merging.is_some() {
             return Ok(());
         }
-        let chosen = self.next_merge().and_then(|range| self.segments.get(range));
+        let chosen = self.next_merge(choose).and_then(|range| self.segments.get(range));
         let Some(chosen) = chosen else { return Ok(()) };
         let inputs = chosen.iter().map(|segment| segment.header.id).collect();
         let newest_first = chosen.iter().rev().map(Arc::clone).collect();
@@ -391,11 +406,11 @@ impl IdentityStore {
         Ok(())
     }
 
-    fn next_merge(&self) -> Option<std::ops::Range<usize>> {
+    fn next_merge(&self, choose: policy::Choose) -> Option<std::ops::Range<usize>> {
         let facts =
             |segment: &Arc<Segment>| Facts { count: segment.header.count, max_day: segment.header.max_day };
         let facts: Vec<Facts> = self.segments.iter().map(facts).collect();
-        policy::choose(&facts, policy::window_days(self.settings.horizon_days))
+        choose(&facts, policy::window_days(self.settings.horizon_days))
     }
 
     /// Asks the background thread. None if its queue is full: next time.

@@ -28,8 +28,8 @@ fn settings(folder: &Path) -> StoreSettings {
 
 /// Keys are spread as hashes are.
 fn key(number: u64) -> IdentityKey {
-    let (mut high, mut low) = (number, !number);
-    IdentityKey(u128::from(xorf::splitmix64(&mut high)) << 64 | u128::from(xorf::splitmix64(&mut low)))
+    let bytes = blake3::hash(&number.to_le_bytes());
+    IdentityKey(u128::from_le_bytes(*bytes.as_bytes().first_chunk().unwrap()))
 }
 
 /// Remembers numbered keys on a day, each with its number as value.

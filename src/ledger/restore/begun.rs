@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::super::memory::{job_of_record, remember_event_of, remember_job};
+use super::super::identity_store::Met;
+use super::super::memory::{day_of, event_of_record, job_of_record, remember_event, remember_job};
 use super::super::shard::{Handles, ShardState};
 use super::super::wallets::Handle;
 use super::gathered::ReadRecord;
+use crate::event::{Fingerprint, IdentityKey, JobKeys};
 use crate::fault::planted;
 use crate::time::Timestamp;
-use crate::wallet::{Breach, Entry, FoldError, LedgerRecord, Policy, Wallet, WalletSnapshot};
+use crate::wallet::{Breach, Entry, FoldError, JobName, LedgerRecord, Policy, Wallet, WalletSnapshot};
 
 /// After so many records is looked whether identities have to go to the disk.
 const MAINTAIN_EVERY: usize = 8_192;
@@ -32,9 +34,41 @@ pub(super) struct Begun {
     pub(super) unkept: usize,
     /// What lies before this day is forgotten.
     pub(super) first_day: i32,
+    /// All jobs that identities were taken in of, where it began without any: most jobs come for the first time, and need not be
+    /// looked for anywhere else.
+    pub(super) met: Option<Met>,
     pub(super) contradiction: Option<String>,
     /// Entries of the ledger so far.
     pub(super) folded: Folded,
+}
+
+/// A record of the ledger, and by what its event and its job are found again.
+struct Decoded<'g> {
+    shard: i32,
+    offset: i64,
+    record: LedgerRecord<'g>,
+    event: Option<(IdentityKey, Fingerprint)>,
+    job: Option<JobKeys>,
+}
+
+impl<'g> Decoded<'g> {
+    fn of(read: &ReadRecord<'g>) -> Result<Decoded<'g>, String> {
+        let place = || place(read.shard, read.offset);
+        let value = read.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
+        let record = LedgerRecord::decode(value).map_err(|error| format!("{}: {error}", place()))?;
+        let event = event_of_record(&record);
+        let job = job_of_record(&record);
+        let job = job.map(|(job_id, asset_id)| JobKeys::of(&record.wallet_id, job_id, asset_id));
+        Ok(Decoded { shard: read.shard, offset: read.offset, record, event, job })
+    }
+
+    fn place(&self) -> String {
+        place(self.shard, self.offset)
+    }
+}
+
+fn place(shard: i32, offset: i64) -> String {
+    format!("ledger {shard}/{offset}")
 }
 
 /// What a person can do about a ledger that was cut.
@@ -71,11 +105,15 @@ impl Begun {
         }
     }
 
-    /// Takes in a wallet's latest state.
+    /// Takes in latest states of wallets.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub(super) fn take_snapshot(&mut self, record: &ReadRecord<'_>) -> Result<(), String> {
+    /// One of them cannot be read.
+    pub(super) fn take_snapshots(&mut self, records: &[ReadRecord<'_>]) -> Result<(), String> {
+        records.iter().try_for_each(|record| self.take_snapshot(record))
+    }
+
+    fn take_snapshot(&mut self, record: &ReadRecord<'_>) -> Result<(), String> {
         let Some(value) = record.value else {
             // Its entries were cut away, all of them.
             let id = record.key.and_then(|key| std::str::from_utf8(key).ok());
@@ -84,7 +122,7 @@ impl Begun {
             }
             return Ok(());
         };
-        let snapshot: WalletSnapshot<'_> = crate::json::from_slice(value).map_err(|error| {
+        let snapshot = WalletSnapshot::decode(value).map_err(|error| {
             format!("wallet snapshot {}/{} cannot be read: {error}", record.shard, record.offset)
         })?;
         let handle = self.state.wallets.handle(&snapshot.wallet_id);
@@ -92,29 +130,55 @@ impl Begun {
         Ok(())
     }
 
-    /// Folds a record of the ledger in, and remembers what it is about.
+    /// Folds records of the ledger in, and remembers what they are about.
     ///
     /// # Errors
-    /// It contradicts what was there before.
-    pub(super) fn fold_record(&mut self, record: &ReadRecord<'_>, horizon_days: i32) -> Result<(), String> {
-        let place = || format!("ledger {}/{}", record.shard, record.offset);
-        let value = record.value.ok_or_else(|| format!("{}: a tombstone in the ledger", place()))?;
-        let read = LedgerRecord::decode(value).map_err(|error| format!("{}: {error}", place()))?;
-        let handle = self.state.wallets.handle(&read.wallet_id);
-        self.folded.entries += read.entries.len() as u64;
-        if self.changes_nothing(handle, &read) {
-            self.folded.doubles += read.entries.len() as u64;
-        } else {
-            self.fold_into_wallet(handle, &read, horizon_days)
-                .map_err(|why| format!("{}: {why}", place()))?;
+    /// One of them contradicts what was there before.
+    pub(super) fn fold_records(
+        &mut self,
+        records: &[ReadRecord<'_>],
+        horizon_days: i32,
+    ) -> Result<(), String> {
+        let decoded = records.iter().map(Decoded::of);
+        let mut sound = Vec::with_capacity(records.len());
+        // Up to the first that is none.
+        let fault = decoded.map(|one| one.map(|one| sound.push(one))).find_map(Result::err);
+        self.fetch(&sound);
+        for one in &sound {
+            self.fold(one, horizon_days).map_err(|why| format!("{}: {why}", one.place()))?;
         }
-        self.remember(&read).map_err(|breach| breach.to_string())?;
-        self.unkept += 1;
+        self.unkept += sound.len();
         if self.unkept >= MAINTAIN_EVERY {
             self.unkept = 0;
             self.maintain();
         }
-        Ok(())
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Looks at the state that records will need, as [`ShardState::fetch`] does; of events, which are not looked up, where they
+    /// will be put, and of wallets, most of which are not unpacked, where they begin.
+    fn fetch(&self, records: &[Decoded<'_>]) {
+        let events: Vec<IdentityKey> = records.iter().filter_map(|one| Some(one.event?.0)).collect();
+        let jobs: Vec<IdentityKey> =
+            records.iter().flat_map(|one| &one.job).flat_map(JobKeys::iter).collect();
+        self.state.identities.fetch_recent(&events);
+        match &self.met {
+            Some(met) => met.fetch(&jobs),
+            None => self.state.identities.fetch(&jobs),
+        }
+        self.state.wallets.fetch(records.iter().map(|one| &*one.record.wallet_id), 1);
+    }
+
+    fn fold(&mut self, one: &Decoded<'_>, horizon_days: i32) -> Result<(), String> {
+        let record = &one.record;
+        let handle = self.state.wallets.handle(&record.wallet_id);
+        self.folded.entries += record.entries.len() as u64;
+        if self.changes_nothing(handle, record) {
+            self.folded.doubles += record.entries.len() as u64;
+        } else {
+            self.fold_into_wallet(handle, record, horizon_days)?;
+        }
+        self.remember(one).map_err(|breach| breach.to_string())
     }
 
     /// Most of what is read where a wallet's latest state is there already: before it, and about no reservation. For that
@@ -187,11 +251,20 @@ impl Begun {
         format!("wallet {id}: entry {seq} as it was kept, posted at {updated_at}, is not there")
     }
 
-    fn remember(&mut self, record: &LedgerRecord<'_>) -> Result<(), Breach> {
+    fn remember(&mut self, one: &Decoded<'_>) -> Result<(), Breach> {
         let (recent, older) = self.state.identities.in_place();
-        remember_event_of(recent, record);
-        let Some(name) = job_of_record(record) else { return Ok(()) };
+        let record = &one.record;
+        if let Some((key, fingerprint)) = one.event {
+            remember_event(recent, key, fingerprint, day_of(record));
+        }
+        let Some(((job_id, asset_id), keys)) = job_of_record(record).zip(one.job) else { return Ok(()) };
+        let name = JobName::with_keys(&record.wallet_id, job_id, asset_id, keys);
+        let met = &mut self.met;
         remember_job(recent, record, &name, None, self.first_day, |recent, key| {
+            // Every memo is looked for before it is put there.
+            if met.as_mut().is_some_and(|met| !met.meet(key)) {
+                return Ok(None);
+            }
             let memo = match recent.get(key) {
                 Some(memo) => Some(memo),
                 None => older.get(key).map_err(|error| Breach {
@@ -206,7 +279,7 @@ impl Begun {
     /// Lets identities go to the disk, and waits for it where they come faster.
     fn maintain(&mut self) {
         loop {
-            if let Err(error) = self.state.identities.maintain() {
+            if let Err(error) = self.state.identities.maintain_in_bulk() {
                 warn!(%error, "remembered identities cannot be written: they stay in memory");
                 return;
             }

@@ -1,26 +1,29 @@
 //! Records that were read and not taken in yet: read by one thread, they are taken in by as many as there are cores.
 //!
-//! **Invariant:** a shard's records are taken in by one thread at a time, in their order. Shards share nothing, so that
-//! nothing depends on which of them comes first.
+//! **Invariant:** a shard's records are taken in by one thread, in their order. Shards share nothing, so that nothing depends on
+//! which of them comes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
-
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use super::begun::Begun;
 use super::{RestoreError, Restorer, Stretch};
 use crate::kafka::RecordView;
 use crate::ledger::world::World;
 
-/// So many records are gathered: what is read should still be in the processor's cache, and every core get enough of it.
+/// So many records are gathered: what is read should still be in the processor's cache, and every thread get enough of it. Fewer
+/// are not worth another thread.
 const RECORDS_MAX: usize = 16_384;
 /// The longest records come by the megabyte.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Fewer are not worth waking other threads.
-const RECORDS_APART_MIN: usize = 2_048;
+/// So many lots wait for a thread beside the one that it takes in.
+const WAITING_MAX: usize = 1;
+/// So many records of a shard are taken in together: enough that looking for what they need waits for memory at once, and few
+/// enough that all of it is still in the cache when it is used.
+const TOGETHER: usize = 64;
 
 /// Records by shard.
 #[derive(Default)]
@@ -63,89 +66,138 @@ impl Gathered {
         self.count >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX
     }
 
-    /// Takes all of them into their shards, and forgets them. Records of other shards are passed over.
-    ///
-    /// # Errors
-    /// The first of any shard; other shards may have gone on.
-    pub(super) fn take_in<E: Send>(
-        &mut self,
-        states: &mut BTreeMap<i32, Begun>,
-        one: impl Fn(&mut Begun, &ReadRecord<'_>) -> Result<(), E> + Sync,
+    /// Takes those of a shard into it, some at a time.
+    fn take_in<E>(
+        &self,
+        shard: i32,
+        begun: &mut Begun,
+        some: &impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let is_much = self.count >= RECORDS_APART_MIN;
         let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| self.bytes.get(range));
-        let shard = |(shard, begun): (&i32, &mut Begun)| {
-            let places = self.of_shards.get(shard).map(Vec::as_slice).unwrap_or_default();
-            places.iter().try_for_each(|place| {
-                let (key, value) = (part(&place.key), part(&place.value));
-                one(begun, &ReadRecord { shard: *shard, offset: place.offset, key, value })
-            })
+        let record = |place: &Place| {
+            let (key, value) = (part(&place.key), part(&place.value));
+            ReadRecord { shard, offset: place.offset, key, value }
         };
-        let result = match is_much {
-            true => states.into_par_iter().try_for_each(shard),
-            false => states.iter_mut().try_for_each(shard),
-        };
+        let places = self.of_shards.get(&shard).map(Vec::as_slice).unwrap_or_default();
+        places.chunks(TOGETHER).try_for_each(|places| {
+            let records: Vec<ReadRecord<'_>> = places.iter().map(record).collect();
+            some(begun, &records)
+        })
+    }
+
+    fn clear(&mut self) {
         self.bytes.clear();
         self.of_shards.values_mut().for_each(Vec::clear);
         self.count = 0;
-        result
+    }
+}
+
+/// Shards that one thread takes records into.
+struct Group<'b>(Vec<(i32, &'b mut Begun)>);
+
+impl Group<'_> {
+    fn take_in<E>(
+        &mut self,
+        lot: &Gathered,
+        some: &impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.0.iter_mut().try_for_each(|(shard, begun)| lot.take_in(*shard, begun, some))
+    }
+
+    /// The shards in so many groups with about as many records in each.
+    fn all<'b>(states: &'b mut BTreeMap<i32, Begun>, stretches: &[Stretch], groups: usize) -> Vec<Group<'b>> {
+        let records_of = |shard: i32| {
+            let stretch = stretches.iter().find(|stretch| stretch.partition == shard);
+            stretch.map_or(0, |stretch| stretch.to.saturating_sub(stretch.from))
+        };
+        let mut shards: Vec<_> =
+            states.iter_mut().map(|(shard, begun)| (records_of(*shard), *shard, begun)).collect();
+        shards.sort_by_key(|(records, _, _)| std::cmp::Reverse(*records));
+        let mut all: Vec<_> = (0..groups).map(|_| (0, Group(Vec::new()))).collect();
+        for (records, shard, begun) in shards {
+            if let Some((sum, group)) = all.iter_mut().min_by_key(|(sum, _)| *sum) {
+                *sum += records;
+                group.0.push((shard, begun));
+            }
+        }
+        all.into_iter().map(|(_, group)| group).collect()
+    }
+}
+
+/// A thread that takes records into a group.
+struct Taker<'s, E> {
+    lots: SyncSender<Arc<Gathered>>,
+    thread: ScopedJoinHandle<'s, Result<(), E>>,
+}
+
+impl<'s, E: Send + 's> Taker<'s, E> {
+    fn start<'e>(
+        scope: &'s Scope<'s, 'e>,
+        mut group: Group<'s>,
+        some: &'s (impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E> + Sync),
+    ) -> Taker<'s, E> {
+        let (lots, to_take): (_, Receiver<Arc<Gathered>>) = sync_channel(WAITING_MAX);
+        // The first error is told, and what comes after it is passed over.
+        let take = move || to_take.iter().try_for_each(|lot| group.take_in(&lot, some));
+        Taker { lots, thread: scope.spawn(take) }
+    }
+
+    /// Waits until all that it was given is taken in.
+    fn finish(self) -> Result<(), E> {
+        drop(self.lots);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
 impl<W: World> Restorer<'_, W> {
-    /// Reads stretches of one topic to their ends, and has each record taken in by its shard, but those that are not wanted.
-    /// The inner error is what `one` says first.
+    /// Reads stretches of one topic to their ends, and has the records taken in by their shards, but those that are not wanted.
+    /// The inner error is one that `some` says; of the shards that share its thread nothing more is taken in then.
     pub(super) fn read_into<E: Send>(
         &self,
         states: &mut BTreeMap<i32, Begun>,
         topic: &str,
         stretches: &[Stretch],
         is_unwanted: impl Fn(&RecordView<'_>) -> bool,
-        one: impl Fn(&mut Begun, &ReadRecord<'_>) -> Result<(), E> + Sync,
+        some: impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E> + Sync,
     ) -> Result<Result<(), E>, RestoreError> {
-        let (one, states) = (&one, &Mutex::new(states));
-        let take_in = move |gathered: &mut Gathered| {
-            gathered.take_in(&mut states.lock().unwrap_or_else(PoisonError::into_inner), one)
-        };
-        rayon::in_place_scope(|scope| {
-            let (mut gathered, mut spare, mut result) = (Gathered::default(), Gathered::default(), Ok(()));
-            // One lot is taken in while the next is read.
-            let mut under_way: Option<Receiver<(Gathered, Result<(), E>)>> = None;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(states.len()).max(1);
+        let mut groups = Group::all(states, stretches, cores);
+        let some = &some;
+        std::thread::scope(|scope| {
+            let (mut takers, mut gathered) = (Vec::new(), Gathered::default());
+            // Lots on their way, the oldest first: its memory is used again.
+            let mut lots: VecDeque<Arc<Gathered>> = VecDeque::new();
             let read = self.read(topic, stretches, |record| {
                 if is_unwanted(record) {
                     return;
                 }
                 gathered.push(record);
                 if gathered.is_full() {
-                    settle(under_way.take(), &mut spare, &mut result);
-                    let mut lot = std::mem::replace(&mut gathered, std::mem::take(&mut spare));
-                    let (sender, done) = sync_channel(1);
-                    under_way = Some(done);
-                    scope.spawn(move |_| {
-                        let of_lot = take_in(&mut lot);
-                        // Nobody may be left to ask.
-                        let _ = sender.send((lot, of_lot));
-                    });
+                    takers.extend(groups.drain(..).map(|group| Taker::start(scope, group, some)));
+                    hand_over(std::mem::take(&mut gathered), &takers, &mut lots);
+                    // Whoever has taken the last one but those that may wait is done with all before it.
+                    if lots.len() > WAITING_MAX + 1
+                        && let Some(done) = lots.pop_front().and_then(Arc::into_inner)
+                    {
+                        gathered = done;
+                        gathered.clear();
+                    }
                 }
             });
-            settle(under_way, &mut spare, &mut result);
             // Also where reading ended early: the next try goes on from there.
-            let result = result.and_then(|()| take_in(&mut gathered));
-            read.map(|()| result)
+            let result = groups.iter_mut().try_for_each(|group| group.take_in(&gathered, some));
+            hand_over(gathered, &takers, &mut lots);
+            let all = takers.into_iter().map(Taker::finish).collect::<Vec<_>>();
+            read.map(|()| all.into_iter().fold(result, Result::and))
         })
     }
 }
 
-/// Waits for the lot that is taken in, if there is one. One that panicked says nothing: its scope panics too, at its end.
-fn settle<E>(
-    under_way: Option<Receiver<(Gathered, Result<(), E>)>>,
-    spare: &mut Gathered,
-    result: &mut Result<(), E>,
-) {
-    if let Some((emptied, of_lot)) = under_way.and_then(|lot| lot.recv().ok()) {
-        *spare = emptied;
-        if result.is_ok() {
-            *result = of_lot;
-        }
+fn hand_over<E>(lot: Gathered, takers: &[Taker<'_, E>], lots: &mut VecDeque<Arc<Gathered>>) {
+    let lot = Arc::new(lot);
+    for taker in takers {
+        // One that said an error, or panicked, takes nothing any more: it is heard in the end.
+        let _ = taker.lots.send(Arc::clone(&lot));
     }
+    lots.push_back(lot);
 }

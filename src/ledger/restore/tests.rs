@@ -42,6 +42,7 @@ fn begun(maintenance: &Maintenance, seq: u64, needs_snapshots: bool) -> Begun {
         cut: None,
         unkept: 0,
         first_day: 0,
+        met: None,
         contradiction: None,
         folded: Folded::default(),
     }
@@ -65,7 +66,7 @@ fn restored(mut begun: Begun, records: &[String]) -> Result<(u64, ShardState), S
     for (offset, entries) in (0..).zip(records) {
         let value = format!(r#"{{"v":1,"wallet_id":"ws_1","entries":[{entries}]}}"#);
         let (key, value) = (Some(&b"ws_1"[..]), Some(value.as_bytes()));
-        begun.fold_record(&ReadRecord { shard: 3, offset, key, value }, 35)?;
+        begun.fold_records(&[ReadRecord { shard: 3, offset, key, value }], 35)?;
     }
     let doubles = begun.folded.doubles;
     let policy = Policy::new(&Config::default(), Pricing::built_in().unwrap().into());

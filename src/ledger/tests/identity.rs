@@ -4,9 +4,9 @@ use super::*;
 use crate::ledger::books::Outcome;
 use crate::ledger::headers;
 use crate::ledger::identity_store::Recent;
-use crate::ledger::memory::{job_of_record, remember_event_of, remember_job};
+use crate::ledger::memory::{day_of, event_of_record, job_of_record, remember_event, remember_job};
 use crate::ledger::outbox::OutTopic;
-use crate::wallet::{LedgerRecord, Wallet};
+use crate::wallet::{JobName, LedgerRecord, Wallet};
 
 #[test]
 fn the_same_event_again_is_a_duplicate_whatever_its_spelling() {
@@ -275,8 +275,11 @@ fn the_ledger_alone_gives_back_wallets_and_identities() {
             let record: LedgerRecord<'_> = serde_json::from_str(&value).unwrap();
             let wallet = wallets.entry(record.wallet_id.to_string()).or_default();
             wallet.fold_record(&record, 35).unwrap();
-            remember_event_of(&mut identities, &record);
-            let Some(name) = job_of_record(&record) else { continue };
+            if let Some((key, fingerprint)) = event_of_record(&record) {
+                remember_event(&mut identities, key, fingerprint, day_of(&record));
+            }
+            let Some((job_id, asset_id)) = job_of_record(&record) else { continue };
+            let name = JobName::new(&record.wallet_id, job_id, asset_id);
             remember_job(&mut identities, &record, &name, None, i32::MIN, |known, key| {
                 Ok(known.get(key).map(|memo| (memo.day, memo.value.into_owned())))
             })

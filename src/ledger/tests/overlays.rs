@@ -220,3 +220,17 @@ fn a_breach_names_the_shard() {
     assert_eq!(breach.shard, 1);
     assert!(matches!(breach.breach, Breach { seq: 1, .. }), "{}", breach.breach);
 }
+
+/// A wallet that has changed must be met in the ledger when the shard is read back: one that was only looked at would not be,
+/// and the whole of the shard would be dropped for it.
+#[test]
+fn an_event_that_its_wallet_rejects_changes_nothing_of_it() {
+    let mut bench = Bench::new();
+    bench.run(&[usage("e1", "j1", 4)]);
+    let changed =
+        |bench: &mut Bench| std::mem::take(&mut bench.shards.get_mut(&0).unwrap().state.changed).len();
+    assert_eq!(changed(&mut bench), 1);
+    let conflict = bench.run(&[usage("e2", "j1", 5)]);
+    assert_eq!(conflict.entries(), Vec::<String>::new(), "it is in the quarantine");
+    assert_eq!(changed(&mut bench), 0);
+}

@@ -1,79 +1,71 @@
-//! Goal: who takes records in makes no difference. Method: the same records of twelve shards are taken in a few at a time, by
-//! one thread, and all at once, by as many as there are cores.
+//! Goal: who takes records in makes no difference, and how many at a time. Method: ledgers of more than one lot, of which each
+//! but the first is read while the one before is taken in.
 
-use std::collections::BTreeMap;
+use super::bench::{Bench, LEDGER, SHARDS, seq};
+use super::{POSTED_AT, entry, posted_at};
+use crate::ledger::shard::ShardState;
 
-use crate::kafka::RecordView;
-use crate::ledger::identity_store::Maintenance;
-use crate::ledger::restore::begun::Begun;
-use crate::ledger::restore::gathered::{Gathered, ReadRecord};
+/// More than two lots.
+const ENTRIES: u64 = 40_000;
 
-use super::bench::{Bench, seq};
-use super::{POSTED_AT, begun, entry};
-
-const SHARDS: i32 = 12;
-const RECORDS_OF_EACH: i64 = 400;
-
-fn all(maintenance: &Maintenance) -> BTreeMap<i32, Begun> {
-    (0..SHARDS).map(|shard| (shard, begun(maintenance, 1, true))).collect()
+/// An entry of a wallet, of an event and a job that come again and again.
+fn put(bench: &Bench, shard: i32, wallet: u64, seq: u64) {
+    let more = format!(
+        r#","event_type":"generation.failed","event_id":"e{seq}","source":"/s","job_id":"j{}""#,
+        seq % 9
+    );
+    let id = format!("ws_{wallet}");
+    let entry = entry(seq, POSTED_AT, "noted", &more);
+    let value = format!(r#"{{"v":1,"wallet_id":"{id}","entries":[{entry}]}}"#);
+    bench.topics.put(LEDGER, shard, posted_at().millis(), &id, Some(&value));
 }
 
-fn push(gathered: &mut Gathered, shard: i32, offset: i64) {
-    let event = format!(r#","event_id":"e{offset}","source":"/s""#);
-    let entry = entry(offset as u64 + 1, POSTED_AT, "noted", &event);
-    let value = format!(r#"{{"v":1,"wallet_id":"ws_1","entries":[{entry}]}}"#);
-    gathered.push(&RecordView::made("ledger", (shard, offset), 0, (None, Some(value.as_bytes())), &[]));
-}
-
-fn shown(states: &BTreeMap<i32, Begun>) -> Vec<(u64, u64, u64, usize)> {
-    let shown = |begun: &Begun| {
-        let seq = begun.state.wallets.get_by_id("ws_1").unwrap().seq;
-        (seq, begun.folded.entries, begun.folded.doubles, begun.state.identities.unsealed_len())
-    };
-    states.values().map(shown).collect()
+fn shown(state: &ShardState) -> (Vec<Vec<u8>>, usize) {
+    let mut wallets: Vec<Vec<u8>> = state.wallets.iter_packed().map(<[u8]>::to_vec).collect();
+    wallets.sort();
+    (wallets, state.identities.len() as usize)
 }
 
 #[test]
 fn many_threads_take_in_what_one_would() {
-    let maintenance = Maintenance::start().unwrap();
-    let fold = |begun: &mut Begun, record: &ReadRecord<'_>| begun.fold_record(record, 35);
-    let (mut one, mut many) = (all(&maintenance), all(&maintenance));
-    let (mut few, mut whole) = (Gathered::default(), Gathered::default());
-    for offset in 0..RECORDS_OF_EACH {
-        (0..SHARDS).for_each(|shard| push(&mut few, shard, offset));
-        few.take_in(&mut one, fold).unwrap();
-        (0..SHARDS).for_each(|shard| push(&mut whole, shard, offset));
+    let mut together = Bench::new();
+    let wallets = 7;
+    for seq in 1..=ENTRIES / wallets / SHARDS as u64 {
+        for (shard, wallet) in (0..SHARDS).flat_map(|shard| (0..wallets).map(move |wallet| (shard, wallet))) {
+            put(&together, shard, wallet, seq);
+        }
     }
-    // A shard that is not restored here.
-    push(&mut whole, SHARDS, 0);
-    whole.take_in(&mut many, fold).unwrap();
-    let expected = (RECORDS_OF_EACH as u64, RECORDS_OF_EACH as u64, 1, RECORDS_OF_EACH as usize);
-    assert_eq!(shown(&one), vec![expected; SHARDS as usize]);
-    assert_eq!(shown(&many), shown(&one));
-    whole.take_in(&mut many, |_, record| Err(record.offset)).expect("all of them are forgotten");
-
-    // A fault stops its shard at its place.
-    (0..RECORDS_OF_EACH).for_each(|offset| (0..SHARDS).for_each(|shard| push(&mut whole, shard, offset)));
-    push(&mut whole, 7, RECORDS_OF_EACH + 1);
-    let why = whole.take_in(&mut many, fold).unwrap_err();
-    assert!(why.starts_with("ledger 7/401: wallet ws_1: seq 402 does not follow 400"), "{why}");
+    let all: Vec<i32> = (0..SHARDS).collect();
+    let restored = together.restore(&all).unwrap();
+    for (shard, state) in &restored.shards {
+        // One shard has less than a lot, and no thread of its own.
+        let alone = together.shard(*shard).unwrap();
+        let (wallets_alone, identities_alone) = shown(&alone);
+        let (wallets_together, identities_together) = shown(state.as_ref().unwrap());
+        assert_eq!(wallets_together, wallets_alone, "shard {shard}");
+        assert_eq!((wallets_alone.len(), identities_together), (wallets as usize, identities_alone));
+    }
 }
 
-/// Three lots, the last one not full, of which each but the first is read while the one before is taken in: in their order, and
-/// none is left out.
+/// In their order, and none is left out.
 #[test]
 fn a_ledger_of_several_lots_is_folded_whole_and_in_order() {
-    const ENTRIES: u64 = 40_000;
     let mut bench = Bench::new();
     (1..=ENTRIES).for_each(|seq| bench.put_entry(1, seq));
     bench.put_entry(2, 1);
     let restored = bench.restore(&[1, 2]).unwrap();
     let seqs: Vec<_> = restored.shards.values().map(|state| seq(state.as_ref().unwrap())).collect();
     assert_eq!(seqs, [Some(ENTRIES), Some(1)]);
+}
 
-    // One that is missing in the second lot.
+/// One that is missing in the second lot.
+#[test]
+fn a_fault_stops_its_shard_at_its_place_and_no_other() {
     let mut bench = Bench::new();
     (1..=ENTRIES).filter(|seq| *seq != 20_000).for_each(|seq| bench.put_entry(1, seq));
-    let why = bench.shard(1).unwrap_err();
+    (1..=ENTRIES).for_each(|seq| bench.put_entry(2, seq));
+    let restored = bench.restore(&[1, 2]).unwrap();
+    let why = restored.shards[&1].as_ref().err().unwrap();
     assert!(why.starts_with("ledger 1/19999: wallet ws_1: seq 20001 does not follow 19999"), "{why}");
+    assert_eq!(seq(restored.shards[&2].as_ref().unwrap()), Some(ENTRIES));
 }
