@@ -7,10 +7,11 @@ use super::super::RestoreError;
 use super::bench::{Bench, LEDGER, PROGRESS, SHARDS, WALLETS, refusal, seq, wallet};
 use super::topics::error;
 use super::{POSTED_AT, entry, posted_at};
+use crate::event::job_key;
 use crate::kafka::Polled;
 use crate::ledger::progress::{OriginProgress, PartitionProgress, ShardProgress, partition_key};
 use crate::time::{ShardClock, Timestamp};
-use crate::wallet::Wallet;
+use crate::wallet::{JobMemo, Wallet};
 
 #[test]
 fn progress_gives_a_shard_its_batch_its_clock_and_the_origins_of_what_was_handed_over() {
@@ -50,6 +51,36 @@ fn what_batches_since_the_position_have_saved_counts_as_unsaved() {
     let state = bench.shard(1).unwrap();
     assert!(state.unsaved.contains(&handle));
     assert!(state.saved.is_empty());
+}
+
+/// A job that was met once is looked for from then on, wherever its memos are by then.
+#[test]
+fn what_several_records_say_of_a_job_is_remembered_together() {
+    let mut bench = Bench::new();
+    let job = |seq: u64,
+               (entry_type, event_type): (&str, &str),
+               asset: &str,
+               credits: i64,
+               overdraft: i64| {
+        let more = format!(
+            r#","credits":{credits},"balance_after":-{overdraft},"overdraft_after":{overdraft},"event_type":"{event_type}","event_id":"e{seq}","source":"/s","job_id":"j","asset_id":"{asset}""#
+        );
+        let entry = entry(seq, POSTED_AT, entry_type, &more);
+        bench.put(LEDGER, 1, "ws_1", &format!(r#"{{"v":1,"wallet_id":"ws_1","entries":[{entry}]}}"#));
+    };
+    let charged = ("charged", "generation.completed");
+    job(1, charged, "a", -1, 1);
+    job(2, charged, "b", -1, 2);
+    job(3, ("reversed", "generation.refunded"), "a", 1, 1);
+    let state = bench.shard(1).unwrap();
+    let memo = |asset: &str| {
+        let found = state.identities.get(job_key("ws_1", "j", asset)).unwrap().unwrap();
+        *JobMemo::from_bytes(&found.value).unwrap()
+    };
+    let seq = |asset: &str| memo(asset).charge.map(|charge| (charge.seq, charge.is_reversed));
+    assert_eq!((seq("a"), seq("b")), (Some((1, true)), Some((2, false))));
+    assert_eq!(memo("").latest_asset, Some(job_key("ws_1", "j", "b")));
+    assert_eq!(memo("b").latest_asset, Some(job_key("ws_1", "j", "a")));
 }
 
 /// It may cover entries beyond the end to which the ledger is read: another has the shard already.
