@@ -120,8 +120,10 @@ mod tests {
 
     #[test]
     fn in_bulk_neighbours_of_one_size_and_window_are_merged_by_the_eight() {
+        /// Name, count and last day of each segment, and what is merged.
+        type Case = (&'static str, Vec<(u64, i32)>, Option<Range<usize>>);
         let run = |count: u64, day: i32, times: usize| vec![(count, day); times];
-        let table: [(&'static str, Vec<(u64, i32)>, Option<Range<usize>>); 7] = [
+        let table: [Case; 7] = [
             ("nothing", vec![], None),
             ("seven", run(1, 3, 7), None),
             ("eight", run(1, 3, 8), Some(0..8)),
@@ -134,11 +136,13 @@ mod tests {
             assert_eq!(choose_in_bulk(&facts(&segments), 7), expected, "{name}");
         }
         // However they came about, there are not so many that each look-up takes long.
-        let uneven: Vec<(u64, i32)> =
-            (0..33).map(|place| (if place < 31 { 1 + 2 * (place % 2) } else { 1 }, 3)).collect();
-        assert_eq!(choose_in_bulk(&facts(&uneven[..32]), 7), None);
-        assert_eq!(choose_in_bulk(&facts(&uneven), 7), choose(&facts(&uneven), 7));
-        assert!(choose(&facts(&uneven), 7).is_some());
+        let uneven = |segments: i32| -> Vec<Facts> {
+            let count = |place: i32| if place < 31 { 1 + 2 * (place as u64 % 2) } else { 1 };
+            (0..segments).map(|place| Facts { count: count(place), max_day: 3 }).collect()
+        };
+        assert_eq!(choose_in_bulk(&uneven(32), 7), None);
+        assert_eq!(choose_in_bulk(&uneven(33), 7), choose(&uneven(33), 7));
+        assert!(choose(&uneven(33), 7).is_some());
     }
 
     /// Seals so many segments of one identity, `per_day` a day, and merges whatever is to be merged: identities written, most
