@@ -276,14 +276,14 @@ impl Begun {
         })
     }
 
-    /// Lets identities go to the disk, and waits for it where they come faster.
+    /// Lets identities go to the disk, and waits for it where they come faster. A disk that fails keeps nobody waiting.
     fn maintain(&mut self) {
         loop {
             if let Err(error) = self.state.identities.maintain_in_bulk() {
                 warn!(%error, "remembered identities cannot be written: they stay in memory");
                 return;
             }
-            if !self.state.identities.is_behind() {
+            if !self.state.identities.is_behind() || !self.state.identities.is_sealing() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::begun::Begun;
 use super::{RestoreError, Restorer, Stretch};
 use crate::kafka::RecordView;
 use crate::ledger::world::World;
 
-/// So many records are gathered: what is read should still be in the processor's cache, and every thread get enough of it. Fewer
-/// are not worth another thread.
+/// So many records are gathered: what is read should still be in the processor's cache, and every thread get enough of it. Where
+/// fewer are to be read other threads are not worth it.
 const RECORDS_MAX: usize = 16_384;
 /// The longest records come by the megabyte.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -135,11 +135,14 @@ impl<'s, E: Send + 's> Taker<'s, E> {
         scope: &'s Scope<'s, 'e>,
         mut group: Group<'s>,
         some: &'s (impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E> + Sync),
-    ) -> Taker<'s, E> {
+    ) -> Result<Taker<'s, E>, RestoreError> {
         let (lots, to_take): (_, Receiver<Arc<Gathered>>) = sync_channel(WAITING_MAX);
         // The first error is told, and what comes after it is passed over.
         let take = move || to_take.iter().try_for_each(|lot| group.take_in(&lot, some));
-        Taker { lots, thread: scope.spawn(take) }
+        let thread = Builder::new().spawn_scoped(scope, take);
+        let thread =
+            thread.map_err(|error| RestoreError::TryAgain(format!("no thread to restore with: {error}")))?;
+        Ok(Taker { lots, thread })
     }
 
     /// Waits until all that it was given is taken in.
@@ -160,11 +163,26 @@ impl<W: World> Restorer<'_, W> {
         is_unwanted: impl Fn(&RecordView<'_>) -> bool,
         some: impl Fn(&mut Begun, &[ReadRecord<'_>]) -> Result<(), E> + Sync,
     ) -> Result<Result<(), E>, RestoreError> {
+        let records_max: i64 = stretches.iter().map(|stretch| stretch.to.saturating_sub(stretch.from)).sum();
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(states.len()).max(1);
-        let mut groups = Group::all(states, stretches, cores);
         let some = &some;
         std::thread::scope(|scope| {
-            let (mut takers, mut gathered) = (Vec::new(), Gathered::default());
+            let mut takers = Vec::new();
+            let mut here = None;
+            if usize::try_from(records_max).is_ok_and(|records| records < RECORDS_MAX) {
+                here = Group::all(states, stretches, 1).pop();
+            } else {
+                for group in Group::all(states, stretches, cores) {
+                    takers.push(Taker::start(scope, group, some)?);
+                }
+            }
+            let mut here_taken = Ok(());
+            let mut take_here = |lot: &Gathered| {
+                if let (Some(group), Ok(())) = (&mut here, &here_taken) {
+                    here_taken = group.take_in(lot, some);
+                }
+            };
+            let mut gathered = Gathered::default();
             // Lots on their way, the oldest first: its memory is used again.
             let mut lots: VecDeque<Arc<Gathered>> = VecDeque::new();
             let read = self.read(topic, stretches, |record| {
@@ -172,23 +190,24 @@ impl<W: World> Restorer<'_, W> {
                     return;
                 }
                 gathered.push(record);
-                if gathered.is_full() {
-                    takers.extend(groups.drain(..).map(|group| Taker::start(scope, group, some)));
-                    hand_over(std::mem::take(&mut gathered), &takers, &mut lots);
-                    // Whoever has taken the last one but those that may wait is done with all before it.
-                    if lots.len() > WAITING_MAX + 1
-                        && let Some(done) = lots.pop_front().and_then(Arc::into_inner)
-                    {
-                        gathered = done;
-                        gathered.clear();
-                    }
+                if !gathered.is_full() {
+                    return;
+                }
+                take_here(&gathered);
+                hand_over(std::mem::take(&mut gathered), &takers, &mut lots);
+                // Whoever has taken the last one but those that may wait is done with all before it.
+                if lots.len() > WAITING_MAX + 1
+                    && let Some(done) = lots.pop_front().and_then(Arc::into_inner)
+                {
+                    gathered = done;
+                    gathered.clear();
                 }
             });
             // Also where reading ended early: the next try goes on from there.
-            let result = groups.iter_mut().try_for_each(|group| group.take_in(&gathered, some));
+            take_here(&gathered);
             hand_over(gathered, &takers, &mut lots);
-            let all = takers.into_iter().map(Taker::finish).collect::<Vec<_>>();
-            read.map(|()| all.into_iter().fold(result, Result::and))
+            let taken = takers.into_iter().map(Taker::finish).collect::<Vec<_>>();
+            read.map(|()| taken.into_iter().fold(here_taken, Result::and))
         })
     }
 }

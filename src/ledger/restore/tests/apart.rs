@@ -1,6 +1,8 @@
 //! Goal: who takes records in makes no difference, and how many at a time. Method: ledgers of more than one lot, of which each
 //! but the first is read while the one before is taken in.
 
+use std::time::{Duration, Instant};
+
 use super::bench::{Bench, LEDGER, SHARDS, seq};
 use super::{POSTED_AT, entry, posted_at};
 use crate::ledger::shard::ShardState;
@@ -68,4 +70,18 @@ fn a_fault_stops_its_shard_at_its_place_and_no_other() {
     let why = restored.shards[&1].as_ref().err().unwrap();
     assert!(why.starts_with("ledger 1/19999: wallet ws_1: seq 20001 does not follow 19999"), "{why}");
     assert_eq!(seq(restored.shards[&2].as_ref().unwrap()), Some(ENTRIES));
+}
+
+/// Identities stay in memory then. It is tried again, but not waited for.
+#[test]
+fn a_disk_that_fails_keeps_no_restore_waiting() {
+    let mut bench = Bench::new();
+    (1..=ENTRIES).for_each(|seq| put(&bench, 1, 0, seq));
+    std::fs::remove_dir(bench.folder.path()).unwrap();
+    std::fs::write(bench.folder.path(), "no folder").unwrap();
+    let begun = Instant::now();
+    let state = bench.shard(1).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
+    assert!(state.identities.is_behind() && state.identities.unsealed_len() as u64 > ENTRIES);
+    std::fs::remove_file(bench.folder.path()).unwrap();
 }
