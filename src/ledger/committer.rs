@@ -135,7 +135,7 @@ impl<W: World> Committer<W> {
         producer.produce(OutTopic::Wallets, job.outbox.records(OutTopic::Wallets))?;
         producer.produce(OutTopic::Progress, job.outbox.records(OutTopic::Progress))?;
         fault_point!("commit.progress_queued");
-        job.outbox.with_headers.iter().try_for_each(|record| producer.produce_one(record))?;
+        job.outbox.records_with_headers().try_for_each(|record| producer.produce_one(&record))?;
         fault_point!("commit.handed_over");
         if !planted!(CommitWithoutFlush) {
             transactions.flush_all(self.timeout)?;

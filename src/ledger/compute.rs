@@ -32,10 +32,12 @@ const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
 
 /// Records of a batch from which on a thread for decoding pays.
 const DECODED_AHEAD_MIN: usize = 1_000;
+/// Records that are decoded before they are handed on: few enough to stay in the processor's cache.
+const LOT_RECORDS: usize = 512;
+/// Lots that may be decoded and not processed yet.
+const LOTS_AHEAD_MAX: usize = 3;
 /// Records whose state is fetched into the processor's cache at a time.
 const FETCHED_AHEAD: usize = 64;
-/// Shards that may be decoded and not processed yet: what is decoded should still be in the processor's cache.
-const SHARDS_AHEAD_MAX: usize = 2;
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -126,17 +128,22 @@ pub struct ShardBreach {
 }
 
 /// What is merged: the records of one shard's partitions in a batch, or of one partition that is at home nowhere.
-struct Group<R> {
+struct Group<'b> {
     shard: i32,
-    partitions: Vec<(SourceId, Vec<R>)>,
+    partitions: Vec<(SourceId, Vec<&'b RawRecord>)>,
+}
+
+/// Some records of a group, in the order in which they are processed.
+struct Lot<'b> {
+    shard: i32,
+    records: Vec<(SourceId, Incoming<'b>)>,
 }
 
 /// The records of one partition in a batch that were not merged yet.
-struct Stream<'g, 'b> {
+struct Stream<'b> {
     id: SourceId,
-    records: &'g [Incoming<'b>],
-    /// So many of them, the first ones, need not wait for memory any more.
-    fetched: usize,
+    head: Option<Incoming<'b>>,
+    rest: std::vec::IntoIter<&'b RawRecord>,
 }
 
 /// Decodes the records of a batch.
@@ -155,16 +162,18 @@ impl<'c> Computation<'c> {
         let groups = self.groups(batch);
         let decoder = Decoder { batch, routes: self.routes, rules: self.context.rules };
         if batch.len() < DECODED_AHEAD_MIN {
-            groups.into_iter().try_for_each(|group| self.merge(decoder.decode(group)))?;
+            groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| self.process(&lot)))?;
         } else {
             let decoding = self.decoding;
             decoding.in_place_scope(|scope| {
-                let (sender, decoded) = sync_channel(SHARDS_AHEAD_MAX);
+                let (sender, lots) = sync_channel(LOTS_AHEAD_MAX);
                 // It ends early where nobody receives any more, after a breach.
                 scope.spawn(move |_| {
-                    drop(groups.into_iter().try_for_each(|group| sender.send(decoder.decode(group))));
+                    drop(
+                        groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| sender.send(lot))),
+                    );
                 });
-                decoded.into_iter().try_for_each(|group| self.merge(group))
+                lots.into_iter().try_for_each(|lot| self.process(&lot))
             })?;
         }
         self.mark_ends();
@@ -173,7 +182,7 @@ impl<'c> Computation<'c> {
     }
 
     /// The records of a batch by what is merged, in the order of polling.
-    fn groups<'b>(&self, batch: &'b Batch) -> Vec<Group<&'b RawRecord>> {
+    fn groups<'b>(&self, batch: &'b Batch) -> Vec<Group<'b>> {
         let mut by_source: BTreeMap<SourceId, Vec<&RawRecord>> = BTreeMap::new();
         for record in batch.records() {
             let id = (record.topic, record.partition);
@@ -184,7 +193,7 @@ impl<'c> Computation<'c> {
         let (at_home, elsewhere): (Vec<_>, Vec<_>) = by_source
             .into_iter()
             .partition(|(id, _)| self.sources.get(id).is_some_and(|source| source.at_home));
-        let mut of_shards: BTreeMap<i32, Group<&RawRecord>> = BTreeMap::new();
+        let mut of_shards: BTreeMap<i32, Group<'b>> = BTreeMap::new();
         for (id, records) in at_home.into_iter().filter(|(id, _)| self.shards.contains_key(&id.1)) {
             let shard = id.1;
             let group = of_shards.entry(shard).or_insert_with(|| Group { shard, partitions: Vec::new() });
@@ -195,30 +204,20 @@ impl<'c> Computation<'c> {
         of_shards.into_values().chain(elsewhere).collect()
     }
 
-    /// Processes partitions of one shard by the event time of their heads.
-    fn merge(&mut self, group: Group<Incoming<'_>>) -> Result<(), ShardBreach> {
-        let shard = group.shard;
-        let streams = group.partitions.iter().map(|(id, records)| Stream { id: *id, records, fetched: 0 });
-        let mut streams: Vec<Stream<'_, '_>> = streams.collect();
-        while let Some(earliest) =
-            streams.iter_mut().filter(|stream| !stream.records.is_empty()).min_by_key(|stream| stream.key())
-        {
-            if earliest.fetched == 0 {
-                earliest.fetched = earliest.records.len().min(FETCHED_AHEAD);
-                self.fetch(shard, earliest.records.get(..earliest.fetched).unwrap_or_default());
+    fn process(&mut self, lot: &Lot<'_>) -> Result<(), ShardBreach> {
+        for records in lot.records.chunks(FETCHED_AHEAD) {
+            self.fetch(lot.shard, records);
+            for (id, record) in records {
+                self.one(*id, record).map_err(|breach| ShardBreach { shard: lot.shard, breach })?;
             }
-            let Some((record, rest)) = earliest.records.split_first() else { break };
-            self.one(earliest.id, record).map_err(|breach| ShardBreach { shard, breach })?;
-            earliest.records = rest;
-            earliest.fetched -= 1;
         }
         Ok(())
     }
 
     /// Has the shard look at the state that records will need.
-    fn fetch(&self, shard: i32, records: &[Incoming<'_>]) {
+    fn fetch(&self, shard: i32, records: &[(SourceId, Incoming<'_>)]) {
         let Some(slot) = self.shards.get(&shard) else { return };
-        let events = || records.iter().filter_map(|record| record.event.as_ref().ok());
+        let events = || records.iter().filter_map(|(_, record)| record.event.as_ref().ok());
         let keys: Vec<IdentityKey> = events().flat_map(|event| event.identity.keys()).collect();
         slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
     }
@@ -378,20 +377,40 @@ impl<'c> Computation<'c> {
 }
 
 impl<'b> Decoder<'b, '_> {
-    fn decode(&self, group: Group<&'b RawRecord>) -> Group<Incoming<'b>> {
-        let decode = |record| decode_record(self.batch, record, self.routes, self.rules);
-        let partitions = group.partitions.into_iter();
-        let partitions =
-            partitions.map(|(id, records)| (id, records.into_iter().filter_map(decode).collect())).collect();
-        Group { shard: group.shard, partitions }
+    /// Decodes a group and hands it on, lot by lot, merged by the event time of its partitions' heads.
+    fn lots<E>(&self, group: Group<'b>, mut hand_on: impl FnMut(Lot<'b>) -> Result<(), E>) -> Result<(), E> {
+        let mut left = group.partitions.iter().map(|(_, records)| records.len()).sum::<usize>();
+        let room = |left: usize| Vec::with_capacity(left.min(LOT_RECORDS));
+        let begin = |(id, records): (SourceId, Vec<&'b RawRecord>)| {
+            let mut rest = records.into_iter();
+            Stream { id, head: self.next(&mut rest), rest }
+        };
+        let mut streams: Vec<Stream<'b>> = group.partitions.into_iter().map(begin).collect();
+        let mut records = room(left);
+        while let Some(earliest) =
+            streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
+        {
+            let next = self.next(&mut earliest.rest);
+            records.extend(std::mem::replace(&mut earliest.head, next).map(|record| (earliest.id, record)));
+            if records.len() == LOT_RECORDS {
+                left = left.saturating_sub(LOT_RECORDS);
+                let records = std::mem::replace(&mut records, room(left));
+                hand_on(Lot { shard: group.shard, records })?;
+            }
+        }
+        if records.is_empty() { Ok(()) } else { hand_on(Lot { shard: group.shard, records }) }
+    }
+
+    fn next(&self, records: &mut std::vec::IntoIter<&'b RawRecord>) -> Option<Incoming<'b>> {
+        records.find_map(|record| decode_record(self.batch, record, self.routes, self.rules))
     }
 }
 
-impl Stream<'_, '_> {
+impl Stream<'_> {
     /// The event that happened first goes first, wallet events first on ties, whether they came by their own topic or
     /// by intake. What cannot be decoded goes at once.
     fn key(&self) -> (Timestamp, bool) {
-        let event = self.records.first().and_then(|head| head.event.as_ref().ok());
+        let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
         let is_wallet_event = event.is_some_and(|event| event.kind.source_kind() == SourceKind::Wallet);
         (event.map_or(Timestamp::MIN, |event| event.time.0), !is_wallet_event)
     }

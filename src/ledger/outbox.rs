@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use rdkafka::message::OwnedHeaders;
 use serde::Serialize;
 
 use crate::kafka::OutgoingRecord;
@@ -29,8 +28,9 @@ pub struct Outbox {
     alerts: Vec<Place>,
     wallets: Vec<Place>,
     progress: Vec<Place>,
-    /// Handed over and quarantined records: these carry headers.
-    pub with_headers: Vec<HeaderRecord>,
+    with_headers: Vec<HeaderPlace>,
+    /// Names and values.
+    headers: Vec<(Range<usize>, Range<usize>)>,
 }
 
 struct Place {
@@ -39,18 +39,27 @@ struct Place {
     value: Range<usize>,
 }
 
-/// A record with headers.
-pub struct HeaderRecord {
+struct HeaderPlace {
+    is_quarantine: bool,
+    partition: i32,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    /// Places in `headers`.
+    headers: Range<usize>,
+}
+
+/// A record that is handed over or quarantined.
+pub struct HeaderRecord<'o> {
     /// Which of the two topics.
     pub is_quarantine: bool,
     /// Partition.
     pub partition: i32,
     /// Key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<&'o [u8]>,
     /// Value.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<&'o [u8]>,
     /// Headers.
-    pub headers: OwnedHeaders,
+    pub headers: Vec<(&'o str, &'o [u8])>,
 }
 
 impl Outbox {
@@ -85,6 +94,48 @@ impl Outbox {
         result.map_err(|error| Breach { seq: 0, what: format!("a {topic:?} record has no JSON: {error}") })
     }
 
+    /// Appends a record that is handed over or quarantined.
+    pub fn push_with_headers<'h>(
+        &mut self,
+        (is_quarantine, partition): (bool, i32),
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) {
+        let (key, value) = (key.map(|key| self.store(key)), value.map(|value| self.store(value)));
+        let first_header = self.headers.len();
+        for (name, value) in headers {
+            let header = (self.store(name.as_bytes()), self.store(value));
+            self.headers.push(header);
+        }
+        let headers = first_header..self.headers.len();
+        self.with_headers.push(HeaderPlace { is_quarantine, partition, key, value, headers });
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn stored(&self, place: &Range<usize>) -> &[u8] {
+        self.bytes.get(place.clone()).unwrap_or_default()
+    }
+
+    /// The records that are handed over or quarantined.
+    pub fn records_with_headers(&self) -> impl Iterator<Item = HeaderRecord<'_>> {
+        self.with_headers.iter().map(|record| {
+            let places = self.headers.get(record.headers.clone()).unwrap_or_default();
+            let name = |place| std::str::from_utf8(self.stored(place)).unwrap_or_default();
+            HeaderRecord {
+                is_quarantine: record.is_quarantine,
+                partition: record.partition,
+                key: record.key.as_ref().map(|key| self.stored(key)),
+                value: record.value.as_ref().map(|value| self.stored(value)),
+                headers: places.iter().map(|(place, value)| (name(place), self.stored(value))).collect(),
+            }
+        })
+    }
+
     /// The records for a topic.
     pub fn records(&self, topic: OutTopic) -> impl ExactSizeIterator<Item = OutgoingRecord<'_>> {
         let places = match topic {
@@ -95,8 +146,8 @@ impl Outbox {
         };
         places.iter().map(|place| OutgoingRecord {
             partition: place.partition,
-            key: self.bytes.get(place.key.clone()).unwrap_or_default(),
-            value: self.bytes.get(place.value.clone()).unwrap_or_default(),
+            key: self.stored(&place.key),
+            value: self.stored(&place.value),
         })
     }
 
@@ -108,5 +159,6 @@ impl Outbox {
         self.wallets.clear();
         self.progress.clear();
         self.with_headers.clear();
+        self.headers.clear();
     }
 }

@@ -3,7 +3,6 @@
 //! Pure: it reads a view of the shard, writes into the batch's overlay and outbox, and touches no client and no
 //! clock; the wall clock's reading is handed in, once per batch.
 
-use rdkafka::message::{Header, OwnedHeaders};
 use sha2::{Digest, Sha256};
 
 use super::TimeRules;
@@ -12,7 +11,7 @@ use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
 use super::memory::{KnownJob, clock_day, day_of, first_day, known, remember_event, remember_job};
-use super::outbox::{HeaderRecord, OutTopic, Outbox};
+use super::outbox::{OutTopic, Outbox};
 use super::progress::OriginProgress;
 use super::shard::ShardView;
 use super::wallets::Handle;
@@ -393,20 +392,18 @@ pub fn quarantine(
         (headers::DETAIL, Some(rejection.detail.as_str())),
         (headers::TRUNCATED, truncated.as_deref()),
     ];
-    let with_origin = origin_headers(incoming, bytes_max);
-    let headers = own
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| Header { key, value: Some(value) }))
-        .fold(with_origin, OwnedHeaders::insert);
-    let cut = |bytes: &[u8]| bytes.get(..bytes_max).unwrap_or(bytes).to_vec();
-    outbox.with_headers.push(HeaderRecord {
-        is_quarantine: true,
-        partition: incoming.origin.partition.rem_euclid(context.shards.max(1)),
-        key: incoming.key.map(cut),
-        value: incoming.value.map(cut),
-        headers,
-    });
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?.as_bytes())));
+    let cut = |bytes| first_bytes(bytes, bytes_max);
+    let (key, value) = (incoming.key.map(cut), incoming.value.map(cut));
+    let place = (true, incoming.origin.partition.rem_euclid(context.shards.max(1)));
+    let origin = SpeltOrigin::of(&incoming.origin);
+    let headers = own_headers(incoming, bytes_max).chain(origin.headers()).chain(own);
+    outbox.push_with_headers(place, (key, value), headers);
     Outcome::Quarantined
+}
+
+fn first_bytes(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..most).unwrap_or(bytes)
 }
 
 fn is_cut(incoming: &Incoming<'_>, context: &Context<'_>) -> bool {
@@ -443,47 +440,58 @@ pub fn hand_over(
         );
         return quarantine(incoming, &Rejection::new(Reason::TooLarge, detail), context, outbox, tally);
     }
-    let headers = origin_headers(incoming, usize::MAX);
-    let headers = match incoming.key {
-        Some(key) => headers.insert(Header { key: headers::KEY, value: Some(key) }),
-        None => headers,
-    };
-    outbox.with_headers.push(HeaderRecord {
-        is_quarantine: false,
-        partition: home,
-        key: Some(event.wallet_id.as_bytes().to_vec()),
-        value: incoming.value.map(<[u8]>::to_vec),
-        headers,
-    });
+    let key = incoming.key.map(|key| (headers::KEY, key));
+    let origin = SpeltOrigin::of(&incoming.origin);
+    let headers = own_headers(incoming, usize::MAX).chain(origin.headers()).chain(key);
+    let wallet_id = event.wallet_id.as_bytes();
+    outbox.push_with_headers((false, home), (Some(wallet_id), incoming.value), headers);
     Outcome::HandedOver
 }
 
-/// Its producer's headers, and where it was first written. `cs_` headers that it came with are dropped: of a record
-/// that was quarantined, copied and sent again they would name another origin, and that is what its shard guards by.
-/// Its producer's headers are kept up to `bytes_max`.
-fn origin_headers(incoming: &Incoming<'_>, bytes_max: usize) -> OwnedHeaders {
-    let origin = &incoming.origin;
+/// Its producer's headers, up to `bytes_max`. `cs_` headers that it came with are dropped: of a record that was
+/// quarantined, copied and sent again they would name another origin, and that is what its shard guards by.
+fn own_headers<'i>(
+    incoming: &'i Incoming<'_>,
+    bytes_max: usize,
+) -> impl Iterator<Item = (&'i str, &'i [u8])> {
+    let own = incoming.headers.iter().copied().filter(|(name, _)| !name.starts_with("cs_"));
     let mut bytes = 0;
-    let fits = |(name, value): &&(&str, &[u8])| {
+    own.take_while(move |(name, value)| {
         bytes += name.len() + value.len();
         bytes <= bytes_max
-    };
-    let own = incoming.headers.iter().filter(|(name, _)| !name.starts_with("cs_")).take_while(fits);
-    let headers = own.fold(OwnedHeaders::new(), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(*value) })
-    });
-    let (partition, offset) = (origin.partition.to_string(), origin.offset.to_string());
-    let time = origin.timestamp.to_string();
-    let origin = [
-        (headers::TOPIC, origin.topic),
-        (headers::TOPIC_ID, origin.topic_id),
-        (headers::PARTITION, &partition),
-        (headers::OFFSET, &offset),
-        (headers::TIME, &time),
-    ];
-    origin
-        .into_iter()
-        .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+    })
+}
+
+/// Where a record was first written, as headers say it.
+struct SpeltOrigin<'s> {
+    topic: &'s str,
+    topic_id: &'s str,
+    partition: String,
+    offset: String,
+    time: String,
+}
+
+impl<'s> SpeltOrigin<'s> {
+    fn of(origin: &Source<'s>) -> SpeltOrigin<'s> {
+        SpeltOrigin {
+            topic: origin.topic,
+            topic_id: origin.topic_id,
+            partition: origin.partition.to_string(),
+            offset: origin.offset.to_string(),
+            time: origin.timestamp.to_string(),
+        }
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let all = [
+            (headers::TOPIC, self.topic),
+            (headers::TOPIC_ID, self.topic_id),
+            (headers::PARTITION, &self.partition),
+            (headers::OFFSET, &self.offset),
+            (headers::TIME, &self.time),
+        ];
+        all.into_iter().map(|(name, value)| (name, value.as_bytes()))
+    }
 }
 
 /// Whether this origin's record was processed before; remembers it if not.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -177,7 +178,7 @@ pub trait Producer: Send {
     ///
     /// # Errors
     /// The queue does not take it: abort the transaction.
-    fn produce_one(&self, record: &HeaderRecord) -> Result<(), TransactionError>;
+    fn produce_one(&self, record: &HeaderRecord<'_>) -> Result<(), TransactionError>;
 }
 
 /// The real thing.
@@ -384,14 +385,19 @@ impl Producer for RealProducer {
         }
     }
 
-    fn produce_one(&self, record: &HeaderRecord) -> Result<(), TransactionError> {
+    fn produce_one(&self, record: &HeaderRecord<'_>) -> Result<(), TransactionError> {
         let topic = if record.is_quarantine { &self.names.quarantine } else { &self.names.intake };
+        let none = OwnedHeaders::new_with_capacity(record.headers.len());
+        let headers = record
+            .headers
+            .iter()
+            .fold(none, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
         let mut out: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).partition(record.partition).headers(record.headers.clone());
-        if let Some(key) = &record.key {
+            BaseRecord::to(topic).partition(record.partition).headers(headers);
+        if let Some(key) = record.key {
             out = out.key(key);
         }
-        if let Some(value) = &record.value {
+        if let Some(value) = record.value {
             out = out.payload(value);
         }
         self.client.send(out).map_err(|(cause, _)| {

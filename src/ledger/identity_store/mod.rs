@@ -34,6 +34,7 @@
 //! opened from an older one, then that names deleted files, is refused at the next start, and the shard is rebuilt.
 
 mod block;
+mod chunked;
 mod filter;
 mod header;
 mod maintenance;

@@ -1,7 +1,7 @@
 //! Identities in memory: the overlay of a batch, or the newest ones of a shard.
 //!
-//! Entries lie in one vector, values of any length one after the other in another, and a table of 4-byte
-//! positions finds them: an identity costs its 32 bytes, its value, and 5 to 10 for the table.
+//! Entries lie one after the other, values of any length too, and a table of 4-byte positions finds them: an identity
+//! costs its 32 bytes, its value, and 5 to 10 for the table.
 //!
 //! **Invariant:** a key has one entry; inserting it again replaces day and value. What replaced values leave
 //! behind never takes more room than the values themselves.
@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashTable;
 
+use super::chunked::{Items, Place, Values};
 use super::{MAX_VALUE_BYTES, Memo};
 use crate::event::IdentityKey;
 
@@ -19,8 +20,8 @@ const GARBAGE_BYTES_MIN: usize = 64 * 1024;
 /// Identities in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Recent {
-    entries: Vec<Entry>,
-    values: Vec<u8>,
+    entries: Items<Entry>,
+    values: Values,
     /// Positions in `entries`, by key.
     table: HashTable<u32>,
     /// Bytes of `values` that no entry names any longer.
@@ -34,7 +35,7 @@ pub struct Recent {
 struct Entry {
     key_high: u64,
     key_low: u64,
-    start: u64,
+    place: Place,
     length: u32,
     day: i32,
 }
@@ -117,12 +118,12 @@ impl Recent {
 
     /// None.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Bytes on the heap, with room that is not used yet.
     pub fn heap_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.values.capacity() + self.table.allocation_size()
+        self.entries.heap_bytes() + self.values.heap_bytes() + self.table.allocation_size()
     }
 
     /// All of them, in no order that means anything.
@@ -153,13 +154,6 @@ impl Recent {
     pub fn reserve(&mut self, more: usize) {
         let entries = &self.entries;
         self.table.reserve(more, |at| hash_at(entries, *at));
-        self.entries.reserve(more);
-    }
-
-    /// Makes room for what another has, and an eighth more.
-    pub(super) fn reserve_as(&mut self, other: &Recent) {
-        self.reserve(other.len() + other.len() / 8);
-        self.values.reserve(other.values.len() + other.values.len() / 8);
     }
 
     fn find(&self, key: IdentityKey) -> Option<usize> {
@@ -171,9 +165,7 @@ impl Recent {
     }
 
     fn memo(&self, entry: &Entry) -> Memo<'_> {
-        let start = entry.start as usize;
-        let value = self.values.get(start..start + entry.length as usize).unwrap_or_default();
-        Memo { day: entry.day, value: Cow::Borrowed(value) }
+        Memo { day: entry.day, value: Cow::Borrowed(self.values.get(entry.place, entry.length)) }
     }
 
     fn append(&mut self, key: IdentityKey, day: i32, value: &[u8]) {
@@ -181,11 +173,10 @@ impl Recent {
         let entry = Entry {
             key_high: (key.0 >> 64) as u64,
             key_low: key.0 as u64,
-            start: self.values.len() as u64,
+            place: self.values.push(value),
             length: value.len() as u32,
             day,
         };
-        self.values.extend_from_slice(value);
         self.entries.push(entry);
         let entries = &self.entries;
         self.table.insert_unique(entry.hash(), at, |at| hash_at(entries, *at));
@@ -194,18 +185,16 @@ impl Recent {
     fn replace(&mut self, at: usize, day: i32, value: &[u8]) {
         let Some(entry) = self.entries.get_mut(at) else { return };
         entry.day = day;
-        let start = entry.start as usize;
         if entry.length as usize == value.len() {
-            if let Some(place) = self.values.get_mut(start..start + value.len()) {
-                place.copy_from_slice(value);
+            if let Some(known) = self.values.get_mut(entry.place, entry.length) {
+                known.copy_from_slice(value);
             }
             return;
         }
         self.garbage_bytes += entry.length as usize;
-        entry.start = self.values.len() as u64;
+        entry.place = self.values.push(value);
         entry.length = value.len() as u32;
-        self.values.extend_from_slice(value);
-        let most_is_garbage = self.garbage_bytes > self.values.len() / 2;
+        let most_is_garbage = self.garbage_bytes > self.values.byte_count() / 2;
         if most_is_garbage && self.garbage_bytes > GARBAGE_BYTES_MIN {
             self.rebuild(i32::MIN);
         }
@@ -220,7 +209,7 @@ impl Recent {
     }
 }
 
-fn hash_at(entries: &[Entry], at: u32) -> u64 {
+fn hash_at(entries: &Items<Entry>, at: u32) -> u64 {
     entries.get(at as usize).map_or(0, Entry::hash)
 }
 

@@ -381,7 +381,7 @@ impl IdentityStore {
         if is_full && self.settings.folder.is_some() {
             // What filled up once will again: growing in steps would copy it all between two batches.
             let mut next = Recent::new();
-            next.reserve_as(&self.recent);
+            next.reserve(self.recent.len() + self.recent.len() / 8);
             self.frozen.push_back(Arc::new(std::mem::replace(&mut self.recent, next)));
         }
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Headers;
 
 use super::broker::{Event, Phase, Place, Refusal, Stored};
 use super::client::{ModelWorld, micros, topic};
@@ -91,17 +90,15 @@ impl Producer for ModelProducer {
         self.send_some()
     }
 
-    fn produce_one(&self, record: &HeaderRecord) -> Result<(), TransactionError> {
+    fn produce_one(&self, record: &HeaderRecord<'_>) -> Result<(), TransactionError> {
         let topic = if record.is_quarantine { "credits.quarantine" } else { "credits.intake" };
         let headers = record.headers.iter();
         let stored = Stored {
             is_marker: false,
             timestamp: self.world.wall().millis(),
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers: headers
-                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-                .collect(),
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect(),
         };
         self.queue.borrow_mut().push(((topic, record.partition), stored));
         Ok(())

@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::message::Headers;
 
 use crate::config::Config;
 use crate::event::{EventRules, SourceKind};
@@ -519,18 +518,14 @@ impl Computed {
 
     pub fn sent(&self) -> Vec<Sent> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let sent = |record: &crate::ledger::outbox::HeaderRecord| Sent {
+        let sent = |record: crate::ledger::outbox::HeaderRecord<'_>| Sent {
             is_quarantine: record.is_quarantine,
             partition: record.partition,
-            key: record.key.as_deref().map(text),
-            value: record.value.clone(),
-            headers: record
-                .headers
-                .iter()
-                .map(|header| (header.key.to_owned(), text(header.value.unwrap_or_default())))
-                .collect(),
+            key: record.key.map(text),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
         };
-        self.outbox.with_headers.iter().map(sent).collect()
+        self.outbox.records_with_headers().map(sent).collect()
     }
 
     /// Everything that the transaction would write, to the byte.
