@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ledger::books::Outcome;
+use crate::time::Timestamp;
 
 fn minute(made: Made, minute: u32) -> Made {
     made.at(&format!("2026-11-03T10:{minute:02}:00.000Z"))
@@ -21,6 +22,32 @@ fn sources_are_merged_by_event_time_and_each_keeps_its_own_order() {
         minute(topup("w3", "t3", 100), 6),
     ]);
     assert_eq!(computed.posted(), ["g1", "w1", "w2", "g2", "g3", "w3", "g4"]);
+}
+
+/// From some size on a batch is decoded by another thread, and handed over in lots.
+#[test]
+fn a_large_batch_is_merged_as_a_small_one_is_and_nothing_of_it_is_left() {
+    for records in [999, 1_000, 1_024, 1_025, 2_600] {
+        let at =
+            |number: i64| Timestamp::parse("2026-11-03T09:00:00.000Z").unwrap().plus_millis(number * 100);
+        let mut bench = Bench::new();
+        let made: Vec<Made> = (0..records)
+            .map(|number: i64| {
+                let made = match number % 3 {
+                    0 => topup(&format!("e{number}"), &format!("t{number}"), 100),
+                    _ => usage(&format!("e{number}"), &format!("j{number}"), 1),
+                };
+                made.at(&at(number).to_string())
+            })
+            .collect();
+        let computed = bench.run(&made);
+        let expected: Vec<String> = (0..records).map(|number| format!("e{number}")).collect();
+        assert_eq!(computed.posted(), expected, "{records} records");
+        assert_eq!(
+            bench.sources[&(GENERATION, 0)].head.next + bench.sources[&(WALLET, 0)].head.next,
+            records
+        );
+    }
 }
 
 /// So that a contract and the first usage of the same instant come in the right order.
