@@ -88,6 +88,9 @@ bench-ledger: build stack-up ## What an event costs in the ledger stage: events/
 	$(CARGO) build --release --locked --example pass_through
 	@.stack/venv/bin/python benches/ledger_stage.py --pass-through target/release/examples/pass_through $(BENCH)
 
+bench-mixes: build stack-up ## Other mixes of events, more workers, and how late balances are under live load (BENCH="--help")
+	@.stack/venv/bin/python benches/mixes.py $(BENCH)
+
 bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
 	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)
 

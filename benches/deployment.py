@@ -113,10 +113,10 @@ class Instance:
 class Deployment:
     """Everything of one name. Parts of it share the source topics, and nothing else."""
 
-    def __init__(self, settings: list[str], folder: Path) -> None:
+    def __init__(self, settings: list[str], folder: Path, suffix: str = "") -> None:
         self.settings, self.folder = settings, folder
         stack = Stack.from_environment()
-        self.name = f"bench-{os.getpid()}"
+        self.name = f"bench-{os.getpid()}{suffix}"
         self.brokers = stack.address(COMPONENTS["kafka"])
         self.clickhouse = stack.address(COMPONENTS["clickhouse"]).rstrip("/")
         # What somebody else runs cannot be measured.

@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 sys.dont_write_bytecode = True
 
 from deployment import BINARY, SHARDS, BenchError, Deployment, Instance, Metrics, add_settings_option, machine_cpu_seconds, run
+from latency import Latency
 from live import KAFKA_TIMEOUT_S, LiveEvents, event, send, text_of, wallet_id
 
 # After ours: it says what to do where this module is not there.
@@ -33,7 +34,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 ALLOCATIONS_PER_S_TARGET = 60_000
 LATENCY_S_TARGET = 0.5
-# No step may be larger than a full batch of events (ledger.batch_events_max).
+# No step may be larger than what is computed in some 100 ms.
 STEP_RECORDS_TARGET = 20_000
 
 PART = "month"
@@ -45,7 +46,6 @@ WARM_UP_S, BASELINE_S = 5, 20
 # Slower than this, the posting hangs.
 POSTED_PER_S_MIN, PATIENCE_S = 5_000, 60
 POLL_S = 0.1
-EVENT_TO_BALANCE = "event_to_balance_seconds"
 
 
 def main() -> int:
@@ -206,14 +206,14 @@ class FirstOfMonth:
         first, posted, last = readings[0], readings[-2], readings[-1]
         seconds = posted.at - first.at
         rate = self.wallets / seconds
-        before, during = Latency.between(*baseline), Latency.between(first, last)
+        before, during = (Latency.between(begun.metrics, ended.metrics) for begun, ended in (baseline, (first, last)))
         print(f"allocations posted: {self.wallets:,} in {seconds:.1f} s, {rate:,.0f} a second; begun "
               f"{first.at - self.due_monotonic():+.1f} s after they were due"
               f" ({verdict(rate >= ALLOCATIONS_PER_S_TARGET)}: at least {ALLOCATIONS_PER_S_TARGET:,})")
         print(f"largest step: {step:,} allocations, {step_with_events:,} ledger records in all"
               f" ({verdict(step_with_events <= STEP_RECORDS_TARGET)}: at most {STEP_RECORDS_TARGET:,})")
-        print(f"event to balance, before:  {before}")
-        print(f"event to balance, posting: {during}"
+        print(f"event to balance, before:  {told(before)}")
+        print(f"event to balance, posting: {told(during)}"
               f" ({verdict(during.quantile_s(0.99) < LATENCY_S_TARGET)}: p99 below {LATENCY_S_TARGET * 1000:.0f} ms)")
         count = growth(first, posted, "transaction_duration_seconds_count")
         spent_s = growth(first, posted, "transaction_duration_seconds_sum")
@@ -246,36 +246,9 @@ class FirstOfMonth:
         return time.monotonic() + self.seconds_to_due()
 
 
-@dataclass(frozen=True)
-class Latency:
-    """The histogram of what came between two readings: events at most so many seconds old, by bound."""
-
-    buckets: list[tuple[float, int]]
-
-    @classmethod
-    def between(cls, first: Reading, last: Reading) -> Latency:
-        def cumulative(reading: Reading) -> dict[float, int]:
-            found = reading.metrics.of(f"{EVENT_TO_BALANCE}_bucket")
-            return {float(labels["le"]): int(value) for labels, value in found}
-
-        before = cumulative(first)
-        return cls([(bound, count - before[bound]) for bound, count in sorted(cumulative(last).items())])
-
-    def quantile_s(self, share: float) -> float:
-        """Linear inside its bucket, as Prometheus reckons it."""
-        wanted = self.buckets[-1][1] * share
-        lower, below = 0.0, 0
-        for bound, count in self.buckets:
-            if count >= wanted and count > below:
-                return lower if bound == float("inf") else lower + (bound - lower) * (wanted - below) / (count - below)
-            lower, below = bound, count
-        return lower
-
-    def __str__(self) -> str:
-        total = self.buckets[-1][1]
-        within = next(count for bound, count in self.buckets if bound >= LATENCY_S_TARGET)
-        return (f"p50 {self.quantile_s(0.5) * 1000:.0f} ms, p99 {self.quantile_s(0.99) * 1000:.0f} ms, "
-                f"{total - within:,} of {total:,} events above {LATENCY_S_TARGET * 1000:.0f} ms")
+def told(latency: Latency) -> str:
+    return (f"p50 {latency.quantile_s(0.5) * 1000:.0f} ms, p99 {latency.quantile_s(0.99) * 1000:.0f} ms, "
+            f"{latency.above(LATENCY_S_TARGET):,} of {latency.count:,} events above {LATENCY_S_TARGET * 1000:.0f} ms")
 
 
 def growth(first: Reading, last: Reading, name: str) -> float:

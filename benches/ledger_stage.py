@@ -97,18 +97,20 @@ class Round:
 class Bench:
     """The source topics, and rounds over them."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, suffix: str = "") -> None:
         self.options = options
-        self.deployment = Deployment(options.set, folder)
+        self.deployment = Deployment(options.set, folder, suffix)
 
-    def preload(self, binary: Path) -> int:
-        """Fill the source topics; the number of records."""
+    def preload(self, binary: Path, runs: list[list[str]] | None = None) -> int:
+        """Fill the source topics with what `runs` of the generator make, by default one of the usual mix; the number of records."""
+        usual = ["--wallets", str(self.options.wallets), "--duplicates", "1", "--wrong-keys", "5"]
         config = self.deployment.write_config("preload")
         self.deployment.command(binary, config, "init")
-        summary = self.deployment.command(
-            binary, config, "generate", "--events", str(self.options.events), "--wallets", str(self.options.wallets),
-            "--duplicates", "1", "--wrong-keys", "5", limit_s=START_WAIT_S + self.options.events / EVENTS_PER_S_MIN)
-        return int(json.loads(summary)["records"])
+        limit_s = START_WAIT_S + self.options.events / EVENTS_PER_S_MIN
+        whole = ["--events", str(self.options.events)]
+        summaries = [
+            self.deployment.command(binary, config, "generate", *run, limit_s=limit_s) for run in runs or [[*whole, *usual]]]
+        return sum(int(json.loads(summary)["records"]) for summary in summaries)
 
     def round(self, binary: Path, number: int, records: int) -> Round:
         """One deployment, from its first committed batch to its last, and the pass-throughs."""

@@ -104,10 +104,10 @@ pub const REVISION: &str = match option_env!("CREDITSTREAM_REVISION") {
 const EVENT_TO_BALANCE_SECONDS: [f64; 14] =
     [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 /// 1 ms to 10 s, which is the transaction timeout.
-const TRANSACTION_SECONDS: [f64; 12] =
-    [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-const BATCH_EVENTS: [f64; 11] =
-    [1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0];
+const TRANSACTION_SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BATCH_EVENTS: [f64; 12] =
+    [1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0, 100_000.0];
 /// 10 ms to 30 s, which is the request timeout.
 const INSERT_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// 10 ms to 10 s, which is the request timeout.

@@ -63,7 +63,7 @@ impl Clients {
         client.set("enable.auto.offset.store", "false");
         client.set("auto.offset.reset", "earliest");
         client.set("enable.partition.eof", "true");
-        // The default back-off starves a fast poll loop. What is fetched ahead is bounded to a few batches: a larger
+        // The default back-off starves a fast poll loop. What is fetched ahead is bounded: a larger
         // queue is not faster, for then every record is read from memory instead of from the processor's cache.
         client.set("queued.min.messages", "50000");
         client.set("queued.max.messages.kbytes", self.config.ledger.fetch_queue_kib.to_string());

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::error::RDKafkaErrorCode;
@@ -53,6 +53,8 @@ pub struct Done {
     pub outbox: Outbox,
     /// What came of it.
     pub result: CommitResult,
+    /// How long that took.
+    pub took: Duration,
 }
 
 /// What the thread needs.
@@ -98,21 +100,20 @@ impl<W: World> Committer<W> {
                 Err(failure) => self.settle(&mut producer, failure),
             };
             fault_point!("commit.settled");
-            self.count(&result, started);
+            let took = self.world.now().duration_since(started);
+            self.count(&result, took);
             let mut outbox = job.outbox;
             outbox.clear();
-            if done.send(Done { outbox, result }).is_err() {
+            if done.send(Done { outbox, result, took }).is_err() {
                 return;
             }
         }
     }
 
-    fn count(&self, result: &CommitResult, started: Instant) {
+    fn count(&self, result: &CommitResult, took: Duration) {
         let outcome = match result {
             CommitResult::Committed => {
-                self.metrics
-                    .transaction_duration_seconds
-                    .observe(self.world.now().duration_since(started).as_secs_f64());
+                self.metrics.transaction_duration_seconds.observe(took.as_secs_f64());
                 "committed"
             }
             CommitResult::Unknown(failure) if is_fenced(failure) => "fenced",

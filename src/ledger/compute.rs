@@ -2,7 +2,7 @@
 //!
 //! Sources of one shard are merged by the event time of their heads, wallet events first on ties, each
 //! partition's order kept. Everything lands in overlays and in the outbox; the worker decides what becomes of them.
-//! A large batch is decoded by a thread of its own, shard by shard, ahead of what is processed: decoding needs no state.
+//! A large batch is decoded and merged by a thread of its own, lot by lot, ahead of what is processed: that needs no state.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
@@ -23,17 +23,17 @@ use crate::event::{EventRules, IdentityKey, Reason, Rejection, SourceKind};
 use crate::time::Timestamp;
 use crate::wallet::{Breach, WalletSnapshot};
 
-/// Most records that timers write in one batch.
-const TIMER_RECORDS_MAX: u32 = 6_000;
+/// Most records that timers write in one batch of up to 20,000 records; a larger one takes longer anyway, and so many more.
+const TIMER_RECORDS_MAX: usize = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
 /// The same while more is due than one batch posts: what is due must not wait, and neither may the events beside it.
 const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
 
-/// Records of a batch from which on a thread for decoding pays.
-const DECODED_AHEAD_MIN: usize = 1_000;
+/// Records of a batch from which on a thread for decoding pays. In tests few are enough to go the same way.
+const DECODED_AHEAD_MIN: usize = if cfg!(test) { 8 } else { 1_000 };
 /// Records that are decoded before they are handed on: few enough to stay in the processor's cache.
-const LOT_RECORDS: usize = 512;
+const LOT_RECORDS: usize = if cfg!(test) { 3 } else { 512 };
 /// Lots that may be decoded and not processed yet.
 const LOTS_AHEAD_MAX: usize = 3;
 /// Records whose state is fetched into the processor's cache at a time.
@@ -146,6 +146,12 @@ struct Stream<'b> {
     rest: std::vec::IntoIter<&'b RawRecord>,
 }
 
+/// The records of a group, merged by the event time of its partitions' heads.
+struct Merged<'d, 'b, 'c> {
+    decoder: &'d Decoder<'b, 'c>,
+    streams: Vec<Stream<'b>>,
+}
+
 /// Decodes the records of a batch.
 struct Decoder<'b, 'c> {
     batch: &'b Batch,
@@ -154,15 +160,15 @@ struct Decoder<'b, 'c> {
 }
 
 impl<'c> Computation<'c> {
-    /// Computes a batch. Returns the offsets to be committed.
+    /// Decides every record of a batch.
     ///
     /// # Errors
     /// A shard whose sums do not close: nothing of the batch may be sent.
-    pub fn run(&mut self, batch: &Batch) -> Result<TopicPartitionList, ShardBreach> {
+    pub fn decide(&mut self, batch: &Batch) -> Result<(), ShardBreach> {
         let groups = self.groups(batch);
         let decoder = Decoder { batch, routes: self.routes, rules: self.context.rules };
         if batch.len() < DECODED_AHEAD_MIN {
-            groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| self.process(&lot)))?;
+            groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| self.process(&lot)))
         } else {
             let decoding = self.decoding;
             decoding.in_place_scope(|scope| {
@@ -174,10 +180,18 @@ impl<'c> Computation<'c> {
                     );
                 });
                 lots.into_iter().try_for_each(|lot| self.process(&lot))
-            })?;
+            })
         }
+    }
+
+    /// What a batch of so many records brings about beside them: what is due, and the states after it. Returns the offsets to
+    /// be committed.
+    ///
+    /// # Errors
+    /// As [`Computation::decide`].
+    pub fn finish(&mut self, records: usize) -> Result<TopicPartitionList, ShardBreach> {
         self.mark_ends();
-        self.post_timers()?;
+        self.post_timers(records)?;
         self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
     }
 
@@ -302,9 +316,9 @@ impl<'c> Computation<'c> {
 
     /// What falls due by itself, in bounded steps: the rest waits for the next batch, so that events are never kept
     /// waiting by a first of the month.
-    fn post_timers(&mut self) -> Result<(), ShardBreach> {
-        let shards = u32::try_from(self.shards.len().max(1)).unwrap_or(u32::MAX);
-        let records_max = (TIMER_RECORDS_MAX / shards).max(1);
+    fn post_timers(&mut self, records: usize) -> Result<(), ShardBreach> {
+        let of_all_shards = TIMER_RECORDS_MAX.max(records / 10 * 3);
+        let records_max = u32::try_from(of_all_shards / self.shards.len().max(1)).unwrap_or(u32::MAX).max(1);
         for (shard, slot) in self.shards.iter_mut().filter(|(_, slot)| slot.has_due()) {
             post_timers(&mut slot.view(), records_max, &self.context, self.outbox, self.tally)
                 .map_err(|breach| ShardBreach { shard: *shard, breach })?;
@@ -377,32 +391,43 @@ impl<'c> Computation<'c> {
 }
 
 impl<'b> Decoder<'b, '_> {
-    /// Decodes a group and hands it on, lot by lot, merged by the event time of its partitions' heads.
+    /// Decodes a group and hands it on, lot by lot.
     fn lots<E>(&self, group: Group<'b>, mut hand_on: impl FnMut(Lot<'b>) -> Result<(), E>) -> Result<(), E> {
-        let mut left = group.partitions.iter().map(|(_, records)| records.len()).sum::<usize>();
-        let room = |left: usize| Vec::with_capacity(left.min(LOT_RECORDS));
         let begin = |(id, records): (SourceId, Vec<&'b RawRecord>)| {
             let mut rest = records.into_iter();
             Stream { id, head: self.next(&mut rest), rest }
         };
-        let mut streams: Vec<Stream<'b>> = group.partitions.into_iter().map(begin).collect();
-        let mut records = room(left);
-        while let Some(earliest) =
-            streams.iter_mut().filter(|stream| stream.head.is_some()).min_by_key(|stream| stream.key())
-        {
-            let next = self.next(&mut earliest.rest);
-            records.extend(std::mem::replace(&mut earliest.head, next).map(|record| (earliest.id, record)));
-            if records.len() == LOT_RECORDS {
-                left = left.saturating_sub(LOT_RECORDS);
-                let records = std::mem::replace(&mut records, room(left));
-                hand_on(Lot { shard: group.shard, records })?;
+        let streams = group.partitions.into_iter().map(begin).collect();
+        let mut merged = Merged { decoder: self, streams };
+        loop {
+            let records: Vec<_> = merged.by_ref().take(LOT_RECORDS).collect();
+            if records.is_empty() {
+                return Ok(());
             }
+            hand_on(Lot { shard: group.shard, records })?;
         }
-        if records.is_empty() { Ok(()) } else { hand_on(Lot { shard: group.shard, records }) }
     }
 
     fn next(&self, records: &mut std::vec::IntoIter<&'b RawRecord>) -> Option<Incoming<'b>> {
         records.find_map(|record| decode_record(self.batch, record, self.routes, self.rules))
+    }
+}
+
+impl<'b> Iterator for Merged<'_, 'b, '_> {
+    type Item = (SourceId, Incoming<'b>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let waiting = self.streams.iter_mut().filter(|stream| stream.head.is_some());
+        let earliest = waiting.min_by_key(|stream| stream.key())?;
+        let next = self.decoder.next(&mut earliest.rest);
+        std::mem::replace(&mut earliest.head, next).map(|record| (earliest.id, record))
+    }
+
+    /// So that a lot gets its memory at once.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = |stream: &Stream<'_>| usize::from(stream.head.is_some()) + stream.rest.len();
+        let left = self.streams.iter().map(left).sum();
+        (left, Some(left))
     }
 }
 

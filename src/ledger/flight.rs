@@ -90,6 +90,7 @@ impl<W: World> Worker<W> {
         match done.result {
             CommitResult::Committed => {
                 if let Some(batch) = batch {
+                    self.pace.committed(batch.events, done.took);
                     self.committed(batch);
                 }
                 Settled::Landed
@@ -158,7 +159,7 @@ impl<W: World> Worker<W> {
                 places.join(", ")
             )));
         }
-        self.events_max = (self.events_max / 2).max(1);
+        self.events_max = (self.events_max.min(self.pace.records_max()) / 2).max(1);
         Ok(())
     }
 

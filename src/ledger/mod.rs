@@ -24,6 +24,7 @@ pub mod identity_store;
 mod memory;
 mod needs;
 mod outbox;
+mod pace;
 mod process;
 mod progress;
 mod report;

@@ -2,7 +2,7 @@
 //!
 //! A rebalance is not a callback here but a value that the poll brings: the loop answers it itself, so nothing
 //! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
-//! (milliseconds). Shards are restored by a thread of their own; those that are here go on meanwhile.
+//! (half a second at most, see [`super::pace`]). Shards are restored by a thread of their own; those that are here go on meanwhile.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +24,7 @@ use super::flight::{Flight, InFlight};
 use super::identity_store::Maintenance;
 use super::needs::Listed;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::process::{Context, Tally};
 use super::restoring::{Lot, Restoring};
 use super::routes::Routes;
@@ -45,10 +46,6 @@ const BUSY_POLL: Duration = Duration::from_millis(1);
 const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 /// The wallets most in need are listed this often.
 const NEEDS_EVERY: Duration = Duration::from_secs(1);
-/// Computing a batch should not take longer than this: what comes behind it waits.
-const COMPUTE_TIME_MAX: Duration = Duration::from_millis(500);
-/// Batches of fewer records than this say little about how fast this machine is.
-const MEASURED_MIN: usize = 1_000;
 /// What is in flight when partitions are revoked is given this long to end.
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -113,8 +110,7 @@ pub struct Worker<W: World> {
     pub(super) landed: Option<InFlight>,
     pub(super) spare: Vec<Outbox>,
     pub(super) events_max: usize,
-    /// So many records are computed in [`COMPUTE_TIME_MAX`], as the last large batch has shown.
-    events_in_time: usize,
+    pub(super) pace: Pace,
     pub(super) aborts: u32,
     /// When unsaved wallets were last sent to be written.
     saved_at: Instant,
@@ -205,7 +201,7 @@ impl<W: World> Worker<W> {
             landed: None,
             spare: vec![Outbox::default(), Outbox::default()],
             events_max: setup.config.ledger.batch_events_max,
-            events_in_time: usize::MAX,
+            pace: Pace::new(setup.config.ledger.transaction_timeout()),
             aborts: 0,
             saved_at: setup.world.now(),
             listed_at: setup.world.now(),
@@ -270,7 +266,7 @@ impl<W: World> Worker<W> {
         }
         let group = self.member.group();
         let bytes_max = self.setup.config.ledger.batch_bytes_max;
-        let events_max = self.events_max.min(self.events_in_time);
+        let events_max = self.events_max.min(self.pace.records_max());
         // What is due fills the batch that is computed beside the one in flight: no reason to wait for more events.
         let is_work_left = self.shards.values().any(ShardSlot::has_due);
         let wait = if is_work_left { Duration::ZERO } else { self.setup.config.ledger.batch_wait_max() };
@@ -345,8 +341,7 @@ impl<W: World> Worker<W> {
         let mut outbox = self.spare.pop().unwrap_or_default();
         let mut tally = Tally::default();
         let with_snapshots = self.snapshots_due();
-        let began = setup.world.now();
-        let result = Computation {
+        let mut computation = Computation {
             routes: &setup.routes,
             context: Context {
                 rules: &setup.rules,
@@ -363,10 +358,13 @@ impl<W: World> Worker<W> {
             tally: &mut tally,
             decoding: &self.decoding,
             with_snapshots,
+        };
+        let began = setup.world.now();
+        let decided = computation.decide(batch);
+        if decided.is_ok() {
+            self.pace.computed(batch.len(), setup.world.now().duration_since(began));
         }
-        .run(batch);
-        self.events_in_time = events_in_time(batch.len(), setup.world.now().duration_since(began))
-            .unwrap_or(self.events_in_time);
+        let result = decided.and_then(|()| computation.finish(batch.len()));
         fault_point!("batch.computed");
         // What has landed becomes state once this batch is on its way: the committer need not wait for it.
         let flight = self.land()?;
@@ -540,12 +538,6 @@ impl<W: World> Worker<W> {
     }
 }
 
-/// How many records are computed in [`COMPUTE_TIME_MAX`] where so many took so long; `None`: it does not show.
-fn events_in_time(events: usize, took: Duration) -> Option<usize> {
-    let in_time = (events as u128 * COMPUTE_TIME_MAX.as_nanos()).checked_div(took.as_nanos())?;
-    (events >= MEASURED_MIN).then(|| usize::try_from(in_time).unwrap_or(usize::MAX).max(MEASURED_MIN))
-}
-
 fn end_of_partition(
     routes: &Routes,
     sources: &mut BTreeMap<SourceId, SourceSlot>,
@@ -563,24 +555,4 @@ fn end_of_partition(
 /// The thread of a worker's batches.
 pub(super) fn decoding_thread(worker: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
     rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("decode-{worker}")).build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_as_large_as_is_computed_in_half_a_second() {
-        let after = |events, millis| events_in_time(events, Duration::from_millis(millis));
-        assert_eq!(after(80_000, 500), Some(80_000));
-        assert_eq!(after(80_000, 2_000), Some(20_000), "too long: fewer");
-        assert_eq!(after(20_000, 100), Some(100_000), "there is time: more");
-        assert_eq!(
-            after(1_000, 60_000),
-            Some(MEASURED_MIN),
-            "never so few that it could not be measured any more"
-        );
-        assert_eq!(after(999, 60_000), None, "a hiccup of a small batch says nothing");
-        assert_eq!(after(5_000, 0), None);
-    }
 }

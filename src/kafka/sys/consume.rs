@@ -179,11 +179,6 @@ pub fn take_records<C: ConsumerContext>(
             rd::rd_kafka_consume_batch_queue(consumer.records, millis(timeout), messages.as_mut_ptr(), max)
         };
         let taken = usize::try_from(taken).unwrap_or(0);
-        // Another thread wrote them, each somewhere else: in a short loop the processor waits for many at once.
-        for message in messages.iter().take(taken) {
-            // SAFETY: as below.
-            unsafe { rd::rd_kafka_message_headers(*message, &mut std::ptr::null_mut()) };
-        }
         for message in messages.iter().take(taken) {
             // SAFETY: each message is ours until it is given back, and nothing that is borrowed from it lives on.
             unsafe {

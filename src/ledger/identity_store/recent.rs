@@ -150,7 +150,7 @@ impl Recent {
         self.garbage_bytes = 0;
     }
 
-    /// Makes room for so many more.
+    /// Makes room for so many more in the table; all else grows without being moved.
     pub fn reserve(&mut self, more: usize) {
         let entries = &self.entries;
         self.table.reserve(more, |at| hash_at(entries, *at));

@@ -379,7 +379,7 @@ impl IdentityStore {
         let is_full =
             self.recent.len() > self.settings.recent_max || self.recent.heap_bytes() > RECENT_BYTES_MAX;
         if is_full && self.settings.folder.is_some() {
-            // What filled up once will again: growing in steps would copy it all between two batches.
+            // What filled up once will again: its table would be made anew in steps, between two batches.
             let mut next = Recent::new();
             next.reserve(self.recent.len() + self.recent.len() / 8);
             self.frozen.push_back(Arc::new(std::mem::replace(&mut self.recent, next)));

@@ -373,7 +373,7 @@ impl Bench {
             decoding: &self.decoding,
             with_snapshots: self.with_snapshots,
         };
-        computation.run(batch)
+        computation.decide(batch).and_then(|()| computation.finish(batch.len()))
     }
 
     pub fn compute(&mut self, batch: &Batch) -> Computed {
