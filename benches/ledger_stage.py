@@ -103,13 +103,14 @@ class Bench:
 
     def preload(self, binary: Path, runs: list[list[str]] | None = None) -> int:
         """Fill the source topics with what `runs` of the generator make, by default one of the usual mix; the number of records."""
-        usual = ["--wallets", str(self.options.wallets), "--duplicates", "1", "--wrong-keys", "5"]
+        if runs is None:
+            runs = [[
+                "--events", str(self.options.events), "--wallets", str(self.options.wallets),
+                "--duplicates", "1", "--wrong-keys", "5"]]
         config = self.deployment.write_config("preload")
         self.deployment.command(binary, config, "init")
         limit_s = START_WAIT_S + self.options.events / EVENTS_PER_S_MIN
-        whole = ["--events", str(self.options.events)]
-        summaries = [
-            self.deployment.command(binary, config, "generate", *run, limit_s=limit_s) for run in runs or [[*whole, *usual]]]
+        summaries = [self.deployment.command(binary, config, "generate", *run, limit_s=limit_s) for run in runs]
         return sum(int(json.loads(summary)["records"]) for summary in summaries)
 
     def round(self, binary: Path, number: int, records: int) -> Round:
