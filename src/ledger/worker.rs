@@ -1,8 +1,9 @@
 //! The first thread of a worker: it polls, computes, and owns all state of its shards.
 //!
 //! A rebalance is not a callback here but a value that the poll brings: the loop answers it itself, so nothing
-//! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled
-//! (half a second at most, see [`super::pace`]). Shards are restored by a thread of their own; those that are here go on meanwhile.
+//! ever waits for the thread that serves it. What may starve what: while a batch is computed nothing is polled (about half
+//! a second behind a backlog, see [`super::pace`]). Shards are restored by a thread of their own; those that are here go on
+//! meanwhile.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -110,6 +111,7 @@ pub struct Worker<W: World> {
     pub(super) landed: Option<InFlight>,
     pub(super) spare: Vec<Outbox>,
     pub(super) events_max: usize,
+    /// How many records a batch may have, by what others took.
     pub(super) pace: Pace,
     pub(super) aborts: u32,
     /// When unsaved wallets were last sent to be written.
