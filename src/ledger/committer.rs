@@ -27,7 +27,7 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A batch to be committed.
 pub struct Job {
     /// All that it writes.
-    pub outbox: Outbox,
+    pub outboxes: Vec<Outbox>,
     /// Next offset of every partition that it read.
     pub offsets: TopicPartitionList,
     /// The group as it was when its records were polled.
@@ -49,8 +49,8 @@ pub enum CommitResult {
 
 /// The answer to a [`Job`].
 pub struct Done {
-    /// Its outbox, to be used again.
-    pub outbox: Outbox,
+    /// Its outboxes, empty, to be used again.
+    pub outboxes: Vec<Outbox>,
     /// What came of it.
     pub result: CommitResult,
     /// How long that took.
@@ -102,9 +102,9 @@ impl<W: World> Committer<W> {
             fault_point!("commit.settled");
             let took = self.world.now().duration_since(started);
             self.count(&result, took);
-            let mut outbox = job.outbox;
-            outbox.clear();
-            if done.send(Done { outbox, result, took }).is_err() {
+            let mut outboxes = job.outboxes;
+            outboxes.iter_mut().for_each(Outbox::clear);
+            if done.send(Done { outboxes, result, took }).is_err() {
                 return;
             }
         }
@@ -124,19 +124,21 @@ impl<W: World> Committer<W> {
 
     fn commit(&self, producer: &W::Producer, job: &Job) -> Result<(), TransactionError> {
         let transactions = producer.transactions();
+        let records = |topic| job.outboxes.iter().flat_map(move |outbox| outbox.records(topic));
         fault_point!("commit.before_begin");
         transactions.begin()?;
         fault_point!("commit.begun");
-        producer.produce(OutTopic::Ledger, job.outbox.records(OutTopic::Ledger))?;
+        producer.produce(OutTopic::Ledger, records(OutTopic::Ledger))?;
         fault_point!("commit.entries_queued");
         if !planted!(AlertsAfterCommit) {
-            producer.produce(OutTopic::Alerts, job.outbox.records(OutTopic::Alerts))?;
+            producer.produce(OutTopic::Alerts, records(OutTopic::Alerts))?;
         }
         fault_point!("commit.alerts_queued");
-        producer.produce(OutTopic::Wallets, job.outbox.records(OutTopic::Wallets))?;
-        producer.produce(OutTopic::Progress, job.outbox.records(OutTopic::Progress))?;
+        producer.produce(OutTopic::Wallets, records(OutTopic::Wallets))?;
+        producer.produce(OutTopic::Progress, records(OutTopic::Progress))?;
         fault_point!("commit.progress_queued");
-        job.outbox.records_with_headers().try_for_each(|record| producer.produce_one(&record))?;
+        let mut with_headers = job.outboxes.iter().flat_map(Outbox::records_with_headers);
+        with_headers.try_for_each(|record| producer.produce_one(&record))?;
         fault_point!("commit.handed_over");
         if !planted!(CommitWithoutFlush) {
             transactions.flush_all(self.timeout)?;
@@ -160,7 +162,7 @@ impl<W: World> Committer<W> {
             }
         };
         if planted!(AlertsAfterCommit) && result.is_ok() {
-            let queue = |()| producer.produce(OutTopic::Alerts, job.outbox.records(OutTopic::Alerts));
+            let queue = |()| producer.produce(OutTopic::Alerts, records(OutTopic::Alerts));
             let flushed =
                 transactions.begin().and_then(queue).and_then(|()| transactions.flush_all(self.timeout));
             drop(flushed.and_then(|()| transactions.commit(self.timeout)));

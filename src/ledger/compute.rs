@@ -1,43 +1,32 @@
 //! A batch, computed: every record gets its one outcome, in memory only.
 //!
-//! Sources of one shard are merged by the event time of their heads, wallet events first on ties, each
-//! partition's order kept. Everything lands in overlays and in the outbox; the worker decides what becomes of them.
-//! A large batch is decoded and merged by a thread of its own, lot by lot, ahead of what is processed: that needs no state.
+//! A batch falls into parts, one a shard ([`super::part`]), computed side by side by the worker's own thread and those
+//! that help it. Everything lands in overlays and in outboxes; the worker decides what becomes of them.
 
-use std::collections::BTreeMap;
-use std::sync::mpsc::sync_channel;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::batch::{Batch, RawRecord};
-use super::books::{Books, Outcome};
-use super::decoding::{Incoming, decode_record};
-use super::outbox::{OutTopic, Outbox};
-use super::process::{Context, Tally, hand_over, passes_origin_guard, post_timers, process, quarantine};
-use super::progress::{
-    OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
-};
-use super::routes::{Routes, TopicRole};
+use super::books::Books;
+use super::outbox::Outbox;
+use super::part::{Bounds, Part, Partition};
+use super::process::{Context, Tally};
+use super::progress::OriginBooks;
+use super::routes::Routes;
 use super::shard::ShardSlot;
-use crate::event::{EventRules, IdentityKey, Reason, Rejection, SourceKind};
-use crate::time::Timestamp;
-use crate::wallet::{Breach, WalletSnapshot};
+use crate::wallet::Breach;
 
 /// Most records that timers write in one batch of up to 20,000 records; a larger one takes longer anyway, and so many more.
 const TIMER_RECORDS_MAX: usize = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
-/// The same while more is due than one batch posts: what is due must not wait, and neither may the events beside it.
+/// The same while more is due than one batch posts.
 const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
 
-/// Records of a batch from which on a thread for decoding pays. In tests few are enough to go the same way.
-const DECODED_AHEAD_MIN: usize = if cfg!(test) { 8 } else { 1_000 };
-/// Records that are decoded before they are handed on: few enough to stay in the processor's cache.
-const LOT_RECORDS: usize = if cfg!(test) { 3 } else { 512 };
-/// Lots that may be decoded and not processed yet.
-const LOTS_AHEAD_MAX: usize = 3;
-/// Records whose state is fetched into the processor's cache at a time.
-const FETCHED_AHEAD: usize = 64;
+/// Records of a batch from which on it pays to wake other threads. In tests few are enough to go the same way.
+pub const SIDE_BY_SIDE_MIN: usize = if cfg!(test) { 8 } else { 1_000 };
 
 /// A partition that this worker reads: (index of the topic, partition).
 pub type SourceId = (usize, i32);
@@ -92,13 +81,14 @@ impl SourceSlot {
         std::mem::take(&mut self.reached_end) && newest.next <= self.end
     }
 
-    fn current(&mut self) -> &mut SourceHead {
+    /// How far the batch under computation has come.
+    pub fn current(&mut self) -> &mut SourceHead {
         let before = self.pending.as_ref().unwrap_or(&self.head);
         self.current.get_or_insert_with(|| before.clone())
     }
 }
 
-/// What a batch is computed upon and into.
+/// What a batch is computed upon.
 pub struct Computation<'c> {
     /// Topics.
     pub routes: &'c Routes,
@@ -108,15 +98,23 @@ pub struct Computation<'c> {
     pub shards: &'c mut BTreeMap<i32, ShardSlot>,
     /// Partitions of this worker.
     pub sources: &'c mut BTreeMap<SourceId, SourceSlot>,
-    /// What the transaction will write.
-    pub outbox: &'c mut Outbox,
-    /// For the metrics.
-    pub tally: &'c mut Tally,
-    /// A thread for decoding, the same for all batches: memory that one of them needed serves the next.
-    pub decoding: &'c rayon::ThreadPool,
+    /// Empty ones, of the batch before the last: each part has much the same to write again.
+    pub outboxes: Vec<Outbox>,
+    /// Threads that help with a large batch.
+    pub helpers: Option<&'c rayon::ThreadPool>,
     /// Whether wallets are saved with this batch. They need not be with every one: what a snapshot does not cover
     /// yet is folded from the ledger.
     pub with_snapshots: bool,
+}
+
+/// What a batch has brought about.
+pub struct Computed {
+    /// What the transaction will write.
+    pub outboxes: Vec<Outbox>,
+    /// Offsets to be committed.
+    pub offsets: TopicPartitionList,
+    /// For the metrics.
+    pub tally: Tally,
 }
 
 /// A shard whose sums do not close.
@@ -127,261 +125,74 @@ pub struct ShardBreach {
     pub breach: Breach,
 }
 
-/// What is merged: the records of one shard's partitions in a batch, or of one partition that is at home nowhere.
-struct Group<'b> {
-    shard: i32,
-    partitions: Vec<(SourceId, Vec<&'b RawRecord>)>,
-}
-
-/// Some records of a group, in the order in which they are processed.
-struct Lot<'b> {
-    shard: i32,
-    records: Vec<(SourceId, Incoming<'b>)>,
-}
-
-/// The records of one partition in a batch that were not merged yet.
-struct Stream<'b> {
-    id: SourceId,
-    head: Option<Incoming<'b>>,
-    rest: std::vec::IntoIter<&'b RawRecord>,
-}
-
-/// The records of a group, merged by the event time of its partitions' heads.
-struct Merged<'d, 'b, 'c> {
-    decoder: &'d Decoder<'b, 'c>,
-    streams: Vec<Stream<'b>>,
-}
-
-/// Decodes the records of a batch.
-struct Decoder<'b, 'c> {
-    batch: &'b Batch,
-    routes: &'b Routes,
-    rules: &'c EventRules,
-}
-
-impl<'c> Computation<'c> {
-    /// Decides every record of a batch.
+impl Computation<'_> {
+    /// Decides every record of a batch, and what they bring about: what is due, and the states after it.
     ///
     /// # Errors
     /// A shard whose sums do not close: nothing of the batch may be sent.
-    pub fn decide(&mut self, batch: &Batch) -> Result<(), ShardBreach> {
-        let groups = self.groups(batch);
-        let decoder = Decoder { batch, routes: self.routes, rules: self.context.rules };
-        if batch.len() < DECODED_AHEAD_MIN {
-            groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| self.process(&lot)))
-        } else {
-            let decoding = self.decoding;
-            decoding.in_place_scope(|scope| {
-                let (sender, lots) = sync_channel(LOTS_AHEAD_MAX);
-                // It ends early where nobody receives any more, after a breach.
-                scope.spawn(move |_| {
-                    drop(
-                        groups.into_iter().try_for_each(|group| decoder.lots(group, |lot| sender.send(lot))),
-                    );
-                });
-                lots.into_iter().try_for_each(|lot| self.process(&lot))
-            })
+    pub fn compute(mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
+        let helpers = self.helpers.filter(|_| batch.len() >= SIDE_BY_SIDE_MIN);
+        let computed = side_by_side(helpers, self.parts(batch), |part: Part<'_>| {
+            let shard = part.shard.as_ref().map_or(-1, |(shard, _)| *shard);
+            part.compute().map_err(|breach| ShardBreach { shard, breach })
+        });
+        let mut outboxes = Vec::with_capacity(computed.len());
+        let mut tally = Tally::default();
+        for part in computed {
+            let (outbox, of_part) = part?;
+            outboxes.push(outbox);
+            tally.add(of_part);
         }
+        let offsets = self.offsets().map_err(|breach| ShardBreach { shard: -1, breach })?;
+        Ok(Computed { outboxes, offsets, tally })
     }
 
-    /// What a batch of so many records brings about beside them: what is due, and the states after it. Returns the offsets to
-    /// be committed.
-    ///
-    /// # Errors
-    /// As [`Computation::decide`].
-    pub fn finish(&mut self, records: usize) -> Result<TopicPartitionList, ShardBreach> {
-        self.mark_ends();
-        self.post_timers(records)?;
-        self.write_states().map_err(|breach| ShardBreach { shard: -1, breach })
-    }
-
-    /// The records of a batch by what is merged, in the order of polling.
-    fn groups<'b>(&self, batch: &'b Batch) -> Vec<Group<'b>> {
+    /// A part for each shard, and for each partition that is at home nowhere and has records.
+    fn parts<'p>(&'p mut self, batch: &'p Batch) -> Vec<Part<'p>> {
         let mut by_source: BTreeMap<SourceId, Vec<&RawRecord>> = BTreeMap::new();
         for record in batch.records() {
-            let id = (record.topic, record.partition);
-            if self.sources.contains_key(&id) {
-                by_source.entry(id).or_default().push(record);
+            by_source.entry((record.topic, record.partition)).or_default().push(record);
+        }
+        let shards = self.shards.len().max(1);
+        let of_each = |most: usize| if self.with_snapshots { most / shards } else { 0 };
+        let timer_records = TIMER_RECORDS_MAX.max(batch.len() / 10 * 3) / shards;
+        let bounds = Bounds {
+            timer_records: u32::try_from(timer_records).unwrap_or(u32::MAX).max(1),
+            snapshots: of_each(SNAPSHOTS_MAX),
+            snapshots_while_due: of_each(SNAPSHOTS_MAX_WHILE_DUE),
+        };
+        let (routes, context, outboxes) = (self.routes, &self.context, &mut self.outboxes);
+        let mut outboxes = outboxes.drain(..);
+        let mut part = |shard| Part {
+            routes,
+            context,
+            batch,
+            shard,
+            partitions: Vec::new(),
+            bounds,
+            outbox: outboxes.next().unwrap_or_default(),
+            tally: Tally::default(),
+        };
+        let mut of_shards: BTreeMap<i32, Part<'p>> =
+            self.shards.iter_mut().map(|(shard, slot)| (*shard, part(Some((*shard, slot))))).collect();
+        let mut elsewhere = Vec::new();
+        for (id, source) in self.sources.iter_mut() {
+            let records = by_source.remove(id).unwrap_or_default();
+            let (at_home, has_records) = (source.at_home, !records.is_empty());
+            let partition = Partition { id: *id, source, records };
+            if at_home {
+                of_shards.entry(id.1).and_modify(|part| part.partitions.push(partition));
+            } else if has_records {
+                elsewhere.push(Part { partitions: vec![partition], ..part(None) });
             }
         }
-        let (at_home, elsewhere): (Vec<_>, Vec<_>) = by_source
-            .into_iter()
-            .partition(|(id, _)| self.sources.get(id).is_some_and(|source| source.at_home));
-        let mut of_shards: BTreeMap<i32, Group<'b>> = BTreeMap::new();
-        for (id, records) in at_home.into_iter().filter(|(id, _)| self.shards.contains_key(&id.1)) {
-            let shard = id.1;
-            let group = of_shards.entry(shard).or_insert_with(|| Group { shard, partitions: Vec::new() });
-            group.partitions.push((id, records));
-        }
-        // What is at home nowhere is only handed over.
-        let elsewhere = elsewhere.into_iter().map(|source| Group { shard: -1, partitions: vec![source] });
         of_shards.into_values().chain(elsewhere).collect()
     }
 
-    fn process(&mut self, lot: &Lot<'_>) -> Result<(), ShardBreach> {
-        for records in lot.records.chunks(FETCHED_AHEAD) {
-            self.fetch(lot.shard, records);
-            for (id, record) in records {
-                self.one(*id, record).map_err(|breach| ShardBreach { shard: lot.shard, breach })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the shard look at the state that records will need.
-    fn fetch(&self, shard: i32, records: &[(SourceId, Incoming<'_>)]) {
-        let Some(slot) = self.shards.get(&shard) else { return };
-        let events = || records.iter().filter_map(|(_, record)| record.event.as_ref().ok());
-        let keys: Vec<IdentityKey> = events().flat_map(|event| event.identity.keys()).collect();
-        slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
-    }
-
-    /// One record: skipped, quarantined, handed over or processed.
-    fn one(&mut self, id: SourceId, incoming: &Incoming<'_>) -> Result<(), Breach> {
-        let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
-        source.last_timestamp = incoming.record.timestamp;
-        let is_new = incoming.record.offset >= source.current().next;
-        if is_new {
-            source.current().next = incoming.record.offset + 1;
-            source.may_skip = false;
-        } else if !source.may_skip {
-            source.went_back = Some(incoming.record.offset);
-        }
-        if source.went_back.is_some() {
-            return Ok(());
-        }
-        let at_home = source.at_home;
-        let outcome = if is_new { self.outcome(id, at_home, incoming)? } else { Outcome::Skipped };
-        let is_intake = id.0 == self.routes.intake();
-        let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
-        let head = source.current();
-        head.books.count(outcome);
-        if is_intake {
-            books_of(&mut head.by_origin, incoming.origin.topic, incoming.origin.partition).count(outcome);
-        }
-        Ok(())
-    }
-
-    fn outcome(&mut self, id: SourceId, at_home: bool, incoming: &Incoming<'_>) -> Result<Outcome, Breach> {
-        let (topic, partition) = id;
-        if !at_home {
-            return Ok(match (&incoming.event, incoming.home) {
-                (Ok(event), Some(home)) => {
-                    hand_over(incoming, event, home, &self.context, self.outbox, self.tally)
-                }
-                (Err(rejection), _) => {
-                    quarantine(incoming, rejection, &self.context, self.outbox, self.tally)
-                }
-                (Ok(_), None) => Outcome::Skipped,
-            });
-        }
-        let Some(slot) = self.shards.get_mut(&partition) else {
-            return Err(Breach {
-                seq: 0,
-                what: format!("a record of shard {partition}, which does not run here"),
-            });
-        };
-        let mut view = slot.view();
-        view.current.head.clock.record_read(topic);
-        let is_intake = matches!(self.routes.topic(topic).map(|topic| topic.role), Some(TopicRole::Intake));
-        if is_intake && !passes_origin_guard(&mut view.current.head.origins, &incoming.origin) {
-            return Ok(Outcome::Skipped);
-        }
-        match (&incoming.event, incoming.home) {
-            (Ok(event), Some(home)) if home != partition && !is_intake => {
-                Ok(hand_over(incoming, event, home, &self.context, self.outbox, self.tally))
-            }
-            (Ok(_), Some(home)) if home != partition => {
-                let detail =
-                    format!("came through intake to shard {partition}, but its wallet lives in shard {home}");
-                let rejection = Rejection::new(Reason::BadValue, detail);
-                Ok(quarantine(incoming, &rejection, &self.context, self.outbox, self.tally))
-            }
-            _ => process(&mut view, incoming, &self.context, self.outbox, self.tally),
-        }
-    }
-
-    /// Sources that were read to their end, after the records before it.
-    fn mark_ends(&mut self) {
-        let wall = self.context.wall;
-        for ((topic, partition), source) in self.sources.iter_mut() {
-            if source.take_end()
-                && source.at_home
-                && let Some(slot) = self.shards.get_mut(partition)
-            {
-                slot.view().current.head.clock.at_end(*topic, wall);
-            }
-        }
-    }
-
-    /// What falls due by itself, in bounded steps: the rest waits for the next batch, so that events are never kept
-    /// waiting by a first of the month.
-    fn post_timers(&mut self, records: usize) -> Result<(), ShardBreach> {
-        let of_all_shards = TIMER_RECORDS_MAX.max(records / 10 * 3);
-        let records_max = u32::try_from(of_all_shards / self.shards.len().max(1)).unwrap_or(u32::MAX).max(1);
-        for (shard, slot) in self.shards.iter_mut().filter(|(_, slot)| slot.has_due()) {
-            post_timers(&mut slot.view(), records_max, &self.context, self.outbox, self.tally)
-                .map_err(|breach| ShardBreach { shard: *shard, breach })?;
-        }
-        Ok(())
-    }
-
-    /// Wallets, positions and source offsets of everything that the batch touched.
-    fn write_states(&mut self) -> Result<TopicPartitionList, Breach> {
-        let intake = self.routes.intake();
-        let shards = self.shards.len().max(1);
-        let pricing = &self.context.policy.pricing;
-        for (shard, slot) in self.shards.iter_mut() {
-            if self.with_snapshots {
-                let most = if slot.has_due() { SNAPSHOTS_MAX_WHILE_DUE } else { SNAPSHOTS_MAX };
-                let unsaved = slot.unsaved(most / shards);
-                if !unsaved.is_empty() {
-                    slot.view().current.saved.extend(unsaved);
-                }
-            }
-            let Some(overlay) = &slot.current else { continue };
-            // A transaction that only saves wallets sends an offset too: that is what fences a zombie.
-            if let Some(source) = self.sources.get_mut(&(intake, *shard)) {
-                source.current();
-            }
-            let clock = overlay.head.clock.now();
-            for handle in &overlay.saved {
-                slot.with_wallet(*handle, |wallet_id, wallet| {
-                    let snapshot = WalletSnapshot::of(wallet_id, wallet, clock, pricing);
-                    self.outbox.push(OutTopic::Wallets, *shard, wallet_id, |out| snapshot.encode(out));
-                });
-            }
-            let progress = ShardProgress {
-                v: PROGRESS_FORMAT,
-                batch: overlay.head.batch,
-                clock: clock.0.max(Timestamp::from_millis(0)),
-                group: self.context.group.to_owned(),
-                config_hash: self.context.policy.hash_up_to(clock).to_owned(),
-                origins: overlay.head.origins.clone(),
-                cuts: overlay.head.cuts,
-            };
-            self.outbox.push_json(OutTopic::Progress, *shard, &shard_key(*shard), &progress)?;
-        }
+    fn offsets(&self) -> Result<TopicPartitionList, Breach> {
         let mut offsets = TopicPartitionList::new();
         for ((topic, partition), source) in self.sources.iter() {
             let (Some(head), Some(topic)) = (&source.current, self.routes.topic(*topic)) else { continue };
-            let progress = PartitionProgress {
-                v: PROGRESS_FORMAT,
-                topic_id: source.topic_id.clone(),
-                partitions: source.partitions,
-                at_home: source.at_home,
-                offset: head.next - 1,
-                outcomes: head.books,
-                by_origin: head.by_origin.clone(),
-                earlier: source.earlier,
-            };
-            let place = partition.rem_euclid(self.context.shards.max(1));
-            self.outbox.push_json(
-                OutTopic::Progress,
-                place,
-                &partition_key(&topic.name, *partition),
-                &progress,
-            )?;
             offsets.add_partition_offset(&topic.name, *partition, Offset::Offset(head.next)).map_err(
                 |error| Breach { seq: 0, what: format!("offset {} cannot be committed: {error}", head.next) },
             )?;
@@ -390,65 +201,31 @@ impl<'c> Computation<'c> {
     }
 }
 
-impl<'b> Decoder<'b, '_> {
-    /// Decodes a group and hands it on, lot by lot.
-    fn lots<E>(&self, group: Group<'b>, mut hand_on: impl FnMut(Lot<'b>) -> Result<(), E>) -> Result<(), E> {
-        let begin = |(id, records): (SourceId, Vec<&'b RawRecord>)| {
-            let mut rest = records.into_iter();
-            Stream { id, head: self.next(&mut rest), rest }
-        };
-        let streams = group.partitions.into_iter().map(begin).collect();
-        let mut merged = Merged { decoder: self, streams };
-        loop {
-            let records: Vec<_> = merged.by_ref().take(LOT_RECORDS).collect();
-            if records.is_empty() {
-                return Ok(());
-            }
-            hand_on(Lot { shard: group.shard, records })?;
+/// Does the same work for each of some items, on this thread and on those that help it; the results are in the order of
+/// the items. This thread begins with the first item and the others with the last: from batch to batch most shards
+/// stay with their thread, and with its caches.
+pub fn side_by_side<T: Send, R: Send>(
+    helpers: Option<&rayon::ThreadPool>,
+    items: Vec<T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let Some(helpers) = helpers else { return items.into_iter().map(work).collect() };
+    let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
+    let waiting: Mutex<VecDeque<(usize, T)>> = Mutex::new(items.into_iter().enumerate().collect());
+    let work_on = |next: fn(&mut VecDeque<(usize, T)>) -> Option<(usize, T)>| {
+        let next = || next(&mut waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Some((place, item)) = next() {
+            let result = work(item);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((place, result));
         }
-    }
-
-    fn next(&self, records: &mut std::vec::IntoIter<&'b RawRecord>) -> Option<Incoming<'b>> {
-        records.find_map(|record| decode_record(self.batch, record, self.routes, self.rules))
-    }
-}
-
-impl<'b> Iterator for Merged<'_, 'b, '_> {
-    type Item = (SourceId, Incoming<'b>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let waiting = self.streams.iter_mut().filter(|stream| stream.head.is_some());
-        let earliest = waiting.min_by_key(|stream| stream.key())?;
-        let next = self.decoder.next(&mut earliest.rest);
-        std::mem::replace(&mut earliest.head, next).map(|record| (earliest.id, record))
-    }
-
-    /// So that a lot gets its memory at once.
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = |stream: &Stream<'_>| usize::from(stream.head.is_some()) + stream.rest.len();
-        let left = self.streams.iter().map(left).sum();
-        (left, Some(left))
-    }
-}
-
-impl Stream<'_> {
-    /// The event that happened first goes first, wallet events first on ties, whether they came by their own topic or
-    /// by intake. What cannot be decoded goes at once.
-    fn key(&self) -> (Timestamp, bool) {
-        let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
-        let is_wallet_event = event.is_some_and(|event| event.kind.source_kind() == SourceKind::Wallet);
-        (event.map_or(Timestamp::MIN, |event| event.time.0), !is_wallet_event)
-    }
-}
-
-fn books_of<'o>(all: &'o mut Vec<OriginBooks>, topic: &str, partition: i32) -> &'o mut Books {
-    let known = all.iter().position(|books| books.partition == partition && books.topic == topic);
-    let place = known.unwrap_or(all.len());
-    if known.is_none() {
-        let (outcomes, earlier) = Default::default();
-        all.push(OriginBooks { topic: topic.to_owned(), partition, outcomes, earlier });
-    }
-    // The place was found or made just now.
-    #[allow(clippy::indexing_slicing)]
-    &mut all[place].outcomes
+    };
+    helpers.in_place_scope(|scope| {
+        for _ in 0..helpers.current_num_threads() {
+            scope.spawn(|_| work_on(VecDeque::pop_back));
+        }
+        work_on(VecDeque::pop_front);
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
 }

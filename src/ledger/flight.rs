@@ -6,6 +6,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tracing::warn;
 
 use super::committer::{CommitResult, Done};
+use super::compute::{SIDE_BY_SIDE_MIN, side_by_side};
 use super::process::Tally;
 use super::report;
 use super::shard::ShardSlot;
@@ -85,7 +86,7 @@ impl<W: World> Worker<W> {
 
     /// The batch in flight has landed, or everything that was computed upon it is dropped.
     pub(super) fn note_result(&mut self, done: Done) -> Settled {
-        self.spare.push(done.outbox);
+        self.spare.push(done.outboxes);
         let batch = self.in_flight.take();
         match done.result {
             CommitResult::Committed => {
@@ -185,7 +186,9 @@ impl<W: World> Worker<W> {
         let Some(batch) = self.landed.take() else { return };
         let time = self.setup.time;
         let mut standings = report::Standings::default();
-        self.shards.values_mut().for_each(|slot| standings.add(&slot.apply(&time), 1));
+        let helpers = self.helpers.as_ref().filter(|_| batch.events >= SIDE_BY_SIDE_MIN);
+        let changes = side_by_side(helpers, self.shards.values_mut().collect(), |slot| slot.apply(&time));
+        changes.iter().for_each(|change| standings.add(change, 1));
         fault_point!("batch.applied");
         self.publish_positions();
         standings.publish(&self.setup.metrics, 1);

@@ -2,7 +2,7 @@
 //!
 //! A worker ([`worker`]) is two threads. One polls, decodes and processes a batch into an overlay; the other
 //! ([`committer`]) enqueues it in one go, flushes and commits, while the first goes on with the next batch.
-//! The first owns all state; the second owns the producer.
+//! The first owns all state; the second owns the producer. Others help the first with a large batch, shard by shard.
 //!
 //! **Invariant:** nothing is applied to a shard's state before its transaction is committed, and the entries, the
 //! alerts, the wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction
@@ -25,6 +25,7 @@ mod memory;
 mod needs;
 mod outbox;
 mod pace;
+mod part;
 mod process;
 mod progress;
 mod report;

@@ -62,6 +62,18 @@ pub struct Tally {
     pub posted: Vec<Timestamp>,
 }
 
+impl Tally {
+    /// What another part of the batch did, too.
+    pub fn add(&mut self, part: Tally) {
+        let Tally { reasons, flows, unknown_refunds, alerts, posted } = part;
+        self.reasons.extend(reasons);
+        self.flows.add(&flows);
+        self.unknown_refunds += unknown_refunds;
+        self.alerts.extend(alerts);
+        self.posted.extend(posted);
+    }
+}
+
 /// Credits by flow, each counted upwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flows {
@@ -82,7 +94,22 @@ pub struct Flows {
 }
 
 impl Flows {
-    fn add(&mut self, entry: &Entry<'_>) {
+    fn add(&mut self, other: &Flows) {
+        let Flows { granted, charged, refused, reversed, expired, adjusted_up, adjusted_down } = *other;
+        for (flow, credits) in [
+            (&mut self.granted, granted),
+            (&mut self.charged, charged),
+            (&mut self.refused, refused),
+            (&mut self.reversed, reversed),
+            (&mut self.expired, expired),
+            (&mut self.adjusted_up, adjusted_up),
+            (&mut self.adjusted_down, adjusted_down),
+        ] {
+            *flow = flow.saturating_add(credits);
+        }
+    }
+
+    fn add_entry(&mut self, entry: &Entry<'_>) {
         let (flow, credits) = match entry.entry_type {
             EntryType::Granted => (&mut self.granted, entry.credits),
             EntryType::Charged => (&mut self.charged, -entry.credits),
@@ -305,7 +332,7 @@ fn write(
     let shard = crate::kafka::partition_for(record.wallet_id.as_bytes(), context.shards);
     outbox.push(OutTopic::Ledger, shard, &record.wallet_id, |out| record.encode(out));
     for entry in &record.entries {
-        tally.flows.add(entry);
+        tally.flows.add_entry(entry);
         tally.unknown_refunds += u64::from(entry.is_unknown_refund());
     }
     for alert in alerts_of(record, level_before, wallet, &context.policy.pricing) {

@@ -20,13 +20,13 @@ use super::batch::Batch;
 use super::changed::Changed;
 use super::checkpoint::Checkpoints;
 use super::committer::{Committer, Done, Job};
-use super::compute::{Computation, SourceId, SourceSlot};
+use super::compute::{Computation, Computed, SourceId, SourceSlot};
 use super::flight::{Flight, InFlight};
 use super::identity_store::Maintenance;
 use super::needs::Listed;
 use super::outbox::Outbox;
 use super::pace::Pace;
-use super::process::{Context, Tally};
+use super::process::Context;
 use super::restoring::{Lot, Restoring};
 use super::routes::Routes;
 use super::shard::{ShardSlot, ShardState};
@@ -102,14 +102,15 @@ pub struct Worker<W: World> {
     heartbeat: Heartbeat,
     pub(super) checkpoints: Checkpoints,
     pub(super) maintenance: Arc<Maintenance>,
-    /// One thread.
-    decoding: rayon::ThreadPool,
+    /// Threads that compute beside this one.
+    pub(super) helpers: Option<rayon::ThreadPool>,
     jobs: Option<SyncSender<Job>>,
     pub(super) done: Receiver<Done>,
     pub(super) in_flight: Option<InFlight>,
     /// A batch that is committed and not state yet.
     pub(super) landed: Option<InFlight>,
-    pub(super) spare: Vec<Outbox>,
+    /// Those of batches that are through.
+    pub(super) spare: Vec<Vec<Outbox>>,
     pub(super) events_max: usize,
     /// How many records a batch may have, by what others took.
     pub(super) pace: Pace,
@@ -194,14 +195,13 @@ impl<W: World> Worker<W> {
             maintenance: Arc::new(Maintenance::start().map_err(|error| {
                 LedgerError::Stopped(format!("the thread of the local store cannot be started: {error}"))
             })?),
-            decoding: decoding_thread(number).map_err(|error| {
-                LedgerError::Stopped(format!("the thread for decoding cannot be started: {error}"))
-            })?,
+            helpers: helpers(number, setup.world.threads(setup.config.ledger.workers))
+                .map_err(|error| LedgerError::Stopped(format!("threads cannot be started: {error}")))?,
             jobs: Some(jobs),
             done,
             in_flight: None,
             landed: None,
-            spare: vec![Outbox::default(), Outbox::default()],
+            spare: Vec::new(),
             events_max: setup.config.ledger.batch_events_max,
             pace: Pace::new(setup.config.ledger.transaction_timeout()),
             aborts: 0,
@@ -340,10 +340,8 @@ impl<W: World> Worker<W> {
             return Ok(());
         }
         let setup = Arc::clone(&self.setup);
-        let mut outbox = self.spare.pop().unwrap_or_default();
-        let mut tally = Tally::default();
         let with_snapshots = self.snapshots_due();
-        let mut computation = Computation {
+        let computation = Computation {
             routes: &setup.routes,
             context: Context {
                 rules: &setup.rules,
@@ -356,22 +354,20 @@ impl<W: World> Worker<W> {
             },
             shards: &mut self.shards,
             sources: &mut self.sources,
-            outbox: &mut outbox,
-            tally: &mut tally,
-            decoding: &self.decoding,
+            outboxes: self.spare.pop().unwrap_or_default(),
+            helpers: self.helpers.as_ref(),
             with_snapshots,
         };
         let began = setup.world.now();
-        let decided = computation.decide(batch);
-        if decided.is_ok() {
+        let result = computation.compute(batch);
+        if result.is_ok() {
             self.pace.computed(batch.len(), setup.world.now().duration_since(began));
         }
-        let result = decided.and_then(|()| computation.finish(batch.len()));
         fault_point!("batch.computed");
         // What has landed becomes state once this batch is on its way: the committer need not wait for it.
         let flight = self.land()?;
-        let mut offsets = match result {
-            Ok(offsets) => offsets,
+        let Computed { outboxes, mut offsets, tally } = match result {
+            Ok(computed) => computed,
             Err(breach) => return self.stop_shard(breach.shard, &breach.breach.to_string()),
         };
         if flight == Flight::Lost {
@@ -410,7 +406,7 @@ impl<W: World> Worker<W> {
             let time = self.setup.time;
             self.shards.values_mut().for_each(|slot| drop(slot.apply(&time)));
         }
-        let job = Job { outbox, offsets, group };
+        let job = Job { outboxes, offsets, group };
         let is_sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         fault_point!("batch.sent");
         self.apply_landed();
@@ -554,7 +550,11 @@ fn end_of_partition(
     }
 }
 
-/// The thread of a worker's batches.
-pub(super) fn decoding_thread(worker: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
-    rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("decode-{worker}")).build()
+/// Threads beside the worker's own, which is one of `threads`.
+pub(super) fn helpers(
+    worker: usize,
+    threads: usize,
+) -> Result<Option<rayon::ThreadPool>, rayon::ThreadPoolBuildError> {
+    let builder = || rayon::ThreadPoolBuilder::new().thread_name(move |_| format!("helper-{worker}"));
+    (threads > 1).then(|| builder().num_threads(threads - 1).build()).transpose()
 }

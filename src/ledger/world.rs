@@ -4,6 +4,7 @@
 //! the very same stage. All of it is static dispatch: a record costs nothing more.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub trait World: Clone + Send + Sync + 'static {
     /// # Errors
     /// A setting that the client refuses.
     fn producer(&self, worker: usize, topics: &TopicsConfig) -> KafkaResult<Self::Producer>;
+    /// How many threads compute for each of so many workers.
+    fn threads(&self, workers: usize) -> usize;
     /// The monotonic clock.
     fn now(&self) -> Instant;
     /// The wall clock.
@@ -172,7 +175,7 @@ pub trait Producer: Send {
     fn produce<'a>(
         &self,
         topic: OutTopic,
-        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
+        records: impl Iterator<Item = OutgoingRecord<'a>>,
     ) -> Result<(), TransactionError>;
     /// Queues a record with headers.
     ///
@@ -180,6 +183,9 @@ pub trait Producer: Send {
     /// The queue does not take it: abort the transaction.
     fn produce_one(&self, record: &HeaderRecord<'_>) -> Result<(), TransactionError>;
 }
+
+/// More threads would outrun the client that sends what a worker computes.
+const THREADS_MAX: usize = 4;
 
 /// The real thing.
 #[derive(Clone)]
@@ -205,6 +211,11 @@ impl World for RealWorld {
     fn producer(&self, worker: usize, topics: &TopicsConfig) -> KafkaResult<RealProducer> {
         let client = Arc::new(self.0.transactional_producer(worker)?);
         Ok(RealProducer { open: None, names: topics.clone(), client })
+    }
+
+    fn threads(&self, workers: usize) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        (cores / workers.max(1)).clamp(1, THREADS_MAX)
     }
 
     fn now(&self) -> Instant {
@@ -372,7 +383,7 @@ impl Producer for RealProducer {
     fn produce<'a>(
         &self,
         topic: OutTopic,
-        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
+        records: impl Iterator<Item = OutgoingRecord<'a>>,
     ) -> Result<(), TransactionError> {
         let open = self.open.as_ref().ok_or_else(|| {
             not_queued(RDKafkaErrorCode::State, "a record came before the topics were opened".to_owned())

@@ -172,7 +172,7 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
     /// The first record's error; those before it are in the queue: abort the transaction.
     pub fn produce<'a>(
         &self,
-        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
+        records: impl Iterator<Item = OutgoingRecord<'a>>,
     ) -> Result<(), TransactionError> {
         let failure = |code: RDKafkaErrorCode| TransactionError {
             step: "produce",

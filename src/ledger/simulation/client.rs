@@ -83,6 +83,11 @@ impl World for ModelWorld {
         Ok(ModelProducer::new(self, transactional_id(instance)))
     }
 
+    /// Its own: others would be in no simulation.
+    fn threads(&self, _workers: usize) -> usize {
+        1
+    }
+
     fn now(&self) -> Instant {
         *BEGINNING + Duration::from_micros(self.simulation.lock().now)
     }

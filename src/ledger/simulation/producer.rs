@@ -68,7 +68,7 @@ impl Producer for ModelProducer {
     fn produce<'a>(
         &self,
         to: OutTopic,
-        records: impl ExactSizeIterator<Item = OutgoingRecord<'a>>,
+        records: impl Iterator<Item = OutgoingRecord<'a>>,
     ) -> Result<(), TransactionError> {
         let topic = match to {
             OutTopic::Ledger => "credits.ledger",

@@ -7,14 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use rdkafka::TopicPartitionList;
-
 use crate::config::Config;
 use crate::event::{EventRules, SourceKind};
 use crate::kafka::partition_for;
 use crate::ledger::batch::{Batch, MadeRecord};
 use crate::ledger::books::Outcome;
-use crate::ledger::compute::{Computation, ShardBreach, SourceHead, SourceId, SourceSlot};
+use crate::ledger::compute::{self, Computation, ShardBreach, SourceHead, SourceId, SourceSlot};
 use crate::ledger::identity_store::Maintenance;
 use crate::ledger::outbox::{OutTopic, Outbox};
 use crate::ledger::process::{Context, Tally};
@@ -192,13 +190,14 @@ pub struct Bench {
     pub sources: BTreeMap<SourceId, SourceSlot>,
     /// Whether batches save wallets.
     pub with_snapshots: bool,
-    decoding: rayon::ThreadPool,
+    helpers: rayon::ThreadPool,
+    outboxes: Vec<Outbox>,
     next_offsets: HashMap<SourceId, i64>,
 }
 
 /// A computed batch.
 pub struct Computed {
-    pub outbox: Outbox,
+    pub outboxes: Vec<Outbox>,
     pub tally: Tally,
     pub offsets: Vec<(String, i32, i64)>,
 }
@@ -259,7 +258,8 @@ impl Bench {
             shards: BTreeMap::new(),
             sources: BTreeMap::new(),
             with_snapshots: true,
-            decoding: crate::ledger::worker::decoding_thread(0).unwrap(),
+            helpers: crate::ledger::worker::helpers(0, 2).unwrap().unwrap(),
+            outboxes: Vec::new(),
             next_offsets: HashMap::new(),
         };
         for shard in 0..shards {
@@ -337,25 +337,8 @@ impl Bench {
 
     /// A batch after an assignment: a group that was reset is read again from any offset.
     pub fn try_compute(&mut self, batch: &Batch) -> Result<Computed, ShardBreach> {
-        let (mut outbox, mut tally) = (Outbox::default(), Tally::default());
-        let offsets = self.compute_into(batch, &mut outbox, &mut tally)?;
-        let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-            let offset = element.offset().to_raw().unwrap();
-            (element.topic().to_owned(), element.partition(), offset)
-        };
-        let offsets = offsets.elements().into_iter().map(offset).collect();
-        Ok(Computed { outbox, tally, offsets })
-    }
-
-    /// The same into what is there already.
-    pub fn compute_into(
-        &mut self,
-        batch: &Batch,
-        outbox: &mut Outbox,
-        tally: &mut Tally,
-    ) -> Result<TopicPartitionList, ShardBreach> {
         self.sources.values_mut().for_each(|source| source.may_skip = true);
-        let mut computation = Computation {
+        let computation = Computation {
             routes: &self.routes,
             context: Context {
                 rules: &self.rules,
@@ -368,12 +351,23 @@ impl Bench {
             },
             shards: &mut self.shards,
             sources: &mut self.sources,
-            outbox,
-            tally,
-            decoding: &self.decoding,
+            outboxes: std::mem::take(&mut self.outboxes),
+            helpers: Some(&self.helpers),
             with_snapshots: self.with_snapshots,
         };
-        computation.decide(batch).and_then(|()| computation.finish(batch.len()))
+        let compute::Computed { outboxes, offsets, tally } = computation.compute(batch)?;
+        let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            let offset = element.offset().to_raw().unwrap();
+            (element.topic().to_owned(), element.partition(), offset)
+        };
+        let offsets = offsets.elements().into_iter().map(offset).collect();
+        Ok(Computed { outboxes, tally, offsets })
+    }
+
+    /// What a computed batch wrote serves the next one.
+    pub fn recycle(&mut self, computed: Computed) {
+        self.outboxes = computed.outboxes;
+        self.outboxes.iter_mut().for_each(Outbox::clear);
     }
 
     pub fn compute(&mut self, batch: &Batch) -> Computed {
@@ -488,8 +482,8 @@ impl Computed {
     /// Records of a topic: (partition, key, value).
     pub fn records(&self, topic: OutTopic) -> Vec<(i32, String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        self.outbox
-            .records(topic)
+        let records = self.outboxes.iter().flat_map(|outbox| outbox.records(topic));
+        records
             .map(|record| (record.partition, text(record.key), text(record.value)))
             .collect()
     }
@@ -525,7 +519,7 @@ impl Computed {
             value: record.value.map(<[u8]>::to_vec),
             headers: record.headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
         };
-        self.outbox.records_with_headers().map(sent).collect()
+        self.outboxes.iter().flat_map(Outbox::records_with_headers).map(sent).collect()
     }
 
     /// Everything that the transaction would write, to the byte.

@@ -11,8 +11,7 @@ use super::bench::{Bench, GENERATION, Made, WALLET};
 use crate::event::SourceKind;
 use crate::generate::{GenerateOptions, Generator, Record};
 use crate::kafka::partition_for;
-use crate::ledger::outbox::{OutTopic, Outbox};
-use crate::ledger::process::Tally;
+use crate::ledger::outbox::OutTopic;
 use crate::time::Timestamp;
 
 const SHARDS: i32 = 12;
@@ -45,9 +44,9 @@ fn what_an_event_costs() {
     bench.wall = Timestamp::now();
     let mut generator = Generator::new(&options).unwrap();
     let mut record = Record::default();
-    let (mut next, mut parked): (u64, Option<Outbox>) = (0, None);
+    let mut next = 0_u64;
     let (mut batches, mut events, mut bytes, mut entries) = (0_usize, 0_u64, 0_u64, 0_u64);
-    let (mut computing, mut applying, mut process) = (0_u64, 0_u64, 0_u64);
+    let (mut computing, mut applying) = (0_u64, 0_u64);
     let begun = Instant::now();
     loop {
         let mut made = Vec::with_capacity(batch_events);
@@ -78,35 +77,30 @@ fn what_an_event_costs() {
         let is_setup = made.iter().all(|made| made.topic == WALLET);
         drop(made);
         bench.with_snapshots = batches.is_multiple_of(SNAPSHOTS_EVERY);
-        let mut outbox = parked.take().unwrap_or_default();
-        outbox.clear();
-        let mut tally = Tally::default();
         let before = cpu();
-        bench
-            .compute_into(&batch, &mut outbox, &mut tally)
-            .unwrap_or_else(|breach| panic!("{}", breach.breach));
+        let written = bench.compute(&batch);
         let computed = cpu();
         bench.commit();
         bench.send();
         let after = cpu();
         batches += 1;
         if !is_setup {
-            computing += computed.0 - before.0;
-            applying += after.0 - computed.0;
-            process += after.1 - before.1;
+            computing += computed.1 - before.1;
+            applying += after.1 - computed.1;
             events += batch.len() as u64;
-            entries += outbox.records(OutTopic::Ledger).len() as u64;
-            bytes += outbox.records(OutTopic::Ledger).map(|record| record.value.len() as u64).sum::<u64>();
+            for record in written.outboxes.iter().flat_map(|outbox| outbox.records(OutTopic::Ledger)) {
+                entries += 1;
+                bytes += record.value.len() as u64;
+            }
         }
-        parked = Some(outbox);
+        bench.recycle(written);
     }
     let micros = |nanos: u64| nanos as f64 / 1_000.0 / events as f64;
     println!(
-        "{events} events in {batches} batches, {:.1} s: computing {:.2} µs an event, applying {:.2}, decoding beside it {:.2}; {entries} records of {} bytes",
+        "{events} events in {batches} batches, {:.1} s: computing {:.2} µs of CPU an event, applying {:.2}; {entries} records of {} bytes",
         begun.elapsed().as_secs_f64(),
         micros(computing),
         micros(applying),
-        micros(process - computing - applying),
         bytes / entries.max(1),
     );
 }

@@ -99,6 +99,10 @@ impl World for Topics {
         Err(KafkaError::Canceled)
     }
 
+    fn threads(&self, _workers: usize) -> usize {
+        1
+    }
+
     fn now(&self) -> Instant {
         *BEGINNING + self.lock().passed
     }
