@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
+use super::arena::{Arena, Chunks, Span};
 use crate::kafka::RecordView;
 
 /// Records of one poll round, with their bytes.
-#[derive(Default)]
 pub struct Batch {
-    bytes: Vec<u8>,
+    arena: Arena,
     records: Vec<RawRecord>,
-    headers: Vec<(Range<usize>, Range<usize>)>,
+    headers: Vec<(Span, Span)>,
 }
 
 /// A record that no broker delivered.
@@ -34,20 +34,25 @@ pub struct RawRecord {
     pub offset: i64,
     /// Kafka timestamp, milliseconds since the epoch.
     pub timestamp: i64,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
+    key: Option<Span>,
+    value: Option<Span>,
     headers: Range<usize>,
 }
 
 impl Batch {
+    /// An empty one.
+    pub fn new(chunks: &Chunks) -> Batch {
+        Batch { arena: Arena::new(chunks), records: Vec::new(), headers: Vec::new() }
+    }
+
     /// Copies a record in.
     pub fn push(&mut self, topic: usize, record: &RecordView<'_>) {
-        let key = record.key.map(|key| self.store(key));
-        let value = record.value.map(|value| self.store(value));
+        let key = record.key.map(|key| self.arena.store(key));
+        let value = record.value.map(|value| self.arena.store(value));
         let first_header = self.headers.len();
         record.for_each_header(|name, value| {
-            let name = self.store(name.as_bytes());
-            let value = self.store(value);
+            let name = self.arena.store(name.as_bytes());
+            let value = self.arena.store(value);
             self.headers.push((name, value));
         });
         let headers = first_header..self.headers.len();
@@ -58,11 +63,11 @@ impl Batch {
     /// Copies a made record in, as [`Batch::push`] does a polled one.
     #[cfg(test)]
     pub fn push_made(&mut self, record: &MadeRecord<'_>) {
-        let key = record.key.map(|key| self.store(key));
-        let value = record.value.map(|value| self.store(value));
+        let key = record.key.map(|key| self.arena.store(key));
+        let value = record.value.map(|value| self.arena.store(value));
         let first_header = self.headers.len();
         for (name, value) in &record.headers {
-            let header = (self.store(name.as_bytes()), self.store(value));
+            let header = (self.arena.store(name.as_bytes()), self.arena.store(value));
             self.headers.push(header);
         }
         let headers = first_header..self.headers.len();
@@ -70,15 +75,9 @@ impl Batch {
         self.records.push(RawRecord { topic, partition, offset, timestamp, key, value, headers });
     }
 
-    fn store(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
-    }
-
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.arena.clear();
         self.records.clear();
         self.headers.clear();
     }
@@ -100,25 +99,24 @@ impl Batch {
 
     /// Bytes of keys, values and headers.
     pub fn byte_count(&self) -> usize {
-        self.bytes.len()
+        self.arena.byte_count()
     }
 
     /// The key of a record of this batch.
     pub fn key(&self, record: &RawRecord) -> Option<&[u8]> {
-        record.key.clone().and_then(|range| self.bytes.get(range))
+        record.key.map(|key| self.arena.get(key))
     }
 
     /// The value of a record of this batch.
     pub fn value(&self, record: &RawRecord) -> Option<&[u8]> {
-        record.value.clone().and_then(|range| self.bytes.get(range))
+        record.value.map(|value| self.arena.get(value))
     }
 
     /// The headers of a record of this batch, in order.
     pub fn headers(&self, record: &RawRecord) -> Vec<(&str, &[u8])> {
         let places = self.headers.get(record.headers.clone()).unwrap_or_default();
-        let header = |(name, value): &(Range<usize>, Range<usize>)| {
-            let name = self.bytes.get(name.clone()).and_then(|name| std::str::from_utf8(name).ok())?;
-            Some((name, self.bytes.get(value.clone())?))
+        let header = |(name, value): &(Span, Span)| {
+            Some((std::str::from_utf8(self.arena.get(*name)).ok()?, self.arena.get(*value)))
         };
         places.iter().filter_map(header).collect()
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::arena::Chunks;
 use super::batch::{Batch, RawRecord};
 use super::books::Books;
 use super::outbox::Outbox;
@@ -98,8 +99,10 @@ pub struct Computation<'c> {
     pub shards: &'c mut BTreeMap<i32, ShardSlot>,
     /// Partitions of this worker.
     pub sources: &'c mut BTreeMap<SourceId, SourceSlot>,
-    /// Empty ones, of the batch before the last: each part has much the same to write again.
+    /// Empty ones, of a batch before.
     pub outboxes: Vec<Outbox>,
+    /// Memory for further ones.
+    pub chunks: &'c Chunks,
     /// Threads that help with a large batch.
     pub helpers: Option<&'c rayon::ThreadPool>,
     /// Whether wallets are saved with this batch. They need not be with every one: what a snapshot does not cover
@@ -161,8 +164,8 @@ impl Computation<'_> {
             snapshots: of_each(SNAPSHOTS_MAX),
             snapshots_while_due: of_each(SNAPSHOTS_MAX_WHILE_DUE),
         };
-        let (routes, context, outboxes) = (self.routes, &self.context, &mut self.outboxes);
-        let mut outboxes = outboxes.drain(..);
+        let (routes, context, chunks) = (self.routes, &self.context, self.chunks);
+        let mut outboxes = self.outboxes.drain(..);
         let mut part = |shard| Part {
             routes,
             context,
@@ -170,7 +173,7 @@ impl Computation<'_> {
             shard,
             partitions: Vec::new(),
             bounds,
-            outbox: outboxes.next().unwrap_or_default(),
+            outbox: outboxes.next().unwrap_or_else(|| Outbox::new(chunks)),
             tally: Tally::default(),
         };
         let mut of_shards: BTreeMap<i32, Part<'p>> =

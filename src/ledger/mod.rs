@@ -10,6 +10,7 @@
 
 mod accept;
 mod alerts;
+mod arena;
 mod assignment;
 mod batch;
 mod books;

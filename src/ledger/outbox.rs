@@ -1,9 +1,10 @@
-//! A batch on its way out: everything that one transaction writes, in one arena.
+//! A batch on its way out: everything that a part of it writes, in one arena.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
+use super::arena::{Arena, Chunks, Span};
 use crate::kafka::OutgoingRecord;
 use crate::wallet::Breach;
 
@@ -21,29 +22,28 @@ pub enum OutTopic {
 }
 
 /// Records to be produced.
-#[derive(Default)]
 pub struct Outbox {
-    bytes: Vec<u8>,
+    arena: Arena,
     ledger: Vec<Place>,
     alerts: Vec<Place>,
     wallets: Vec<Place>,
     progress: Vec<Place>,
     with_headers: Vec<HeaderPlace>,
     /// Names and values.
-    headers: Vec<(Range<usize>, Range<usize>)>,
+    headers: Vec<(Span, Span)>,
 }
 
 struct Place {
     partition: i32,
-    key: Range<usize>,
-    value: Range<usize>,
+    key: Span,
+    value: Span,
 }
 
 struct HeaderPlace {
     is_quarantine: bool,
     partition: i32,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
+    key: Option<Span>,
+    value: Option<Span>,
     /// Places in `headers`.
     headers: Range<usize>,
 }
@@ -63,13 +63,23 @@ pub struct HeaderRecord<'o> {
 }
 
 impl Outbox {
+    /// An empty one.
+    pub fn new(chunks: &Chunks) -> Outbox {
+        Outbox {
+            arena: Arena::new(chunks),
+            ledger: Vec::new(),
+            alerts: Vec::new(),
+            wallets: Vec::new(),
+            progress: Vec::new(),
+            with_headers: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
     /// Appends a record whose value is what `encode` writes.
     pub fn push(&mut self, topic: OutTopic, partition: i32, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        let key_start = self.bytes.len();
-        self.bytes.extend_from_slice(key.as_bytes());
-        let value_start = self.bytes.len();
-        encode(&mut self.bytes);
-        let place = Place { partition, key: key_start..value_start, value: value_start..self.bytes.len() };
+        let key = self.arena.store(key.as_bytes());
+        let place = Place { partition, key, value: self.arena.write(encode) };
         match topic {
             OutTopic::Ledger => self.ledger.push(place),
             OutTopic::Alerts => self.alerts.push(place),
@@ -101,37 +111,27 @@ impl Outbox {
         (key, value): (Option<&[u8]>, Option<&[u8]>),
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     ) {
-        let (key, value) = (key.map(|key| self.store(key)), value.map(|value| self.store(value)));
+        let (key, value) = (key.map(|key| self.arena.store(key)), value.map(|value| self.arena.store(value)));
         let first_header = self.headers.len();
         for (name, value) in headers {
-            let header = (self.store(name.as_bytes()), self.store(value));
+            let header = (self.arena.store(name.as_bytes()), self.arena.store(value));
             self.headers.push(header);
         }
         let headers = first_header..self.headers.len();
         self.with_headers.push(HeaderPlace { is_quarantine, partition, key, value, headers });
     }
 
-    fn store(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
-    }
-
-    fn stored(&self, place: &Range<usize>) -> &[u8] {
-        self.bytes.get(place.clone()).unwrap_or_default()
-    }
-
     /// The records that are handed over or quarantined.
     pub fn records_with_headers(&self) -> impl Iterator<Item = HeaderRecord<'_>> {
         self.with_headers.iter().map(|record| {
             let places = self.headers.get(record.headers.clone()).unwrap_or_default();
-            let name = |place| std::str::from_utf8(self.stored(place)).unwrap_or_default();
+            let name = |span| std::str::from_utf8(self.arena.get(span)).unwrap_or_default();
             HeaderRecord {
                 is_quarantine: record.is_quarantine,
                 partition: record.partition,
-                key: record.key.as_ref().map(|key| self.stored(key)),
-                value: record.value.as_ref().map(|value| self.stored(value)),
-                headers: places.iter().map(|(place, value)| (name(place), self.stored(value))).collect(),
+                key: record.key.map(|key| self.arena.get(key)),
+                value: record.value.map(|value| self.arena.get(value)),
+                headers: places.iter().map(|(key, value)| (name(*key), self.arena.get(*value))).collect(),
             }
         })
     }
@@ -146,14 +146,14 @@ impl Outbox {
         };
         places.iter().map(|place| OutgoingRecord {
             partition: place.partition,
-            key: self.stored(&place.key),
-            value: self.stored(&place.value),
+            key: self.arena.get(place.key),
+            value: self.arena.get(place.value),
         })
     }
 
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.arena.clear();
         self.ledger.clear();
         self.alerts.clear();
         self.wallets.clear();

@@ -16,6 +16,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tracing::{debug, info, warn};
 
 use super::TimeRules;
+use super::arena::Chunks;
 use super::batch::Batch;
 use super::changed::Changed;
 use super::checkpoint::Checkpoints;
@@ -47,6 +48,8 @@ const BUSY_POLL: Duration = Duration::from_millis(1);
 const SNAPSHOTS_EVERY: Duration = Duration::from_secs(1);
 /// The wallets most in need are listed this often.
 const NEEDS_EVERY: Duration = Duration::from_secs(1);
+/// Memory that nobody needed for so long is given back.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// What is in flight when partitions are revoked is given this long to end.
 const REVOKE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -109,6 +112,8 @@ pub struct Worker<W: World> {
     pub(super) in_flight: Option<InFlight>,
     /// A batch that is committed and not state yet.
     pub(super) landed: Option<InFlight>,
+    /// Memory that is between two batches.
+    chunks: Chunks,
     /// Those of batches that are through.
     pub(super) spare: Vec<Vec<Outbox>>,
     pub(super) events_max: usize,
@@ -117,6 +122,8 @@ pub struct Worker<W: World> {
     pub(super) aborts: u32,
     /// When unsaved wallets were last sent to be written.
     saved_at: Instant,
+    /// When memory was last given back.
+    trimmed_at: Instant,
     /// When the wallets most in need were last listed.
     listed_at: Instant,
     /// The batch under way is the last: wallets are saved with it.
@@ -201,11 +208,13 @@ impl<W: World> Worker<W> {
             done,
             in_flight: None,
             landed: None,
+            chunks: Chunks::default(),
             spare: Vec::new(),
             events_max: setup.config.ledger.batch_events_max,
             pace: Pace::new(setup.config.ledger.transaction_timeout()),
             aborts: 0,
             saved_at: setup.world.now(),
+            trimmed_at: setup.world.now(),
             listed_at: setup.world.now(),
             is_last_batch: false,
             cuts_large: false,
@@ -219,7 +228,7 @@ impl<W: World> Worker<W> {
     /// Something that somebody has to mend.
     pub fn run(&mut self, readiness: &Readiness) -> Result<(), LedgerError> {
         readiness.set_not_ready("no partitions assigned yet");
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(&self.chunks);
         while !self.stopping.load(Ordering::Relaxed) {
             self.heartbeat.beat();
             batch.clear();
@@ -249,6 +258,10 @@ impl<W: World> Worker<W> {
             if now.duration_since(self.listed_at) >= NEEDS_EVERY {
                 self.listed_at = now;
                 self.publish_needs();
+            }
+            if now.duration_since(self.trimmed_at) >= TRIM_EVERY {
+                self.trimmed_at = now;
+                self.chunks.trim();
             }
             self.maintain()?;
             // Identities come faster than the disk takes them: memory stays bounded.
@@ -355,6 +368,7 @@ impl<W: World> Worker<W> {
             shards: &mut self.shards,
             sources: &mut self.sources,
             outboxes: self.spare.pop().unwrap_or_default(),
+            chunks: &self.chunks,
             helpers: self.helpers.as_ref(),
             with_snapshots,
         };
@@ -529,7 +543,7 @@ impl<W: World> Worker<W> {
             for slot in self.shards.values_mut() {
                 slot.view();
             }
-            self.work(&Batch::default(), group)?;
+            self.work(&Batch::new(&self.chunks), group)?;
             self.settle()?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::event::{EventRules, SourceKind};
 use crate::kafka::partition_for;
+use crate::ledger::arena::Chunks;
 use crate::ledger::batch::{Batch, MadeRecord};
 use crate::ledger::books::Outcome;
 use crate::ledger::compute::{self, Computation, ShardBreach, SourceHead, SourceId, SourceSlot};
@@ -192,6 +193,7 @@ pub struct Bench {
     pub with_snapshots: bool,
     helpers: rayon::ThreadPool,
     outboxes: Vec<Outbox>,
+    chunks: Chunks,
     next_offsets: HashMap<SourceId, i64>,
 }
 
@@ -260,6 +262,7 @@ impl Bench {
             with_snapshots: true,
             helpers: crate::ledger::worker::helpers(0, 2).unwrap().unwrap(),
             outboxes: Vec::new(),
+            chunks: Chunks::default(),
             next_offsets: HashMap::new(),
         };
         for shard in 0..shards {
@@ -307,7 +310,7 @@ impl Bench {
 
     /// A batch of these records, which get the next offsets of their partitions where they have none.
     pub fn batch(&mut self, records: &[Made]) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(&self.chunks);
         for record in records {
             let next = self.next_offsets.entry((record.topic, record.partition)).or_default();
             let offset = if record.offset < 0 { *next } else { record.offset };
@@ -352,6 +355,7 @@ impl Bench {
             shards: &mut self.shards,
             sources: &mut self.sources,
             outboxes: std::mem::take(&mut self.outboxes),
+            chunks: &self.chunks,
             helpers: Some(&self.helpers),
             with_snapshots: self.with_snapshots,
         };
