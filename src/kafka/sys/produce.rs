@@ -104,6 +104,8 @@ unsafe fn transaction_result(
     }
 }
 
+/// Records that are queued in one call.
+const AT_ONCE: usize = 1024;
 /// `RD_KAFKA_PARTITION_UA`: with `MSG_F_PARTITION` each record names its own.
 const PARTITION_OF_RECORD: i32 = -1;
 
@@ -166,13 +168,13 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
         Ok(topic)
     }
 
-    /// Copies the records into the producer's queue, in one call.
+    /// Copies the records into the producer's queue, many in one call.
     ///
     /// # Errors
     /// The first record's error; those before it are in the queue: abort the transaction.
     pub fn produce<'a>(
         &self,
-        records: impl Iterator<Item = OutgoingRecord<'a>>,
+        mut records: impl Iterator<Item = OutgoingRecord<'a>>,
     ) -> Result<(), TransactionError> {
         let failure = |code: RDKafkaErrorCode| TransactionError {
             step: "produce",
@@ -182,32 +184,44 @@ impl<C: ProducerContext + 'static> BatchTopic<C> {
             requires_abort: true,
             is_retriable: false,
         };
-        let mut messages: Vec<rd::rd_kafka_message_t> = records
-            .map(|record| rd::rd_kafka_message_t {
-                err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-                rkt: std::ptr::null_mut(),
-                partition: record.partition,
-                payload: record.value.as_ptr() as *mut c_void,
-                len: record.value.len(),
-                key: record.key.as_ptr() as *mut c_void,
-                key_len: record.key.len(),
-                offset: 0,
-                _private: std::ptr::null_mut(),
-            })
-            .collect();
-        let count = i32::try_from(messages.len()).map_err(|_| failure(RDKafkaErrorCode::InvalidArgument))?;
-        let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
-        // SAFETY: librdkafka copies key and value (MSG_F_COPY) before it returns.
-        let queued = unsafe {
-            rd::rd_kafka_produce_batch(self.handle, PARTITION_OF_RECORD, flags, messages.as_mut_ptr(), count)
+        let message = |record: OutgoingRecord<'_>| rd::rd_kafka_message_t {
+            err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+            rkt: std::ptr::null_mut(),
+            partition: record.partition,
+            payload: record.value.as_ptr() as *mut c_void,
+            len: record.value.len(),
+            key: record.key.as_ptr() as *mut c_void,
+            key_len: record.key.len(),
+            offset: 0,
+            _private: std::ptr::null_mut(),
         };
-        if queued == count {
-            return Ok(());
+        let mut messages: Vec<rd::rd_kafka_message_t> = Vec::with_capacity(AT_ONCE);
+        loop {
+            messages.clear();
+            messages.extend(records.by_ref().take(AT_ONCE).map(message));
+            if messages.is_empty() {
+                return Ok(());
+            }
+            let count =
+                i32::try_from(messages.len()).map_err(|_| failure(RDKafkaErrorCode::InvalidArgument))?;
+            let flags = rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION;
+            // SAFETY: librdkafka copies key and value (MSG_F_COPY) before it returns.
+            let queued = unsafe {
+                rd::rd_kafka_produce_batch(
+                    self.handle,
+                    PARTITION_OF_RECORD,
+                    flags,
+                    messages.as_mut_ptr(),
+                    count,
+                )
+            };
+            if queued != count {
+                let failed = messages
+                    .iter()
+                    .find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+                return Err(failure(failed.map_or(RDKafkaErrorCode::Unknown, |message| message.err.into())));
+            }
         }
-        let failed = messages
-            .iter()
-            .find(|message| message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
-        Err(failure(failed.map_or(RDKafkaErrorCode::Unknown, |message| message.err.into())))
     }
 }
 
