@@ -191,7 +191,8 @@ pub struct Bench {
     pub sources: BTreeMap<SourceId, SourceSlot>,
     /// Whether batches save wallets.
     pub with_snapshots: bool,
-    helpers: rayon::ThreadPool,
+    /// `None`: batches are computed by the test's own thread.
+    pub helpers: Option<rayon::ThreadPool>,
     outboxes: Vec<Outbox>,
     chunks: Chunks,
     next_offsets: HashMap<SourceId, i64>,
@@ -260,7 +261,7 @@ impl Bench {
             shards: BTreeMap::new(),
             sources: BTreeMap::new(),
             with_snapshots: true,
-            helpers: crate::ledger::worker::helpers(0, 2).unwrap().unwrap(),
+            helpers: crate::ledger::worker::helpers(0, 3).unwrap(),
             outboxes: Vec::new(),
             chunks: Chunks::default(),
             next_offsets: HashMap::new(),
@@ -356,7 +357,7 @@ impl Bench {
             sources: &mut self.sources,
             outboxes: std::mem::take(&mut self.outboxes),
             chunks: &self.chunks,
-            helpers: Some(&self.helpers),
+            helpers: self.helpers.as_ref(),
             with_snapshots: self.with_snapshots,
         };
         let compute::Computed { outboxes, offsets, tally } = computation.compute(batch)?;

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ledger::books::Outcome;
+use crate::ledger::process::Tally;
+use crate::ledger::worker::helpers;
 use crate::time::Timestamp;
 
 fn minute(made: Made, minute: u32) -> Made {
@@ -51,6 +53,44 @@ fn a_large_batch_is_merged_as_a_small_one_is_and_nothing_of_it_is_left() {
 }
 
 /// So that a contract and the first usage of the same instant come in the right order.
+/// Each of five shards has accepted, rejected and foreign records and wallets with allocations due; a sixth partition is
+/// at home nowhere.
+#[test]
+fn a_batch_computed_by_many_threads_writes_what_one_thread_writes() {
+    const SHARDS: i32 = 5;
+    let with_threads = |threads| {
+        let mut bench = Bench::with_shards(SHARDS);
+        bench.helpers = helpers(0, threads).unwrap();
+        assert_eq!(bench.helpers.is_some(), threads > 1);
+        let elsewhere = bench.source(GENERATION, false);
+        bench.sources.insert((GENERATION, SHARDS), elsewhere);
+        let mut written = Vec::new();
+        for round in 0..4 {
+            let records = (0..300_i32).map(|n| {
+                let (id, partition) = (format!("{round}-{n}"), n % (SHARDS + 1));
+                let home = if n % 7 == 0 { n % SHARDS } else { partition % SHARDS };
+                let made = match n % 11 {
+                    0 => contract(&id, &id, "scale"),
+                    1 => topup(&id, &id, 100),
+                    2 => usage(&id, &id, 0),
+                    _ => usage(&id, &id, 1),
+                };
+                let partition = if made.topic == GENERATION { partition } else { home };
+                minute(made.of_wallet(&wallet_of(home, SHARDS)), n as u32 % 60).at_partition(partition)
+            });
+            let computed = bench.run(&records.collect::<Vec<_>>());
+            let Tally { posted, reasons, flows, .. } = &computed.tally;
+            written.push(format!("{} {posted:?} {reasons:?} {flows:?}", computed.bytes()));
+        }
+        (written, bench.counts())
+    };
+    let (alone, counts) = with_threads(1);
+    assert!(counts.iter().filter(|count| **count > 2).count() >= 5, "{counts:?}");
+    for threads in [2, 4, 4, 4] {
+        assert!(with_threads(threads) == (alone.clone(), counts.clone()), "{threads} threads");
+    }
+}
+
 #[test]
 fn wallet_events_go_first_on_ties() {
     let mut bench = Bench::new();

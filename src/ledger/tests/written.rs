@@ -54,12 +54,12 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
         keys,
         [
             (0, "shard/0"),
-            (1, "shard/1"),
             (0, "generation.events/0"),
-            (1, "generation.events/1"),
             (0, "wallet.events/0"),
             // A shard that was touched commits intake's offset along, read from or not.
             (0, "credits.intake/0"),
+            (1, "shard/1"),
+            (1, "generation.events/1"),
             (1, "credits.intake/1")
         ]
     );
@@ -69,13 +69,13 @@ fn entries_snapshots_and_positions_of_all_that_was_touched_are_written_together(
         (1, "group", bench::NOW)
     );
     assert_eq!(shard.config_hash, bench.policy.hash_up_to(bench.clock()));
-    let source: PartitionProgress = serde_json::from_str(&progress[2].2).unwrap();
+    let source: PartitionProgress = serde_json::from_str(&progress[1].2).unwrap();
     assert_eq!(
         (source.offset, source.at_home, source.partitions, &*source.topic_id),
         (2, true, 2, "generation.events-id")
     );
     assert_eq!(serde_json::to_string(&source.outcomes).unwrap(), r#"{"charged":2,"quarantined":1}"#);
-    let source: PartitionProgress = serde_json::from_str(&progress[3].2).unwrap();
+    let source: PartitionProgress = serde_json::from_str(&progress[5].2).unwrap();
     assert_eq!(serde_json::to_string(&source.outcomes).unwrap(), r#"{"charged":1,"free":1,"handed_over":1}"#);
     assert_eq!(
         computed.offsets,
