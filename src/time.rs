@@ -78,9 +78,11 @@ impl Timestamp {
         let (year, month, day) = civil_from_days(self.day_number());
         let months_since_zero = year * 12 + (month - 1) + i64::from(months);
         let (year, month) = (months_since_zero.div_euclid(12), months_since_zero.rem_euclid(12) + 1);
-        let first = days_from_civil(year, month, 1);
-        let first_of_next = days_from_civil(year + month / 12, month % 12 + 1, 1);
-        let days = (first + day - 1).min(first_of_next - 1);
+        let mut days = days_from_civil(year, month, 1) + day - 1;
+        // Every month has 28.
+        if day > 28 {
+            days = days.min(days_from_civil(year + month / 12, month % 12 + 1, 1) - 1);
+        }
         let later = Timestamp(days * DAY_MS + self.0.rem_euclid(DAY_MS));
         (0..=9999).contains(&year).then_some(later)
     }

@@ -118,6 +118,8 @@ impl Batch {
         let header = |(name, value): &(Span, Span)| {
             Some((std::str::from_utf8(self.arena.get(*name)).ok()?, self.arena.get(*value)))
         };
-        places.iter().filter_map(header).collect()
+        let mut headers = Vec::with_capacity(places.len());
+        headers.extend(places.iter().filter_map(header));
+        headers
     }
 }

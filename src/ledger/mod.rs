@@ -2,7 +2,8 @@
 //!
 //! A worker ([`worker`]) is two threads. One polls, decodes and processes a batch into an overlay; the other
 //! ([`committer`]) enqueues it in one go, flushes and commits, while the first goes on with the next batch.
-//! The first owns all state; the second owns the producer. Others help the first with a large batch, shard by shard.
+//! The first owns all state; the second owns the producer. Others help the first with a large batch, shard by shard
+//! ([`compute`]).
 //!
 //! **Invariant:** nothing is applied to a shard's state before its transaction is committed, and the entries, the
 //! alerts, the wallets, the positions and the source offsets of a batch are in one transaction. The outcome of a transaction

@@ -99,7 +99,8 @@ impl<'p> Part<'p> {
                 break;
             }
             self.fetch(&ahead);
-            ahead.drain(..).try_for_each(|(place, incoming)| self.one(place, &incoming))?;
+            ahead.iter().try_for_each(|(place, incoming)| self.one(*place, incoming))?;
+            ahead.clear();
         }
         self.mark_ends();
         self.post_timers()?;

@@ -488,9 +488,7 @@ impl Computed {
     pub fn records(&self, topic: OutTopic) -> Vec<(i32, String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let records = self.outboxes.iter().flat_map(|outbox| outbox.records(topic));
-        records
-            .map(|record| (record.partition, text(record.key), text(record.value)))
-            .collect()
+        records.map(|record| (record.partition, text(record.key), text(record.value))).collect()
     }
 
     /// Ledger entries in the order of writing: `wallet seq type event offset`.
