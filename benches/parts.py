@@ -21,10 +21,11 @@ STACK_BYTES = 8192
 REPORT_WAIT_S = 300
 
 # Threads that do one thing, by how their names begin.
-THREADS = {"decode": "decode", "commit": "commit", "rdk:": "librdkafka", "identities": "store"}
-WORKER = "ledger"
-# Of the worker's thread, by its functions.
+THREADS = {"commit": "commit", "rdk:": "librdkafka", "identities": "store"}
+COMPUTING = ("ledger", "helper")
+# Of the threads that compute, by their functions.
 FUNCTIONS = tuple((part, re.compile(pattern)) for part, pattern in (
+    ("decode", r"creditstream::event|ledger::decoding|part::Merged|blake3"),
     ("snapshots", r"WalletSnapshot|wallet::snapshot"),
     ("progress", r"Progress|push_json"),
     ("identities", r"identity_store|ledger::memory|wallet::job|shard::look_up"),
@@ -32,6 +33,7 @@ FUNCTIONS = tuple((part, re.compile(pattern)) for part, pattern in (
     ("wallets", r"ledger::(wallets|flight|report|shard)|packed|serde_core"),
     ("apply", r"creditstream::wallet|creditstream::rate|ledger::alerts"),
     ("gather", r"kafka::sys::consume|rd_kafka|ledger::batch"),
+    ("checks", r"process::process|part::Part"),
 ))
 OTHER = "other"
 
@@ -64,7 +66,7 @@ def samples(script: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def part_of(thread: str, stack: list[str]) -> str:
-    if not thread.startswith(WORKER):
+    if not thread.startswith(COMPUTING):
         return next((part for name, part in THREADS.items() if thread.startswith(name)), OTHER)
     found = (part for function in stack for part, pattern in FUNCTIONS if pattern.search(function))
     return next(found, OTHER)

@@ -86,6 +86,12 @@ impl SourceSlot {
         std::mem::take(&mut self.reached_end) && newest.next <= self.end
     }
 
+    /// Its end was met, at that offset.
+    pub fn ends_at(&mut self, offset: i64) {
+        self.reached_end = true;
+        self.end = offset;
+    }
+
     /// How far the batch under computation has come.
     pub fn current(&mut self) -> &mut SourceHead {
         let before = self.pending.as_ref().unwrap_or(&self.head);
@@ -212,6 +218,18 @@ impl Computation<'_> {
     }
 }
 
+/// Threads beside a worker's own, which is one of `threads`.
+///
+/// # Errors
+/// The system has no thread to give.
+pub fn helpers(
+    worker: usize,
+    threads: usize,
+) -> Result<Option<rayon::ThreadPool>, rayon::ThreadPoolBuildError> {
+    let builder = || rayon::ThreadPoolBuilder::new().thread_name(move |_| format!("helper-{worker}"));
+    (threads > 1).then(|| builder().num_threads(threads - 1).build()).transpose()
+}
+
 /// Does the same work for each of some items, on this thread and on those that help it; the results are in the order of
 /// the items. This thread begins with the first item and the others with the last: from batch to batch most shards
 /// stay with their thread, and with its caches.
@@ -223,8 +241,11 @@ pub fn side_by_side<T: Send, R: Send>(
     let Some(helpers) = helpers else { return items.into_iter().map(work).collect() };
     let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
     let waiting: Mutex<VecDeque<(usize, T)>> = Mutex::new(items.into_iter().enumerate().collect());
-    let work_on = |next: fn(&mut VecDeque<(usize, T)>) -> Option<(usize, T)>| {
-        let next = || next(&mut waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    let work_on = |is_helper: bool| {
+        let next = || {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_helper { waiting.pop_back() } else { waiting.pop_front() }
+        };
         while let Some((place, item)) = next() {
             let result = work(item);
             done.lock().unwrap_or_else(PoisonError::into_inner).push((place, result));
@@ -232,47 +253,11 @@ pub fn side_by_side<T: Send, R: Send>(
     };
     helpers.in_place_scope(|scope| {
         for _ in 0..helpers.current_num_threads() {
-            scope.spawn(|_| work_on(VecDeque::pop_back));
+            scope.spawn(|_| work_on(true));
         }
-        work_on(VecDeque::pop_front);
+        work_on(false);
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(place, _)| *place);
     done.into_iter().map(|(_, result)| result).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::sync::Barrier;
-    use std::thread;
-
-    use super::*;
-    use crate::ledger::worker::helpers;
-
-    #[test]
-    fn results_come_in_the_order_of_the_items_whoever_worked_on_them() {
-        let pool = helpers(0, 3).unwrap().unwrap();
-        // Three threads have to be there at once.
-        let all_are_here = Barrier::new(3);
-        let done = side_by_side(Some(&pool), (0..300).collect(), |item| {
-            if matches!(item, 0 | 298 | 299) {
-                all_are_here.wait();
-            }
-            (item, thread::current().id())
-        });
-        assert!(done.iter().map(|(item, _)| *item).eq(0..300));
-        let threads: HashSet<_> = done.iter().map(|(_, thread)| *thread).collect();
-        assert_eq!(threads.len(), 3);
-        assert_eq!(done.first().unwrap().1, thread::current().id(), "this thread begins with the first");
-        assert!(side_by_side(Some(&pool), Vec::new(), |item: i32| item).is_empty());
-        assert_eq!(side_by_side(None, vec![3, 1, 2], |item| item * 2), [6, 2, 4]);
-    }
-
-    #[test]
-    #[should_panic(expected = "item 7")]
-    fn a_panic_beside_this_thread_is_one_of_this_thread() {
-        let pool = helpers(0, 2).unwrap().unwrap();
-        side_by_side(Some(&pool), (0..8).collect(), |item| assert!(item != 7, "item {item}"));
-    }
 }

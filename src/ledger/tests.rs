@@ -13,6 +13,7 @@ mod oracle;
 mod order;
 mod overlays;
 mod routing;
+mod side_by_side;
 mod written;
 
 use bench::{

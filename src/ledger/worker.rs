@@ -21,7 +21,7 @@ use super::batch::Batch;
 use super::changed::Changed;
 use super::checkpoint::Checkpoints;
 use super::committer::{Committer, Done, Job};
-use super::compute::{Computation, Computed, SourceId, SourceSlot};
+use super::compute::{Computation, Computed, SourceId, SourceSlot, helpers};
 use super::flight::{Flight, InFlight};
 use super::identity_store::Maintenance;
 use super::needs::Listed;
@@ -324,8 +324,12 @@ impl<W: World> Worker<W> {
                 Polled::Record(()) | Polled::EndOfPartition { .. } | Polled::Nothing => {}
             }
             let sources = &mut self.sources;
-            let end =
-                |topic: &str, partition, offset| end_of_partition(routes, sources, topic, partition, offset);
+            let end = |topic: &str, partition, offset| {
+                let id = routes.index_of(topic).map(|topic| (topic, partition));
+                if let Some(source) = id.and_then(|id| sources.get_mut(&id)) {
+                    source.ends_at(offset);
+                }
+            };
             let taken = self.member.take(room, timeout, push, end);
             let is_due = taken == 0 && (is_committer_free || self.setup.world.now() >= deadline);
             is_full = is_due || batch.len() >= events_max || batch.byte_count() >= bytes_max;
@@ -548,27 +552,4 @@ impl<W: World> Worker<W> {
         }
         Ok(())
     }
-}
-
-fn end_of_partition(
-    routes: &Routes,
-    sources: &mut BTreeMap<SourceId, SourceSlot>,
-    topic: &str,
-    partition: i32,
-    offset: i64,
-) {
-    let Some(topic) = routes.index_of(topic) else { return };
-    if let Some(source) = sources.get_mut(&(topic, partition)) {
-        source.reached_end = true;
-        source.end = offset;
-    }
-}
-
-/// Threads beside the worker's own, which is one of `threads`.
-pub(super) fn helpers(
-    worker: usize,
-    threads: usize,
-) -> Result<Option<rayon::ThreadPool>, rayon::ThreadPoolBuildError> {
-    let builder = || rayon::ThreadPoolBuilder::new().thread_name(move |_| format!("helper-{worker}"));
-    (threads > 1).then(|| builder().num_threads(threads - 1).build()).transpose()
 }

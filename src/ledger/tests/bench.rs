@@ -261,7 +261,7 @@ impl Bench {
             shards: BTreeMap::new(),
             sources: BTreeMap::new(),
             with_snapshots: true,
-            helpers: crate::ledger::worker::helpers(0, 3).unwrap(),
+            helpers: crate::ledger::compute::helpers(0, 3).unwrap(),
             outboxes: Vec::new(),
             chunks: Chunks::default(),
             next_offsets: HashMap::new(),

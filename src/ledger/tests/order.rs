@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::ledger::books::Outcome;
+use crate::ledger::compute::helpers;
 use crate::ledger::process::Tally;
-use crate::ledger::worker::helpers;
 use crate::time::Timestamp;
 
 fn minute(made: Made, minute: u32) -> Made {
