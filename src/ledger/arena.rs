@@ -1,5 +1,5 @@
-//! The bytes of a batch's records, in chunks that never move: an arena grows without copying, and what one batch
-//! needed serves whichever part of the next needs it.
+//! The bytes of a batch's records, in chunks: an arena grows without copying (but for a chunk that takes a record larger than
+//! its room), and what one batch needed serves whichever part of the next needs it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,9 +37,10 @@ impl Chunks {
     /// Lets go of those that nobody has needed since this was asked last.
     pub fn trim(&self) {
         let mut spare = self.lock();
-        let needed = spare.chunks.len() - spare.fewest;
-        spare.chunks.truncate(needed);
-        spare.fewest = needed;
+        // Those at the bottom: the others were in use not long ago.
+        let needless = spare.fewest;
+        spare.chunks.drain(..needless);
+        spare.fewest = spare.chunks.len();
     }
 
     fn take(&self) -> Vec<u8> {

@@ -23,12 +23,12 @@ use crate::wallet::Breach;
 const TIMER_RECORDS_MAX: usize = 6_000;
 /// Most wallets that are saved with one batch.
 const SNAPSHOTS_MAX: usize = 12_000;
-/// The same where there is a backlog: whoever reads states then reads of what was long ago, and events come first.
-const SNAPSHOTS_MAX_IN_BACKLOG: usize = 6_000;
+/// The same beside many records: events come first, and what a snapshot would say is soon of yesterday.
+const SNAPSHOTS_MAX_BESIDE_MANY: usize = 6_000;
 /// The same while more is due than one batch posts.
 const SNAPSHOTS_MAX_WHILE_DUE: usize = 3_000;
-/// Records of a batch that says that there is a backlog.
-const BACKLOG_MIN: usize = 10_000;
+/// So many records.
+const MANY: usize = 10_000;
 
 /// Records of a batch from which on it pays to wake other threads. In tests few are enough to go the same way.
 pub const SIDE_BY_SIDE_MIN: usize = if cfg!(test) { 8 } else { 1_000 };
@@ -171,11 +171,7 @@ impl Computation<'_> {
         let timer_records = TIMER_RECORDS_MAX.max(batch.len() / 10 * 3) / shards;
         let bounds = Bounds {
             timer_records: u32::try_from(timer_records).unwrap_or(u32::MAX).max(1),
-            snapshots: of_each(if batch.len() < BACKLOG_MIN {
-                SNAPSHOTS_MAX
-            } else {
-                SNAPSHOTS_MAX_IN_BACKLOG
-            }),
+            snapshots: of_each(if batch.len() < MANY { SNAPSHOTS_MAX } else { SNAPSHOTS_MAX_BESIDE_MANY }),
             snapshots_while_due: of_each(SNAPSHOTS_MAX_WHILE_DUE),
         };
         let (routes, context, chunks) = (self.routes, &self.context, self.chunks);

@@ -217,7 +217,7 @@ impl<'p> Part<'p> {
     fn write_shard(&mut self) -> Result<(), Breach> {
         let Some((shard, slot)) = &mut self.shard else { return Ok(()) };
         let snapshots = if slot.has_due() { self.bounds.snapshots_while_due } else { self.bounds.snapshots };
-        let unsaved = if snapshots > 0 { slot.unsaved(snapshots) } else { Vec::new() };
+        let unsaved = if snapshots > 0 { slot.next_unsaved(snapshots) } else { Vec::new() };
         if !unsaved.is_empty() {
             slot.view().current.saved.extend(unsaved);
         }

@@ -100,6 +100,8 @@ pub struct ShardSlot {
     pub current: Option<Overlay>,
     /// Empty overlays.
     spare: Vec<Overlay>,
+    /// The wallet that was the last to be saved.
+    saved_last: Option<Handle>,
 }
 
 /// A shard as the batch under computation sees and changes it.
@@ -160,7 +162,7 @@ impl ShardState {
 impl ShardSlot {
     /// With nothing under way.
     pub fn new(state: ShardState) -> ShardSlot {
-        ShardSlot { state, landed: None, pending: None, current: None, spare: Vec::new() }
+        ShardSlot { state, landed: None, pending: None, current: None, spare: Vec::new(), saved_last: None }
     }
 
     /// Begins the overlay of a batch, or goes on with it.
@@ -238,8 +240,8 @@ impl ShardSlot {
         change
     }
 
-    /// Wallets whose latest state is not in `credits.wallets`, batches under way included; at most `most`.
-    pub fn unsaved(&self, most: usize) -> Vec<Handle> {
+    /// Wallets whose latest state is not in `credits.wallets`, batches under way included.
+    fn unsaved(&self) -> impl Iterator<Item = Handle> + '_ {
         let is_new = |handle: &Handle| {
             let in_current =
                 self.current.as_ref().is_some_and(|current| current.wallets.contains_key(handle));
@@ -250,18 +252,29 @@ impl ShardSlot {
             let wallets = overlay.iter().flat_map(|overlay| &overlay.wallets);
             wallets.filter(|(_, touched)| touched.wallet.seq > 0).map(|(handle, _)| *handle).collect()
         };
-        let mut unsaved: Vec<Handle> = self.state.unsaved.iter().copied().filter(is_new).take(most).collect();
-        for overlay in [&self.pending, &self.current] {
-            let known: Handles = unsaved.iter().copied().collect();
-            let more = touched(overlay).into_iter().filter(is_new).filter(|handle| !known.contains(handle));
-            unsaved.extend(more.take(most - unsaved.len()));
-        }
+        let committed = self.state.unsaved.iter().copied();
+        let in_pending = touched(&self.pending).into_iter();
+        let in_current = touched(&self.current).into_iter();
+        let others = in_pending.chain(in_current).filter(|handle| !self.state.unsaved.contains(handle));
+        committed.chain(others).filter(is_new)
+    }
+
+    /// Those that are to be saved next, at most `most`. They take turns by their handles: wallets that change all the time
+    /// keep no others from being saved.
+    pub fn next_unsaved(&mut self, most: usize) -> Vec<Handle> {
+        let mut unsaved: Vec<Handle> = self.unsaved().collect();
+        unsaved.sort_unstable();
+        unsaved.dedup();
+        let from = unsaved.partition_point(|handle| Some(*handle) <= self.saved_last);
+        unsaved.rotate_left(from);
+        unsaved.truncate(most);
+        self.saved_last = unsaved.last().copied().or(self.saved_last);
         unsaved
     }
 
     /// Whether there is any such wallet.
     pub fn has_unsaved(&self) -> bool {
-        !self.unsaved(1).is_empty()
+        self.unsaved().next().is_some()
     }
 
     /// A wallet as the newest batch under way leaves it.

@@ -13,7 +13,9 @@ use crate::kafka::partition_for;
 use crate::ledger::arena::Chunks;
 use crate::ledger::batch::{Batch, MadeRecord};
 use crate::ledger::books::Outcome;
-use crate::ledger::compute::{self, Computation, ShardBreach, SourceHead, SourceId, SourceSlot};
+use crate::ledger::compute::{
+    self, Computation, ShardBreach, SourceHead, SourceId, SourceSlot, side_by_side,
+};
 use crate::ledger::identity_store::Maintenance;
 use crate::ledger::outbox::{OutTopic, Outbox};
 use crate::ledger::process::{Context, Tally};
@@ -390,10 +392,10 @@ impl Bench {
     /// The batch on its way is committed.
     pub fn commit(&mut self) {
         let time = self.time;
-        for slot in self.shards.values_mut() {
+        side_by_side(self.helpers.as_ref(), self.shards.values_mut().collect(), |slot| {
             slot.land();
             slot.apply(&time);
-        }
+        });
         for source in self.sources.values_mut() {
             if let Some(head) = source.pending.take() {
                 source.head = head;

@@ -1,5 +1,7 @@
 //! Batches under way: what they see, what an abort drops, and that the same records give the same bytes.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::ledger::outbox::OutTopic;
 use crate::ledger::shard::ShardSlot;
@@ -233,4 +235,23 @@ fn an_event_that_its_wallet_rejects_changes_nothing_of_it() {
     let conflict = bench.run(&[usage("e2", "j1", 5)]);
     assert_eq!(conflict.entries(), Vec::<String>::new(), "it is in the quarantine");
     assert_eq!(changed(&mut bench), 0);
+}
+
+#[test]
+fn wallets_that_change_all_the_time_keep_no_others_from_being_saved() {
+    let mut bench = Bench::new();
+    bench.with_snapshots = false;
+    let of_each = |round: i32| -> Vec<Made> {
+        (0..5)
+            .map(|n| usage(&format!("{round}-{n}"), &format!("{round}-{n}"), 1).of_wallet(&format!("w{n}")))
+            .collect()
+    };
+    let mut saved = HashSet::new();
+    for round in 0..3 {
+        bench.run(&of_each(round));
+        let next = bench.shards.get_mut(&0).unwrap().next_unsaved(2);
+        assert_eq!(next.len(), 2);
+        saved.extend(next);
+    }
+    assert_eq!(saved.len(), 5, "all had their turn");
 }

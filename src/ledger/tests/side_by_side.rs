@@ -29,5 +29,12 @@ fn results_come_in_the_order_of_the_items_whoever_worked_on_them() {
 #[should_panic(expected = "item 7")]
 fn a_panic_beside_this_thread_is_one_of_this_thread() {
     let pool = helpers(0, 2).unwrap().unwrap();
-    side_by_side(Some(&pool), (0..8).collect(), |item| assert!(item != 7, "item {item}"));
+    // This thread is at the first item while the other is at the last.
+    let both_are_here = Barrier::new(2);
+    side_by_side(Some(&pool), (0..8).collect(), |item| {
+        if matches!(item, 0 | 7) {
+            both_are_here.wait();
+        }
+        assert!(item != 7, "item {item}");
+    });
 }
