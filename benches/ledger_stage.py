@@ -1,6 +1,6 @@
 """What an event costs in the ledger stage: a preloaded backlog through the real binary and the local Kafka.
 
-    make bench-ledger                                     2,000,000 events of 100,000 wallets, one round after a warm-up
+    make bench-ledger                                     2,000,000 events of 100,000 wallets, one round after warm-ups
     make bench-ledger BENCH="--events 300000 --rounds 3"  fewer events, three times
     make bench-ledger BENCH="--binary A --binary B --rounds 2"  two builds in turn, over the same events
 
@@ -215,8 +215,8 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=2_000_000, help="usage events to preload")
     parser.add_argument("--wallets", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=1, help="rounds of each binary")
-    parser.add_argument("--warm-up", type=int, default=1, help="rounds before them that do not count: a broker that has "
-                        "just started takes several times the CPU for a record (default: 1)")
+    parser.add_argument("--warm-up", type=int, default=4, help="rounds before them that do not count: a broker that has just "
+                        "started takes twice the CPU for a record, and less with each round (default: 4)")
     parser.add_argument("--binary", type=Path, action="append", help="default: target/release/creditstream")
     parser.add_argument("--pass-through", type=Path, help="the program built from benches/pass_through.rs")
     parser.add_argument("--profile", action="store_true", help="in a further round, the share of each part of the work (perf)")

@@ -112,7 +112,8 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
     folder = Stack.from_environment().folder
-    amount = ["--events", str(SHORT_EVENTS), "--rounds", "1"] if options.short else ["--rounds", str(options.rounds), "--profile"]
+    few = ["--events", str(SHORT_EVENTS), "--rounds", "1", "--warm-up", "1"]
+    amount = few if options.short else ["--rounds", str(options.rounds), "--profile"]
     figures: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(), "machine": machine(),
         "command": command(options),
