@@ -10,7 +10,7 @@ export CREDITSTREAM_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null |
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-growth bench-soak bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,12 @@ bench-ledger: build stack-up ## What an event costs in the ledger stage: events/
 
 bench-mixes: build stack-up ## Other mixes of events, more workers, and how late balances are under live load (BENCH="--help")
 	@.stack/venv/bin/python benches/mixes.py $(BENCH)
+
+bench-growth: build stack-up ## How speed, memory and restores grow with wallets, identities, batches, half an hour (BENCH="--help")
+	@.stack/venv/bin/python benches/growth.py $(BENCH)
+
+bench-soak: build stack-up ## 100,000,000 identities at full load, then 30 minutes live: what grows, 65 minutes (BENCH="--help")
+	@.stack/venv/bin/python benches/soak.py $(BENCH)
 
 bench-month: build stack-up ## A million allocations due in one second, while usage goes on (BENCH="--help")
 	@.stack/venv/bin/python benches/first_of_month.py $(BENCH)

@@ -28,7 +28,7 @@ sys.path.append(str(CHECKOUT / "stack"))
 
 try:
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 except ModuleNotFoundError as missing:
     sys.exit(f"bench: Python module {missing.name} is not there: use `make bench-…`, which runs the stack's Python")
 
@@ -250,6 +250,14 @@ format = "json"
             for future in client.delete_topics(sorted(there), operation_timeout=30).values():
                 future.result()
         self.topics -= topics
+
+    def configure(self, topic: str, settings: Mapping[str, str | int]) -> None:
+        """Settings of a topic, in place of the broker's."""
+        entries = [ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        client = AdminClient({"bootstrap.servers": self.brokers, "log_level": 2})
+        for future in client.incremental_alter_configs([resource]).values():
+            future.result(DROP_WAIT_S)
 
     def close(self) -> None:
         try:

@@ -13,24 +13,21 @@ the commit that made it count. All topics and groups are deleted at the end. Exi
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
 from deployment import BINARY, BenchError, add_settings_option, spread
-from latency import Latency
 from ledger_stage import Bench, Round
+from load import another
+from steady import latency_at
 
 USUAL, WALLETS = "the usual mix", 100_000
 WORKERS = (1, 2, 4)
-LIVE_RATE = 1_000
-# Of the first seconds no figure is taken: the generator prepares itself, and every wallet is new.
-LIVE_S, LIVE_WARM_UP_S, LIVE_SPARE_S = 20, 20, 5
+LIVE_RATE, LIVE_S = 1_000, 20
 PARTS = ("mixes", "workers", "latency")
 
 
@@ -66,13 +63,7 @@ class Mixes:
         return self.preloaded[name]
 
     def another(self, suffix: str) -> Bench:
-        """A deployment of its own, gone in the end."""
-        folder = self.folder / suffix
-        folder.mkdir()
-        options = argparse.Namespace(set=self.options.set, events=self.options.events, pass_through=None, binary=[BINARY])
-        bench = Bench(options, folder, suffix)
-        self.cleanup.callback(bench.deployment.close)
-        return bench
+        return another(self.options.set, self.options.events, WALLETS, self.folder, suffix, self.cleanup)
 
     def round(self, name: str, settings: tuple[str, ...] = ()) -> Round:
         bench, records = self.bench(name)
@@ -105,19 +96,7 @@ class Mixes:
         """Live events at that rate, the first seconds of which do not count."""
         deployment = self.another(f"-live{rate}").deployment
         with deployment.ledger_stage(BINARY, "live") as instance:
-            command = [
-                str(BINARY), "--config", str(deployment.config_of("live")), "generate", "--phase", "usage", "--rate", str(rate),
-                "--events", str(rate * (LIVE_WARM_UP_S + LIVE_S + LIVE_SPARE_S)), "--wallets", str(WALLETS)]
-            events = subprocess.Popen(command, env=deployment.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            try:
-                time.sleep(LIVE_WARM_UP_S)
-                before = instance.metrics()
-                time.sleep(LIVE_S)
-                latency = Latency.between(before, instance.metrics())
-            finally:
-                _, told = events.communicate(timeout=LIVE_SPARE_S + 60)
-        if events.returncode != 0:
-            raise BenchError(f"the events could not be sent: {told.decode()[-500:]}")
+            latency = latency_at(rate, LIVE_S, instance, deployment, deployment.config_of("live"), WALLETS)
         print(f"{rate:,} live events/s: to the committed balance p50 {latency.quantile_s(0.5) * 1000:.0f} ms, "
               f"p99 {latency.quantile_s(0.99) * 1000:.0f} ms, of {latency.count:,} events", flush=True)
 
