@@ -10,7 +10,7 @@ export CREDITSTREAM_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null |
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-growth bench-soak bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build release demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-growth bench-soak bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ help: ## List the commands
 build: ## Build the binary, target/release/creditstream
 	@$(STACK) install
 	$(CARGO) build --release --locked
+
+release: stack-up ## Build the binary to deploy, compiled with a profile of its own work: target/optimised/creditstream
+	@.stack/venv/bin/python benches/optimise.py
 
 demo: build stack-up ## Real events through a real Kafka, ClickHouse and Prometheus, with a proof at the end
 	@.stack/venv/bin/python demo/demo.py

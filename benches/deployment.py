@@ -36,6 +36,8 @@ import processes
 from components import COMPONENTS, Stack
 
 BINARY = Path(os.environ.get("CREDITSTREAM_BIN") or CHECKOUT / "target" / "release" / "creditstream").absolute()
+# What `make release` leaves.
+OPTIMISED = CHECKOUT / "target" / "optimised" / "creditstream"
 SHARDS = 12
 START_POLL_S = 0.1
 START_WAIT_S = 60

@@ -3,6 +3,7 @@
     make bench                      five rounds of everything, about 25 minutes
     make bench-short                one round of few events and no sink, a minute: shows that it works, and no figure to quote
     make bench BENCH="--publish"    and puts the figures into docs/performance.md
+    make bench BENCH="--optimised"  of the binary that `make release` has left
 
 The ledger stage (c) beside two transactional pass-throughs, a bare one (a) and one that writes the same records and bytes (b),
 in turn, and a profile of it: benches/ledger_stage.py. Then the sink beside ClickHouse's own limit (d): benches/sink.py. All
@@ -24,7 +25,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from deployment import CHECKOUT, spread
+from deployment import BINARY, CHECKOUT, OPTIMISED, spread
 
 from components import Stack
 
@@ -59,7 +60,8 @@ def commit() -> str:
 def command(options: argparse.Namespace) -> str:
     if options.short:
         return "make bench-short"
-    return f'make bench BENCH="--rounds {options.rounds}{" --no-sink" if options.no_sink else ""}"'
+    flags = f"{' --no-sink' if options.no_sink else ''}{' --optimised' if options.optimised else ''}"
+    return f'make bench BENCH="--rounds {options.rounds}{flags}"'
 
 
 def tables(figures: dict[str, Any]) -> str:
@@ -109,18 +111,20 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--short", action="store_true", help=f"one round of {SHORT_EVENTS:,} events, and no sink")
     parser.add_argument("--no-sink", action="store_true", help="only (a), (b) and (c)")
+    parser.add_argument("--optimised", action="store_true", help=f"measure {OPTIMISED.relative_to(CHECKOUT)}, of `make release`")
     parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args()
     folder = Stack.from_environment().folder
     few = ["--events", str(SHORT_EVENTS), "--rounds", "1", "--warm-up", "1"]
     amount = few if options.short else ["--rounds", str(options.rounds), "--profile"]
+    binary = ["--binary", str(OPTIMISED if options.optimised else BINARY)]
     figures: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(), "machine": machine(),
         "command": command(options),
-        "ledger": run("ledger_stage.py", folder / "bench-ledger.json", "--pass-through", str(PASS_THROUGH), *amount),
+        "ledger": run("ledger_stage.py", folder / "bench-ledger.json", "--pass-through", str(PASS_THROUGH), *binary, *amount),
     }
     if not options.short and not options.no_sink:
-        figures["sink"] = run("sink.py", folder / "bench-sink.json", "--rounds", str(options.rounds))
+        figures["sink"] = run("sink.py", folder / "bench-sink.json", "--rounds", str(options.rounds), *binary)
     (folder / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print("\n" + tables(figures))
     if options.publish:
