@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,8 @@ def save(name: str, figures: dict[str, Any]) -> None:
 def run_facts(target: str) -> dict[str, Any]:
     """When, of what and where a run is."""
     given = " ".join(word for word in sys.argv[1:] if word != "--publish")
-    command = f"make {target}" + (f' BENCH="{given}"' if given else "")
+    binary = os.environ.get("CREDITSTREAM_BIN")
+    command = (f"CREDITSTREAM_BIN={binary} " if binary else "") + f"make {target}" + (f' BENCH="{given}"' if given else "")
     return {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(), "machine": machine(), "command": command}
 
 
