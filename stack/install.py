@@ -147,6 +147,8 @@ TOOLS = (
     Tool("pkg-config", ("pkg-config",), _program("pkg-config"), "build"),
     Tool("OpenSSL's headers", ("libssl-dev",), _library("openssl"), "build"),
     Tool("zlib's headers", ("zlib1g-dev",), _library("zlib"), "build"),
+    # Tests make certificates with it.
+    Tool("openssl", ("openssl",), _program("openssl"), "build"),
 )
 
 

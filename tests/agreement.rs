@@ -13,7 +13,7 @@ use creditstream::ledger::Outcome;
 use creditstream::metrics::{OUTCOMES, REASONS};
 
 /// What people read.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -21,6 +21,9 @@ const PAGES: [&str; 8] = [
     "docs/alerts.md",
     "docs/events.md",
     "docs/clickhouse.md",
+    "docs/performance.md",
+    "docs/reliability.md",
+    "docs/runbooks.md",
     "docker/README.md",
 ];
 

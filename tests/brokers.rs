@@ -170,6 +170,27 @@ fn brokers_that_lack_replicas_are_waited_for_and_no_record_is_blamed() {
     instance.terminate();
 }
 
+/// A commit that does not end keeps an instance from stopping in order: whoever has no time for that signals again.
+#[test]
+fn a_second_stop_signal_exits_at_once() {
+    let deployment = Deployment::new();
+    let proxy = KafkaProxy::to(&deployment.config.kafka.brokers);
+    let mut instance = deployment.start_with(&["ledger"], &[("kafka.brokers", &proxy.address())]);
+    instance.wait_until_ready();
+    proxy.next(Api::EndTxn, Act::Hold, 0, 1);
+    let books = deployment.generate(&everything(500, 50));
+    proxy.wait_until_held("a commit to be under way");
+    instance.signal("INT");
+    instance.wait_for_log("stopping: a second signal exits at once");
+    instance.signal("TERM");
+    let (code, _) = instance.wait_for_exit(Duration::from_secs(3));
+    assert_eq!(code, 130, "{}", tail(&instance.log()));
+    proxy.release();
+    let mut instance = deployment.start(&["ledger"]);
+    deployment.assert_proof(&books);
+    instance.terminate();
+}
+
 /// The right to the transactional id is taken away: the producer is done for, and no other one can be made.
 #[test]
 fn a_transactional_id_that_may_not_be_used_any_more_stops_the_instance_which_names_it() {

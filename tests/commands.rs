@@ -394,6 +394,32 @@ fn a_mended_record_is_replayed_and_charged_exactly_once() {
     instance.terminate();
 }
 
+/// Each try brings it back once more; sent is one record for it all the same, and the other one that is quarantined for that.
+#[test]
+fn a_record_whose_cause_is_not_mended_is_replayed_once_a_time() {
+    let deployment = Deployment::new();
+    let config = &deployment.config;
+    let mut instance = deployment.start(&["ledger"]);
+    for value in ["junk", "other junk"] {
+        let sent =
+            Sent { value: Some(value.as_bytes()), key: Some(b"k"), partition: Some(0), headers: vec![] };
+        kafka::send(config, &config.topics.generation, &sent).unwrap();
+    }
+    decided(&deployment, 2);
+    for tries in 1..=3 {
+        let said = deployment.run(&["quarantine", "replay", "--reason", "not_json", "--format", "json"]);
+        let said = &said.expect(0).json_lines()[0];
+        assert_eq!((&said["selected"], &said["replayed"]), (&2.into(), &2.into()), "try {tries}");
+        decided(&deployment, 2 + 2 * tries);
+    }
+    instance.terminate();
+    let listed = deployment.run(&["quarantine", "list", "--format", "json"]).expect(0).json_lines();
+    assert_eq!(listed.len(), 8, "all that was refused is told");
+    // A place that is named is sent, whatever came of it.
+    deployment.run(&["quarantine", "replay", listed[0]["place"].as_str().unwrap()]).expect(0);
+    assert_eq!(kafka::read_all(config, &config.topics.generation).len(), 9);
+}
+
 #[test]
 fn init_may_run_twice_and_twice_at_once() {
     let deployment = Deployment::without_init(&[]);
@@ -455,12 +481,19 @@ fn a_component_that_is_away_is_69_within_half_a_minute() {
                 let answer = deployment.run_with(command, &no_kafka);
                 println!("{command:?}: {} after {:?}", answer.code, begun.elapsed());
                 assert_eq!(answer.code, 69, "{command:?}: {}", tail(&answer.stderr));
+                let told = answer.stderr.lines().last().unwrap_or_default();
+                assert!(told.contains("kafka.brokers is 127.0.0.1:1"), "{command:?}: {told}");
+                let repeated = answer.stderr.matches("All broker connections are down").count();
+                assert!(repeated <= 10, "{command:?} says {repeated} times that the brokers are down");
                 assert!(begun.elapsed() < Duration::from_secs(30), "{command:?} took {:?}", begun.elapsed());
             });
         }
     });
     let answer = deployment.run_with(&["init"], &[("clickhouse.url", "http://127.0.0.1:1")]).expect(69);
     assert!(answer.stderr.contains("clickhouse.url"), "it says what to look at: {}", answer.stderr);
+    assert_eq!(answer.stderr.matches("Connection refused").count(), 1, "the cause once: {}", answer.stderr);
+    let nobody = deployment.run_with(&["init"], &[("clickhouse.user", "nobody")]).expect(77);
+    assert!(nobody.stderr.contains("check user, password and rights"), "{}", nobody.stderr);
 }
 
 #[test]

@@ -326,21 +326,6 @@ fn a_stop_signal_under_load_ends_it_cleanly_and_loses_nothing() {
     second.terminate();
 }
 
-#[test]
-fn a_second_stop_signal_exits_at_once() {
-    let deployment = Deployment::new();
-    let mut instance = deployment.start(&[]);
-    instance.wait_until_ready();
-    let load = deployment.generate_slowly(&everything(2_000, 100), 2_000);
-    instance.signal("INT");
-    instance.signal("TERM");
-    let (code, took) = instance.wait_for_exit(Duration::from_secs(3));
-    // The first may have been enough already: then it ended as it should.
-    assert!(code == 130 || code == 0, "exit code {code}");
-    println!("ended with {code} in {took:?}");
-    load.join().unwrap();
-}
-
 /// A value, key or header that came must be there again, byte for byte, with the place it came from.
 #[test]
 fn a_quarantined_record_is_kept_byte_for_byte_with_its_origin() {

@@ -4,10 +4,11 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::config::{ConfigErrors, UnknownPlan};
+use crate::config::{Config, ConfigErrors, UnknownPlan};
 use crate::kafka::TopicError;
 use crate::ledger::LedgerError;
 use crate::rate::PricingErrors;
+use crate::sink::error::ClickHouseError;
 
 /// Done; equal; yes.
 pub const DONE: u8 = 0;
@@ -77,7 +78,7 @@ impl Failure {
 
     /// Exit by the cause that a stage or the set-up names.
     pub fn from_chain(error: anyhow::Error) -> Failure {
-        let message = format!("{error:#}");
+        let message = sentence(&error);
         for cause in error.chain() {
             if cause.is::<PricingErrors>() || cause.is::<ConfigErrors>() || cause.is::<UnknownPlan>() {
                 return Failure::config(message);
@@ -96,6 +97,9 @@ impl Failure {
                     TopicError::Kafka(_) | TopicError::Answer(_) => Failure::unavailable(message),
                 };
             }
+            if cause.downcast_ref::<ClickHouseError>().is_some_and(ClickHouseError::is_about_rights) {
+                return Failure::no_rights(message);
+            }
             if cause.is::<rdkafka::error::KafkaError>() {
                 return Failure::unavailable(message);
             }
@@ -111,5 +115,59 @@ impl Failure {
             }
         }
         Failure::unavailable(message)
+    }
+
+    /// Says where the component was looked for that does not answer.
+    pub fn looked_for_at(mut self, config: &Config) -> Failure {
+        let addresses = [
+            ("kafka", "kafka.brokers", config.kafka.bootstrap_servers()),
+            ("clickhouse", "clickhouse.url", config.clickhouse.url.clone()),
+        ];
+        for (component, setting, address) in addresses {
+            let is_it = self.code == UNAVAILABLE && self.message.contains(component);
+            if is_it && !self.message.contains(&address) {
+                self.message.push_str(&format!("; {setting} is {address}"));
+            }
+        }
+        self
+    }
+}
+
+/// An error and its causes. Some errors say their cause themselves: it is not said again.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no answer").context("kafka: no answer").context("topics");
+        assert_eq!(sentence(&error), "topics: kafka: no answer");
+        let plain: anyhow::Error = Err::<(), _>(anyhow!("no answer")).context("kafka").unwrap_err();
+        assert_eq!(sentence(&plain), "kafka: no answer");
+    }
+
+    #[test]
+    fn what_does_not_answer_is_told_with_its_address() {
+        let config = Config::default();
+        let brokers = config.kafka.bootstrap_servers();
+        let failure = Failure::unavailable("kafka: timed out").looked_for_at(&config);
+        assert_eq!(failure.message, format!("kafka: timed out; kafka.brokers is {brokers}"));
+        let known = format!("kafka at {brokers}: timed out");
+        assert_eq!(Failure::unavailable(&known).looked_for_at(&config).message, known);
+        assert_eq!(Failure::no("kafka: no").looked_for_at(&config).message, "kafka: no");
     }
 }

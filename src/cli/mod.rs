@@ -79,7 +79,8 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     telemetry::init(&config.log).map_err(Failure::config)?;
     let config = Arc::new(config);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::bug(&error))?;
-    runtime.block_on(async move {
+    let done = runtime.block_on(async {
+        let config = Arc::clone(&config);
         match arguments.command {
             Command::Run { roles } => {
                 let roles = if roles.is_empty() { Role::ALL.to_vec() } else { roles };
@@ -109,7 +110,8 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<u8, Failure> {
             Command::Alerts(command) => alerts::run(&config, command, output).await,
             Command::Quarantine(command) => quarantine::run(&config, command, output),
         }
-    })
+    });
+    done.map_err(|failure| failure.looked_for_at(&config))
 }
 
 /// The settings in force. Prices must be readable, older than the horizon, and have the plans that settings name.

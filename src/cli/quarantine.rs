@@ -1,9 +1,10 @@
 //! `quarantine list|show|replay`: what could not be applied, and the way back.
 //!
 //! A replay sends the record to the topic that it came from, as it came, with a header that links it to the
-//! quarantined one. Twice is harmless: the event's identity stands in the ledger after the first.
+//! quarantined one. Twice is harmless: the event's identity stands in the ledger after the first. What comes back, for its cause
+//! is not mended, stands in the place of what was replayed: however often that is tried, it is one record that is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use rdkafka::message::{Header, OwnedHeaders};
@@ -59,7 +60,7 @@ struct Quarantined {
 pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, Failure> {
     match command {
         Quarantine::List(filter) => {
-            let found = select(config, &[], &filter)?;
+            let found = select(config, &[], &filter, Which::All)?;
             for record in &found {
                 output.object(record, || {
                     format!(
@@ -72,7 +73,7 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
         }
         Quarantine::Show { place } => {
             let filter = QuarantineFilter { reason: None, since: None, limit: None };
-            let found = select(config, std::slice::from_ref(&place), &filter)?;
+            let found = select(config, std::slice::from_ref(&place), &filter, Which::All)?;
             let record =
                 found.first().ok_or_else(|| Failure::no(format!("no quarantined record at {place}")))?;
             output.object(record, || show(record))?;
@@ -82,7 +83,9 @@ pub fn run(config: &Config, command: Quarantine, output: Output) -> Result<u8, F
             if places.is_empty() && filter.reason.is_none() && filter.since.is_none() {
                 return Err(Failure::usage("replay what? give PARTITION/OFFSET, or --reason or --since"));
             }
-            let found = select(config, &places, &filter)?;
+            // Whoever names a place means it.
+            let which = if places.is_empty() { Which::LastOfEach } else { Which::All };
+            let found = select(config, &places, &filter, which)?;
             if found.is_empty() {
                 return Err(Failure::no("no quarantined record fits"));
             }
@@ -128,11 +131,20 @@ fn show(record: &Quarantined) -> String {
     )
 }
 
+/// Which of the records that fit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Of those that are the same, byte for byte, only what was quarantined last: a replay that came back, or a producer's own.
+    LastOfEach,
+}
+
 /// Reads the quarantine topic up to its end as of now.
 fn select(
     config: &Config,
     places: &[String],
     filter: &QuarantineFilter,
+    which: Which,
 ) -> Result<Vec<Quarantined>, Failure> {
     if let Some(reason) = filter.reason.as_deref()
         && !Reason::ALL.iter().any(|known| known.as_str() == reason)
@@ -147,17 +159,42 @@ fn select(
             && since.is_none_or(|since| record.quarantined_at >= since)
     };
     let mut found = Vec::new();
+    let mut all = Vec::new();
     read_topic(config, &config.topics.quarantine, Partitions::All, |record| {
         let record = quarantined(record);
+        if which == Which::LastOfEach {
+            all.push((record.quarantined_at, record.place.clone(), content(&record)));
+        }
         if fits(&record) {
             found.push(record);
         }
     })?;
     found.sort_by(|a, b| (a.quarantined_at, &a.place).cmp(&(b.quarantined_at, &b.place)));
+    let replaced = replaced(all);
+    found.retain(|record| !replaced.contains(&record.place));
     if let Some(limit) = filter.limit {
         found.truncate(limit);
     }
     Ok(found)
+}
+
+/// Hash of what its producer sent, and where: each part after its length.
+fn content(record: &Quarantined) -> blake3::Hash {
+    let headers = record.raw_headers.iter().flat_map(|(name, value)| [Some(name.as_bytes()), Some(value)]);
+    let own = [Some(record.origin_topic.as_bytes()), record.raw_key.as_deref(), record.raw_value.as_deref()];
+    let mut hasher = blake3::Hasher::new();
+    for part in own.into_iter().chain(headers) {
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        hasher.update(&length.to_le_bytes()).update(part.unwrap_or_default());
+    }
+    hasher.finalize()
+}
+
+/// The places of those that were quarantined again later, for whatever reason.
+fn replaced(mut all: Vec<(Timestamp, String, blake3::Hash)>) -> HashSet<String> {
+    all.sort_by(|(a_at, a_place, _), (b_at, b_place, _)| (a_at, a_place).cmp(&(b_at, b_place)));
+    let mut last = HashMap::new();
+    all.into_iter().filter_map(|(_, place, content)| last.insert(content, place)).collect()
 }
 
 fn quarantined(record: &RecordView<'_>) -> Quarantined {

@@ -1,12 +1,17 @@
 //! What librdkafka says, as log lines of ours: leveled by what an operator must do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{DeliveryResult, NoCustomPartitioner, ProducerContext};
+
+/// The same error of a client is said again after so long.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Context of all clients.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,8 +34,28 @@ impl ClientContext for KafkaLog {
         }
     }
 
+    /// A client whose brokers are away is told so hundreds of times in a moment.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client");
+        if LAST_SAID.is_news(format!("{error} {reason}"), Instant::now()) {
+            tracing::warn!(%error, reason, "kafka client");
+        }
+    }
+}
+
+/// What was said last.
+struct LastSaid(Mutex<Option<(String, Instant)>>);
+
+static LAST_SAID: LastSaid = LastSaid(Mutex::new(None));
+
+impl LastSaid {
+    /// Whether this was not said a moment ago.
+    fn is_news(&self, said: String, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|(before, at)| *before == said && now < *at + SAID_AGAIN_AFTER) {
+            return false;
+        }
+        *last = Some((said, now));
+        true
     }
 }
 
@@ -86,6 +111,17 @@ impl ProducerContext<NoCustomPartitioner> for ConnectionLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_error_is_said_every_few_seconds() {
+        let (last, begin) = (LastSaid(Mutex::new(None)), Instant::now());
+        let is_news =
+            |said: &str, seconds| last.is_news(said.to_owned(), begin + Duration::from_secs(seconds));
+        assert!(is_news("down", 0));
+        assert!(!is_news("down", 4));
+        assert!(is_news("down", 5));
+        assert!(is_news("another one", 5));
+    }
 
     #[test]
     fn only_a_connection_that_had_been_up_counts_as_lost() {

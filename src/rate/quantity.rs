@@ -153,7 +153,7 @@ macro_rules! decimal_string {
                     .map($type)
                     .ok_or_else(|| {
                         serde::de::Error::custom(format!(
-                            "{text:?} is not a decimal of at most {} places",
+                            "{text:?} is no decimal of at most {} places without a sign",
                             $scale
                         ))
                     })

@@ -111,6 +111,11 @@ impl ClickHouseError {
         }
     }
 
+    /// Whether the user, its password or its rights are what is refused.
+    pub fn is_about_rights(&self) -> bool {
+        matches!(self.code(), Some(RIGHTS_READ_ONLY | RIGHTS_MISSING | 192..=195 | 291 | 452 | 492 | 516))
+    }
+
     /// What a person does about one of `init`'s that is permanent.
     pub(super) fn advice_of_owner(&self) -> &'static str {
         match self {

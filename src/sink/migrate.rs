@@ -272,7 +272,7 @@ impl Session {
 
     async fn check_version(&self) -> Result<(), MigrationError> {
         let new_enough = client::check_version(&self.client, self.timeout).await;
-        new_enough.map_err(|source| failed("take this version of creditstream", source))
+        new_enough.map_err(|source| failed("say its version", source))
     }
 
     /// `IF NOT EXISTS` would pass over tables of the other form.
