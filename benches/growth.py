@@ -12,7 +12,7 @@
 - batches: ledger.batch_events_max from 1,000 to 80,000, over the backlog of 100,000 wallets in turn; then, each by itself, 20,000
   live events/s on topics that were empty.
 
-Throughput is told from when all contracts are posted: of usage, and of all records, for top-ups and adjustments come between.
+Throughput is told of usage and of all records: contracts, top-ups and adjustments come between.
 Figures go to bench-growth.json in the stack's folder, a part that is not measured stays there as it was. All topics, groups
 and databases are deleted at the end. Exit code 1: something did not get through; no figure makes it fail.
 """
@@ -82,7 +82,7 @@ class Growth:
                 bench, records = self.backlog(wallets, events)
                 deployment, part = bench.deployment, self.part()
                 with deployment.ledger_stage(BINARY, part) as instance:
-                    readings = full_load(instance, deployment, records, wallets)
+                    readings = full_load(instance, deployment, records)
                     loads[place].append(Load.between(readings[0], readings[-1]))
                     loads[place][-1].print(f"round {number}, {wallets:,} wallets, {events:,} events")
                     instance.stop()
@@ -122,7 +122,7 @@ class Growth:
             for batch, of in settings.items():
                 bench.deployment.settings = of
                 with bench.deployment.ledger_stage(BINARY, self.part()) as instance:
-                    readings = full_load(instance, bench.deployment, records, USUAL_WALLETS)
+                    readings = full_load(instance, bench.deployment, records)
                 loads[batch].append(Load.between(readings[0], readings[-1]))
                 loads[batch][-1].print(f"round {number}, batches of at most {batch:,}")
         bench.deployment.settings = self.options.set
@@ -242,7 +242,7 @@ def images(figures: dict[str, Any]) -> dict[str, str]:
 def measure(options: argparse.Namespace, figures: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder, ExitStack() as cleanup:
         growth = Growth(options, Path(folder), cleanup, figures)
-        warm_up(*growth.backlog(USUAL_WALLETS, options.events), USUAL_WALLETS, options.warm_up)
+        warm_up(*growth.backlog(USUAL_WALLETS, options.events), options.warm_up)
         for part in options.only or PARTS:
             growth.run(part)
 

@@ -30,7 +30,6 @@ class Reading:
 
     at: float
     processed: int
-    contracts: int
     of_wallets: int
     cpu_s: float
     broker_cpu_s: float
@@ -51,7 +50,6 @@ class Reading:
         return cls(
             at=time.monotonic(),
             processed=sum(count for _, count in final),
-            contracts=sum(count for labels, count in final if labels["outcome"] == "contract"),
             of_wallets=sum(count for labels, count in final if labels["outcome"] in WALLET_OUTCOMES),
             cpu_s=instance.cpu_s(), broker_cpu_s=deployment.broker_cpu_s(), rss_mb=instance.rss_mb(),
             lag=sum(lag for _, lag in lags),
@@ -102,13 +100,6 @@ def metrics_of(instance: Instance) -> Metrics:
     return instance.metrics()
 
 
-def since_contracts(readings: list[R], wallets: int) -> list[R]:
-    """From when every wallet has its contract, which come before all usage."""
-    since = [reading for reading in readings if reading.contracts >= wallets]
-    # Few events of many wallets: all is over between two readings.
-    return since if len(since) > 1 else readings[-2:]
-
-
 def while_even(readings: list[R]) -> list[R]:
     """As long as no partition of usage is at its end: after that there is less to do side by side."""
     most = max(reading.behind for reading in readings)
@@ -134,16 +125,16 @@ def readings_of(instance: Instance, deployment: Deployment, records: int, poll_s
     yield now
 
 
-def full_load(instance: Instance, deployment: Deployment, records: int, wallets: int) -> list[Reading]:
-    """One backlog, from the contracts on."""
-    return since_contracts(list(readings_of(instance, deployment, records)), wallets)
+def full_load(instance: Instance, deployment: Deployment, records: int) -> list[Reading]:
+    """One backlog."""
+    return list(readings_of(instance, deployment, records))
 
 
-def warm_up(bench: Bench, records: int, wallets: int, rounds: int) -> None:
+def warm_up(bench: Bench, records: int, rounds: int) -> None:
     """What a broker needs that has just started."""
     for number in range(rounds):
         with bench.deployment.ledger_stage(BINARY, f"warm{number}") as instance:
-            readings = full_load(instance, bench.deployment, records, wallets)
+            readings = full_load(instance, bench.deployment, records)
         Load.between(readings[0], readings[-1]).print("warm-up")
 
 

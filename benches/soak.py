@@ -39,7 +39,7 @@ from deployment import BINARY, OUTPUTS, SOURCES, START_WAIT_S, BenchError, Deplo
 from document import heading, last_figures, publish, run_facts, save, table
 from latency import Latency
 from load import (
-    EVENTS_PER_S_MIN, Load, Reading, another, full_load, metrics_of, of_last, readings_of, since_contracts, warm_up, while_even)
+    EVENTS_PER_S_MIN, Load, Reading, another, full_load, metrics_of, of_last, readings_of, warm_up, while_even)
 from plot import Panel, Series, plot
 from restore import restart, show
 from steady import generating, latency_at
@@ -150,7 +150,7 @@ class Soak:
         check_room(planned, self.large.deployment.folder)
         records, small_records = self.large.preload(BINARY), self.small.preload(BINARY)
         print(f"{records:,} and {small_records:,} records preloaded; {planned / 1e9:.1f} GB of data expected", flush=True)
-        warm_up(self.small, small_records, self.options.small_wallets, self.options.warm_up)
+        warm_up(self.small, small_records, self.options.warm_up)
         self.figures["small"] = [self.small_round(small_records, 1)]
         deployment = self.large.deployment
         with deployment.ledger_stage(BINARY, PART) as instance:
@@ -166,7 +166,7 @@ class Soak:
     def small_round(self, records: int, number: int) -> list[dict[str, Any]]:
         """Readings of the small case."""
         with self.small.deployment.ledger_stage(BINARY, f"small{number}") as instance:
-            readings = full_load(instance, self.small.deployment, records, self.options.small_wallets)
+            readings = full_load(instance, self.small.deployment, records)
         Load.between(readings[0], readings[-1]).print(f"small case, round {number}")
         return [asdict(reading) for reading in readings]
 
@@ -321,7 +321,7 @@ def around(samples: list[Sample], ends: bool) -> list[Sample]:
 
 def full_verdicts(figures: dict[str, Any]) -> list[Verdict]:
     small = [[Reading(**one) for one in of] for of in figures["small"]]
-    full = since_contracts(samples_of(figures["full"]), figures["wallets"])
+    full = samples_of(figures["full"])
 
     def ratio(large: list[Sample], cases: list[list[Reading]]) -> tuple[float, float, float]:
         last = of_last(large, LAST_RECORDS).records_per_s
@@ -377,7 +377,7 @@ def verdicts(figures: dict[str, Any]) -> list[Verdict]:
 
 def full_rows(figures: dict[str, Any]) -> list[list[str]]:
     """At 1, 3, 10, 30 million identities and so on, and at the end; each since the sample before."""
-    samples, each = since_contracts(samples_of(figures["full"]), figures["wallets"]), identities_each(figures)
+    samples, each = samples_of(figures["full"]), identities_each(figures)
     steps = [digit * 10 ** power for power in range(6, 10) for digit in (1, 3)]
     places = {next((place for place, one in enumerate(samples) if one.processed * each >= step), 0) for step in steps}
     rows = []
@@ -434,7 +434,7 @@ def document(figures: dict[str, Any]) -> str:
 
 def image(figures: dict[str, Any], growth: dict[str, Any]) -> str:
     """Against identities: samples of the backlog; and what was measured at a few places, by `make bench-growth` too."""
-    each, samples = identities_each(figures), since_contracts(samples_of(figures["full"]), figures["wallets"])
+    each, samples = identities_each(figures), samples_of(figures["full"])
     places = list(growth.get("identities", {}).get("rows", []))
     end = figures["full"][-1]["processed"] * each
     quiet, restored = figures["quiet"], figures["restored"]

@@ -17,14 +17,14 @@ import growth
 import soak
 from deployment import BenchError
 from document import between_markers, table
-from load import Load, Reading, of_last, since_contracts, while_even
+from load import Load, Reading, of_last, while_even
 from plot import Panel, Series, decades, plot, short, top_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def reading(at: float, processed: int, contracts: int = 10, behind: int = 12) -> Reading:
-    return Reading(at, processed, contracts, contracts, at / 2, at / 4, 500, 0, behind, int(at), at / 10, processed)
+def reading(at: float, processed: int, of_wallets: int = 10, behind: int = 12) -> Reading:
+    return Reading(at, processed, of_wallets, at / 2, at / 4, 500, 0, behind, int(at), at / 10, processed)
 
 
 def sample(at: float, processed: int, rss_mb: int = 900, lag: int = 100, files: int = 200, behind: int = 12) -> dict[str, Any]:
@@ -57,14 +57,8 @@ def row(**more: Any) -> dict[str, Any]:
 
 
 class Loads(unittest.TestCase):
-    def test_a_rate_begins_when_all_contracts_are_posted(self) -> None:
-        readings = [reading(0, 5, contracts=5), reading(1, 12), reading(3, 212)]
-        self.assertEqual([one.at for one in since_contracts(readings, 10)], [1, 3])
-        self.assertEqual([one.at for one in since_contracts(readings[:2], 10)], [0, 1], "all was over between two readings")
-        self.assertEqual(Load.between(*since_contracts(readings, 10)).records_per_s, 100)
-
     def test_wallet_events_are_no_usage(self) -> None:
-        load = Load.between(reading(0, 0, contracts=0), reading(10, 1_000, contracts=400))
+        load = Load.between(reading(0, 0, of_wallets=0), reading(10, 1_000, of_wallets=400))
         self.assertEqual((load.records_per_s, load.usage_per_s), (100, 60))
 
     def test_the_last_records_are_counted_from_the_reading_before_them(self) -> None:

@@ -12,8 +12,8 @@ use creditstream::event::Reason;
 use creditstream::ledger::Outcome;
 use creditstream::metrics::{OUTCOMES, REASONS};
 
-/// What people read.
-const PAGES: [&str; 11] = [
+/// What people read; docs/runbooks.md is held to the rules by tests/alerting.
+const PAGES: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -23,7 +23,6 @@ const PAGES: [&str; 11] = [
     "docs/clickhouse.md",
     "docs/performance.md",
     "docs/reliability.md",
-    "docs/runbooks.md",
     "docker/README.md",
 ];
 

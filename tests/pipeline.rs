@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use common::deployment::{SHARDS, everything};
 use common::kafka::{self, Sent};
