@@ -483,8 +483,6 @@ fn a_component_that_is_away_is_69_within_half_a_minute() {
                 assert_eq!(answer.code, 69, "{command:?}: {}", tail(&answer.stderr));
                 let told = answer.stderr.lines().last().unwrap_or_default();
                 assert!(told.contains("127.0.0.1:1"), "{command:?} does not say where: {told}");
-                let repeated = answer.stderr.matches("All broker connections are down").count();
-                assert!(repeated <= 10, "{command:?} says {repeated} times that the brokers are down");
                 assert!(begun.elapsed() < Duration::from_secs(30), "{command:?} took {:?}", begun.elapsed());
             });
         }
