@@ -10,7 +10,7 @@ export CREDITSTREAM_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null |
 # More for the benches, for example BENCH="--events 300000 --rounds 3".
 BENCH ?=
 
-.PHONY: help build release demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-growth bench-soak bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
+.PHONY: help build release demo dashboards charts chaos chaos-short test test-python test-build test-one bench bench-short bench-ledger bench-mixes bench-growth bench-soak bench-month bench-alerts bench-rebalance bench-restore bench-verify bench-clickhouse bench-sink lint deny stack-up stack-down stack-status stack-wipe
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

@@ -279,15 +279,24 @@ format = "json"
 
 def run(options: argparse.Namespace, measure: Callable[[Deployment], None]) -> int:
     """One measurement upon a deployment of its own, which is gone in the end; the exit code."""
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
-        deployment = Deployment(options.set, Path(folder))
-        try:
-            measure(deployment)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            deployment.close()
+    def whole() -> None:
+        with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder:
+            deployment = Deployment(options.set, Path(folder))
+            try:
+                measure(deployment)
+            finally:
+                deployment.close()
+
+    return exit_code(whole)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """0, or 1 once it was said what went wrong."""
+    try:
+        work()
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from deployment import CHECKOUT, BenchError
-from speed import commit, machine
 
 from components import Stack
 
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
 IMAGES = CHECKOUT / "docs" / "images"
+
+
+def machine() -> dict[str, str | int]:
+    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    memory_kib = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))
+    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory_kib / 2 ** 20)}
+
+
+def commit() -> str:
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
 
 
 def figures_path(name: str) -> Path:

@@ -32,7 +32,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, START_WAIT_S, BenchError, Deployment, add_settings_option, spread
+from deployment import BINARY, START_WAIT_S, Deployment, add_settings_option, exit_code, spread
 from document import heading, last_figures, publish, run_facts, save, table
 from ledger_stage import Bench
 from load import EVENTS_PER_S_MIN, Load, another, full_load, warm_up
@@ -262,16 +262,15 @@ def main() -> int:
     options = parser.parse_args()
     options.wallets, options.batch = options.wallets or WALLETS, options.batch or BATCHES
     figures = last_figures(TARGET)
-    try:
+
+    def work() -> None:
         if not options.again:
             measure(options, figures)
         print("\n" + document(figures))
         if options.publish:
             publish(TARGET, document(figures), images(figures))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, BenchError, add_settings_option, spread
+from deployment import BINARY, add_settings_option, exit_code, spread
 from ledger_stage import Bench, Round
 from load import another
 from steady import latency_at
@@ -110,8 +110,9 @@ def main() -> int:
     add_settings_option(parser)
     options = parser.parse_args()
     wanted = options.only or PARTS
-    with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder, ExitStack() as cleanup:
-        try:
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="creditstream-bench-") as folder, ExitStack() as cleanup:
             run = Mixes(options, Path(folder), cleanup)
             usual = run.warm_up()
             if "mixes" in wanted:
@@ -121,10 +122,8 @@ def main() -> int:
             if "latency" in wanted:
                 for rate in (LIVE_RATE, round(usual / 2, -3)):
                     run.latency(int(rate))
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

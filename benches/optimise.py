@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from deployment import CHECKOUT, OPTIMISED, BenchError
+from deployment import CHECKOUT, OPTIMISED, BenchError, exit_code
 from load import another
 
 FOLDER = OPTIMISED.parent
@@ -71,14 +71,5 @@ def optimise() -> None:
     print(f"{OPTIMISED.relative_to(CHECKOUT)}: compiled with the profile of {records:,} records")
 
 
-def main() -> int:
-    try:
-        optimise()
-    except BenchError as error:
-        print(f"release: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(optimise))

@@ -35,7 +35,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from deployment import BINARY, OUTPUTS, SOURCES, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option
+from deployment import BINARY, OUTPUTS, SOURCES, START_WAIT_S, BenchError, Deployment, Instance, add_settings_option, exit_code
 from document import heading, last_figures, publish, run_facts, save, table
 from latency import Latency
 from load import (
@@ -479,7 +479,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="measure nothing: take the figures of the last run")
     add_settings_option(parser)
     options = parser.parse_args()
-    try:
+
+    def work() -> None:
         figures = last_figures(TARGET) if options.again else measure(options)
         if "restored" not in figures:
             raise BenchError("the last run did not get through: there are no figures of it")
@@ -490,10 +491,8 @@ def main() -> int:
         print(restored_text(figures))
         if options.publish:
             publish(TARGET, document(figures), {"growth-identities.svg": image(figures, last_figures("bench-growth"))})
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

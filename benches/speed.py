@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -26,13 +24,12 @@ from typing import Any
 sys.dont_write_bytecode = True
 
 from deployment import BINARY, CHECKOUT, OPTIMISED, spread
+from document import commit, machine, publish
 
 from components import Stack
 
 BENCHES = Path(__file__).resolve().parent
 PASS_THROUGH = CHECKOUT / "target" / "release" / "examples" / "pass_through"
-DOCUMENT = CHECKOUT / "docs" / "performance.md"
-BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 SHORT_EVENTS = 150_000
 
 
@@ -43,18 +40,6 @@ def run(program: str, json_path: Path, *arguments: str) -> dict[str, Any]:
     if ended.returncode != 0:
         sys.exit(ended.returncode)
     return json.loads(json_path.read_text(encoding="utf-8"))
-
-
-def machine() -> dict[str, str | int]:
-    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
-    memory_kib = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory_kib / 2 ** 20)}
-
-
-def commit() -> str:
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
 
 
 def command(options: argparse.Namespace) -> str:
@@ -100,12 +85,6 @@ def tables(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def publish(text: str) -> None:
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -128,7 +107,7 @@ def main() -> int:
     (folder / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print("\n" + tables(figures))
     if options.publish:
-        publish(tables(figures))
+        publish("bench", tables(figures), {})
     return 0
 
 
