@@ -10,6 +10,7 @@ pub use read::ObjectReader;
 use chrono::NaiveDate;
 use wide::u8x16;
 
+use crate::bytes;
 use crate::time::{Timestamp, write_date};
 
 /// The name of a member with all that stands around it: in one piece, writing it is one move instead of three.
@@ -241,10 +242,9 @@ fn write_rest_of_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Whether a quote, a backslash or a control character stands in it. Without early exit: nearly nothing has one.
+/// Whether a quote, a backslash or a control character stands in it.
 fn needs_escape(bytes: &[u8]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    chunks.iter().fold(special_in_rest(rest), |found, chunk| found | special_bytes(chunk)) != 0
+    bytes::any(bytes, are_special)
 }
 
 /// How many bytes come before the first quote, backslash or control character.
@@ -253,8 +253,13 @@ pub fn plain_bytes(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     loop {
         let (found, next) = match rest.split_first_chunk::<16>() {
-            Some((chunk, next)) => (special_bytes(chunk), next),
-            None => (special_in_rest(rest) | 1 << rest.len(), &[][..]),
+            Some((chunk, next)) => (special_bytes(*chunk), next),
+            // The end of a document, which comes once.
+            None => {
+                let mut chunk = [b' '; 16];
+                chunk.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
+                (special_bytes(chunk) | 1 << rest.len(), &[][..])
+            }
         };
         if found != 0 {
             return bytes.len() - rest.len() + found.trailing_zeros() as usize;
@@ -263,22 +268,16 @@ pub fn plain_bytes(bytes: &[u8]) -> usize {
     }
 }
 
-/// What a JSON string cannot hold as it is, quotes, backslashes and control characters: a bit for each of 16 bytes, the
-/// first one lowest.
+/// Where special bytes stand: a bit for each, the first one lowest.
 #[inline]
-fn special_bytes(chunk: &[u8; 16]) -> u32 {
-    let bytes = u8x16::new(*chunk);
-    let is_special = bytes.simd_eq(u8x16::splat(b'"'))
-        | bytes.simd_eq(u8x16::splat(b'\\'))
-        | bytes.simd_lt(u8x16::splat(b' '));
-    is_special.to_bitmask()
+fn special_bytes(chunk: [u8; 16]) -> u32 {
+    are_special(u8x16::new(chunk)).to_bitmask()
 }
 
-/// The same of fewer bytes.
-fn special_in_rest(rest: &[u8]) -> u32 {
-    let mut chunk = [b' '; 16];
-    chunk.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
-    special_bytes(&chunk)
+/// What a JSON string cannot hold as it is: quotes, backslashes and control characters.
+#[inline(always)]
+fn are_special(bytes: u8x16) -> u8x16 {
+    bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | bytes.simd_lt(u8x16::splat(b' '))
 }
 
 #[cfg(test)]

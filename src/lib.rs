@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod app;
+mod bytes;
 pub mod cli;
 pub mod config;
 pub mod event;

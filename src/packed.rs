@@ -12,7 +12,14 @@ impl Flavor for Append<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Most of what comes is a number of a few bytes; of a known length they are moved without a call.
+        match *bytes {
+            [a] => self.0.push(a),
+            [a, b] => self.0.extend_from_slice(&[a, b]),
+            [a, b, c] => self.0.extend_from_slice(&[a, b, c]),
+            [a, b, c, d, e, f] => self.0.extend_from_slice(&[a, b, c, d, e, f]),
+            _ => self.0.extend_from_slice(bytes),
+        }
         Ok(())
     }
 

@@ -76,7 +76,7 @@ impl Canonical {
     fn hash(&mut self) -> u128 {
         let hash = blake3::keyed_hash(&KEY, &self.bytes);
         PARTS.set(std::mem::take(&mut self.bytes));
-        hash.as_bytes().iter().take(16).fold(0, |key, byte| (key << 8) | u128::from(*byte))
+        hash.as_bytes().first_chunk().map_or(0, |first| u128::from_be_bytes(*first))
     }
 }
 

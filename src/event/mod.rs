@@ -18,6 +18,10 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use wide::u8x16;
+
+use crate::bytes;
+
 pub use data::{
     Adjusted, ContractCancelled, ContractRenewed, ContractStarted, Data, JobEnded, JobEnding, Limit,
     LimitsChanged, OverdraftLimit, PlanChanged, TopupPurchased, Usage,
@@ -40,7 +44,8 @@ pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && is_printable(text)
 }
 
-/// Whether it is printable ASCII throughout. Without early exit, so that many bytes are looked at in one go.
+/// Whether it is printable ASCII throughout.
 fn is_printable(text: &str) -> bool {
-    text.bytes().fold(true, |printable, byte| printable & (0x20..=0x7e).contains(&byte))
+    let (first, last) = (u8x16::splat(b' '), u8x16::splat(b'~'));
+    !bytes::any(text.as_bytes(), |bytes| bytes.simd_lt(first) | bytes.simd_gt(last))
 }

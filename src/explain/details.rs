@@ -100,7 +100,7 @@ fn exact_product(quantity: Quantity, rate: Rate) -> String {
     format!("{whole}.{}", format!("{fraction:09}").trim_end_matches('0'))
 }
 
-fn grant(entry_type: EntryType, effect: &GrantEffect<'_>) -> String {
+fn grant(entry_type: EntryType, effect: &GrantEffect) -> String {
     let number = credits(effect.credits.checked_abs().unwrap_or(i64::MAX));
     let verb = match (entry_type, effect.credits < 0) {
         (EntryType::Expired, _) => "expired of",

@@ -159,10 +159,8 @@ fn plan_at<'t>(terms: &'t ContractTerms<'_>, at: Timestamp) -> &'t str {
 
 /// `, plan scale from … on; it runs from … to …`, as far as it is known.
 fn runs(entry: &Entry<'_>) -> String {
-    let Some(ContractTerms { starts_at, ends_at, plans, asked_plan, is_cancelled, .. }) = &entry.contract
-    else {
-        return String::new();
-    };
+    let Some(terms) = &entry.contract else { return String::new() };
+    let ContractTerms { starts_at, ends_at, plans, asked_plan, is_cancelled, .. } = &**terms;
     // A cancelled contract is not renewed any more: what was booked for after its end never comes.
     let comes = |from| !is_cancelled || from < *ends_at;
     let is_said = |from| asked_plan.as_ref().is_some_and(|asked| asked.from == from);

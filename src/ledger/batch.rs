@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::arena::{Arena, Chunks, Span};
+use super::compute::SourceId;
 use crate::kafka::RecordView;
 
 /// Records of one poll round, with their bytes.
@@ -37,6 +38,13 @@ pub struct RawRecord {
     key: Option<Span>,
     value: Option<Span>,
     headers: Range<usize>,
+}
+
+impl RawRecord {
+    /// The partition that it was read from.
+    pub fn source(&self) -> SourceId {
+        (self.topic, self.partition)
+    }
 }
 
 impl Batch {

@@ -163,8 +163,10 @@ impl Computation<'_> {
     /// A part for each shard, and for each partition that is at home nowhere and has records.
     fn parts<'p>(&'p mut self, batch: &'p Batch) -> Vec<Part<'p>> {
         let mut by_source: BTreeMap<SourceId, Vec<&RawRecord>> = BTreeMap::new();
-        for record in batch.records() {
-            by_source.entry((record.topic, record.partition)).or_default().push(record);
+        // They come in runs: what was fetched of a partition stands together.
+        for run in batch.records().chunk_by(|one, next| one.source() == next.source()) {
+            let Some(first) = run.first() else { continue };
+            by_source.entry(first.source()).or_default().extend(run);
         }
         let shards = self.shards.len().max(1);
         let of_each = |most: usize| if self.with_snapshots { most / shards } else { 0 };

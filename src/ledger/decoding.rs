@@ -3,7 +3,7 @@
 use super::batch::{Batch, RawRecord};
 use super::headers;
 use super::routes::{Routes, TopicRole};
-use crate::event::{Event, EventRules, IncomingRecord, Reason, Rejection, decode};
+use crate::event::{Event, EventRules, IdentityKey, IncomingRecord, Reason, Rejection, decode};
 use crate::kafka::partition_for;
 use crate::time::Timestamp;
 
@@ -23,6 +23,8 @@ pub struct Incoming<'b> {
     pub event: Result<Event<'b>, Rejection>,
     /// The shard of its wallet; `None` where it has none.
     pub home: Option<i32>,
+    /// Which of its identities, in their order, its shard may have committed. The others surely are new.
+    pub may_be_committed: [bool; 3],
 }
 
 /// Where a record was first written, and when.
@@ -41,6 +43,12 @@ pub struct Source<'b> {
 }
 
 impl Incoming<'_> {
+    /// Whether its shard may have committed an identity.
+    pub fn may_be_committed(&self, key: IdentityKey) -> bool {
+        let own = self.event.as_ref().ok().and_then(|event| event.identity.keys().position(|own| own == key));
+        own.and_then(|place| self.may_be_committed.get(place)).copied().unwrap_or(true)
+    }
+
     /// Bytes of its producer's headers.
     pub fn header_byte_count(&self) -> usize {
         self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
@@ -89,7 +97,8 @@ pub fn decode_record<'b>(
         )),
     };
     let home = event.as_ref().ok().map(|event| partition_for(event.wallet_id.as_bytes(), routes.shards));
-    Some(Incoming { record, key, value, headers, origin: origin.unwrap_or(here), event, home })
+    let (origin, may_be_committed) = (origin.unwrap_or(here), [true; 3]);
+    Some(Incoming { record, key, value, headers, origin, event, home, may_be_committed })
 }
 
 fn handed_over_from<'b>(all: &[(&'b str, &'b [u8])]) -> Option<Source<'b>> {

@@ -25,7 +25,7 @@ pub fn first_day(clock: ShardClock, rules: &TimeRules) -> i32 {
 
 /// The day of the shard clock as a record says it: only where it is not that of the event.
 pub fn clock_day(clock: ShardClock, event_time: EventTime) -> Option<NaiveDate> {
-    clock.0.date().filter(|_| clock.0.day() != event_time.0.day())
+    if clock.0.day() == event_time.0.day() { None } else { clock.0.date() }
 }
 
 /// The day with which what a record says is remembered.

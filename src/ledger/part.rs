@@ -60,16 +60,13 @@ pub struct Bounds {
     pub snapshots_while_due: usize,
 }
 
-/// The records of one partition in a batch that were not merged yet.
+/// The records of one partition in a batch that were not merged yet. They stay where they are decoded to until they are
+/// done with: they are large.
 struct Stream<'p> {
-    head: Option<Incoming<'p>>,
+    decoded: Vec<Incoming<'p>>,
+    /// Which of them is the head.
+    next: usize,
     rest: std::vec::IntoIter<&'p RawRecord>,
-}
-
-/// The records of a part with the places of their partitions, merged by the event time of the heads.
-struct Merged<'p> {
-    decoder: Decoder<'p>,
-    streams: Vec<Stream<'p>>,
 }
 
 /// Decodes the records of a batch.
@@ -87,20 +84,17 @@ impl<'p> Part<'p> {
     /// A shard whose sums do not close: nothing of the batch may be sent.
     pub fn compute(mut self) -> Result<(Outbox, Tally), Breach> {
         let decoder = Decoder { batch: self.batch, routes: self.routes, context: self.context };
-        let streams = self.partitions.iter_mut().map(|partition| {
-            let mut rest = std::mem::take(&mut partition.records).into_iter();
-            Stream { head: decoder.next(&mut rest), rest }
-        });
-        let mut merged = Merged { decoder, streams: streams.collect() };
-        let mut ahead = Vec::with_capacity(FETCHED_AHEAD);
-        loop {
-            ahead.extend(merged.by_ref().take(FETCHED_AHEAD));
-            if ahead.is_empty() {
-                break;
+        let records = self.partitions.iter_mut().map(|partition| std::mem::take(&mut partition.records));
+        let mut streams: Vec<Stream<'p>> = records.map(Stream::new).collect();
+        streams.iter_mut().for_each(|stream| self.refill(stream, decoder));
+        while let Some((place, stream)) = earliest(&mut streams) {
+            if let Some(incoming) = stream.head() {
+                self.one(place, incoming)?;
             }
-            self.fetch(&ahead);
-            ahead.iter().try_for_each(|(place, incoming)| self.one(*place, incoming))?;
-            ahead.clear();
+            stream.next += 1;
+            if stream.head().is_none() {
+                self.refill(stream, decoder);
+            }
         }
         self.mark_ends();
         self.post_timers()?;
@@ -108,12 +102,22 @@ impl<'p> Part<'p> {
         Ok((self.outbox, self.tally))
     }
 
-    /// Has the shard look at the state that records will need.
-    fn fetch(&self, records: &[(usize, Incoming<'_>)]) {
+    /// Decodes some more, and has the shard look at the state that they will need.
+    fn refill(&self, stream: &mut Stream<'p>, decoder: Decoder<'p>) {
+        stream.next = 0;
+        stream.decoded.clear();
+        stream.decoded.extend(std::iter::from_fn(|| decoder.next(&mut stream.rest)).take(FETCHED_AHEAD));
         let Some((_, slot)) = &self.shard else { return };
-        let events = || records.iter().filter_map(|(_, record)| record.event.as_ref().ok());
-        let keys: Vec<IdentityKey> = events().flat_map(|event| event.identity.keys()).collect();
-        slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
+        let events = || stream.decoded.iter().filter_map(|record| record.event.as_ref().ok());
+        let mut keys: Vec<IdentityKey> = Vec::with_capacity(stream.decoded.len() * 3);
+        events().for_each(|event| event.identity.keys().for_each(|key| keys.push(key)));
+        let found = slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
+        let mut found = found.into_iter();
+        for record in &mut stream.decoded {
+            let count = record.event.as_ref().map_or(0, |event| event.identity.keys().count());
+            let places = record.may_be_committed.iter_mut();
+            places.zip(found.by_ref().take(count)).for_each(|(place, may_be)| *place = may_be);
+        }
     }
 
     /// One record of the partition at `place`: skipped, quarantined, handed over or processed.
@@ -254,22 +258,29 @@ impl<'p> Decoder<'p> {
     }
 }
 
-impl<'p> Iterator for Merged<'p> {
-    type Item = (usize, Incoming<'p>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let waiting = self.streams.iter_mut().enumerate().filter(|(_, stream)| stream.head.is_some());
-        let (place, earliest) = waiting.min_by_key(|(_, stream)| stream.key())?;
-        let next = self.decoder.next(&mut earliest.rest);
-        std::mem::replace(&mut earliest.head, next).map(|record| (place, record))
-    }
+/// The stream whose head goes first, with its place; `None`: all have come to their ends.
+fn earliest<'s, 'p>(streams: &'s mut [Stream<'p>]) -> Option<(usize, &'s mut Stream<'p>)> {
+    let waiting = streams.iter_mut().enumerate().filter(|(_, stream)| stream.head().is_some());
+    waiting.min_by_key(|(_, stream)| stream.key())
 }
 
-impl Stream<'_> {
+impl<'p> Stream<'p> {
+    fn new(records: Vec<&'p RawRecord>) -> Stream<'p> {
+        Stream {
+            decoded: Vec::with_capacity(records.len().min(FETCHED_AHEAD)),
+            next: 0,
+            rest: records.into_iter(),
+        }
+    }
+
+    fn head(&self) -> Option<&Incoming<'p>> {
+        self.decoded.get(self.next)
+    }
+
     /// The event that happened first goes first, wallet events first on ties, whether they came by their own topic or
     /// by intake. What cannot be decoded goes at once.
     fn key(&self) -> (Timestamp, bool) {
-        let event = self.head.as_ref().and_then(|head| head.event.as_ref().ok());
+        let event = self.head().and_then(|head| head.event.as_ref().ok());
         let is_wallet_event = event.is_some_and(|event| event.kind.source_kind() == SourceKind::Wallet);
         (event.map_or(Timestamp::MIN, |event| event.time.0), !is_wallet_event)
     }

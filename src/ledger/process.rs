@@ -10,6 +10,7 @@ use super::alerts::alerts_of;
 use super::books::Outcome;
 use super::decoding::{Incoming, Source};
 use super::headers;
+use super::identity_store::Recent;
 use super::memory::{KnownJob, clock_day, day_of, first_day, known, remember_event, remember_job};
 use super::outbox::{OutTopic, Outbox};
 use super::progress::OriginProgress;
@@ -21,7 +22,7 @@ use crate::fault::planted;
 use crate::time::{EventTime, PostedAt, Timestamp};
 use crate::wallet::{
     Breach, Cause, Command, Entry, EntryType, JobHistory, JobName, LEDGER_FORMAT, LedgerRecord, Level,
-    Moment, Origin, Policy, Refusal, Wallet, apply, post_due,
+    Moment, Origin, Policy, Refusal, Wallet, apply, next_due, post_due,
 };
 
 /// What processing needs, the same for all records of a batch.
@@ -156,8 +157,7 @@ pub fn process(
     };
     view.current.head.clock.accepted(incoming.record.topic, event.time.0, context.wall);
     if let Some(handle) = wallet {
-        let reached = moment_of(view, event, context).reached(view.touch(handle));
-        post_due_of(view, handle, reached, context, outbox, tally)?;
+        post_due_by(view, handle, moment_of(view, event, context), context, outbox, tally)?;
     }
     Ok(outcome)
 }
@@ -181,7 +181,8 @@ fn accept(
 
     let remembers_from = first_day(view.clock(), &context.time);
     let Identity { key, fingerprint: print, .. } = event.identity;
-    if let Some((_, seen)) = view.memo(key)?.filter(|(day, _)| *day >= remembers_from) {
+    let memo = view.memo(key, incoming.may_be_committed(key))?;
+    if let Some((_, seen)) = memo.filter(|(day, _)| *day >= remembers_from) {
         if print.is_some_and(|print| print.0.to_le_bytes() == *seen) {
             return Ok((Outcome::Duplicate, None));
         }
@@ -199,15 +200,14 @@ fn accept(
     };
     let name = job_name(event, data);
     let (known_job, job) = match &name {
-        Some((name, with_assets)) => job_of(view, name, *with_assets, remembers_from)?,
+        Some((name, with_assets)) => job_of(view, incoming, name, *with_assets, remembers_from)?,
         None => Default::default(),
     };
     let command =
         Command::price(data, event.time, job, &context.policy.pricing).map_err(Refusal::Rejected)?;
     let handle = view.handle(&event.wallet_id);
     let moment = moment_of(view, event, context);
-    let reached = moment.reached(view.touch(handle));
-    post_due_of(view, handle, reached, context, outbox, tally)?;
+    post_due_by(view, handle, moment, context, outbox, tally)?;
     let cause = Cause {
         event_type: event.kind.as_str(),
         source: &event.source,
@@ -224,7 +224,8 @@ fn accept(
     let wallet = view.touch(handle);
     let level_before = wallet.level;
     let entries = apply(wallet, &cause, &command, context.policy)?;
-    view.set_due(handle, context.policy);
+    let due = next_due(wallet, context.policy);
+    view.set_due(handle, due);
     let record = LedgerRecord {
         v: LEDGER_FORMAT,
         wallet_id: (&*event.wallet_id).into(),
@@ -235,6 +236,7 @@ fn accept(
     write(&record, level_before, view.touch(handle), context, outbox, tally)?;
     if let Some((name, _)) = &name {
         let (identities, get) = view.identities();
+        let get = |current: &Recent, key| get(current, key, incoming.may_be_committed(key));
         remember_job(identities, &record, name, Some(&known_job), remembers_from, get)?;
     }
     tally.posted.push(incoming.origin.timestamp);
@@ -251,19 +253,38 @@ fn job_name<'e>(event: &'e Event<'_>, data: &'e Data<'_>) -> Option<(JobName<'e>
 /// What is remembered of a job: of itself, and all that deciding needs.
 fn job_of(
     view: &ShardView<'_>,
+    incoming: &Incoming<'_>,
     name: &JobName<'_>,
     with_assets: bool,
     remembers_from: i32,
 ) -> Result<(KnownJob, JobHistory), Breach> {
     let mut itself = None;
     let history = JobHistory::find(name, with_assets, remembers_from, |key| {
-        let known = known(view.memo(key)?, remembers_from);
+        let known = known(view.memo(key, incoming.may_be_committed(key))?, remembers_from);
         if key == name.job_key() {
             itself.clone_from(&known);
         }
         Ok::<_, Breach>(known.map(|(_, memo)| memo))
     })?;
     Ok((itself, history))
+}
+
+/// Posts all that is due for a wallet by the time that an event of it reaches.
+fn post_due_by(
+    view: &mut ShardView<'_>,
+    handle: Handle,
+    moment: Moment,
+    context: &Context<'_>,
+    outbox: &mut Outbox,
+    tally: &mut Tally,
+) -> Result<(), Breach> {
+    // No event reaches further. Mostly nothing is due by then, and the wallet need not be looked at.
+    let furthest = moment.clock.0.max(moment.posted_at.0);
+    if view.due(handle).is_some_and(|due| due <= furthest) {
+        let reached = moment.reached(view.touch(handle));
+        post_due_of(view, handle, reached, context, outbox, tally)?;
+    }
+    Ok(())
 }
 
 /// Posts all that is due for a wallet by then, each as a record of its own.
@@ -285,7 +306,8 @@ fn post_due_of(
             let what = "a timer says that something is due, the wallet does not".to_owned();
             return Err(Breach { seq: 0, what });
         };
-        view.set_due(handle, context.policy);
+        let due = next_due(wallet, context.policy);
+        view.set_due(handle, due);
         let due_at = entries.first().map_or(clock.0, |entry| entry.event_time);
         let record = LedgerRecord {
             v: LEDGER_FORMAT,

@@ -138,10 +138,15 @@ impl ShardState {
 
     /// Looks at the state that some records will need. One by one each look-up would wait for memory; in loops, where none
     /// needs the answer of another, the processor waits for many at once. The shorter a loop, the more: so first all
-    /// identities, table by table, then the wallets.
-    pub fn fetch<'w>(&self, identities: &[IdentityKey], wallet_ids: impl Iterator<Item = &'w str>) {
-        self.identities.fetch(identities);
+    /// identities, table by table, then the wallets. Which of the identities may be remembered: the others surely are not.
+    pub fn fetch<'w>(
+        &self,
+        identities: &[IdentityKey],
+        wallet_ids: impl Iterator<Item = &'w str>,
+    ) -> Vec<bool> {
+        let may_be_known = self.identities.fetch(identities);
         self.wallets.fetch(wallet_ids, usize::MAX);
+        may_be_known
     }
 
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
@@ -305,18 +310,21 @@ impl ShardView<'_> {
         self.current.head.clock.now()
     }
 
-    /// What is remembered of an identity.
+    /// What is remembered of an identity. `may_be_committed`: as [`ShardState::fetch`] has found.
     ///
     /// # Errors
     /// The local store cannot be read.
-    pub fn memo(&self, key: IdentityKey) -> Found {
-        look_up(self.state, self.pending, &self.current.identities, key)
+    pub fn memo(&self, key: IdentityKey, may_be_committed: bool) -> Found {
+        look_up(self.state, self.pending, &self.current.identities, key, may_be_committed)
     }
 
     /// The identities of this batch, to be added to, and a look-up through them of all that is remembered.
-    pub fn identities(&mut self) -> (&mut Recent, impl Fn(&Recent, IdentityKey) -> Found + '_) {
+    pub fn identities(&mut self) -> (&mut Recent, impl Fn(&Recent, IdentityKey, bool) -> Found + '_) {
         let (state, pending) = (&*self.state, self.pending);
-        (&mut self.current.identities, move |current: &Recent, key| look_up(state, pending, current, key))
+        let get = move |current: &Recent, key, may_be_committed| {
+            look_up(state, pending, current, key, may_be_committed)
+        };
+        (&mut self.current.identities, get)
     }
 
     /// The wallet to be worked on.
@@ -357,19 +365,26 @@ impl ShardView<'_> {
         self.state.wallets.first_due()
     }
 
-    /// Reckons anew what is due next for a wallet that this batch works on.
-    pub fn set_due(&mut self, handle: Handle, policy: &Policy) {
-        if let Some(touched) = self.current.wallets.get(&handle) {
-            self.state.wallets.set_due(handle, next_due(&touched.wallet, policy));
-        }
+    /// Sets when something is due next for a wallet that this batch works on.
+    pub fn set_due(&mut self, handle: Handle, due: Option<Timestamp>) {
+        self.state.wallets.set_due(handle, due);
     }
 }
 
-fn look_up(state: &ShardState, pending: Option<&Overlay>, current: &Recent, key: IdentityKey) -> Found {
+fn look_up(
+    state: &ShardState,
+    pending: Option<&Overlay>,
+    current: &Recent,
+    key: IdentityKey,
+    may_be_committed: bool,
+) -> Found {
     let own = |memo: Memo<'_>| (memo.day, memo.value.into_owned());
     let in_batches = current.get(key).or_else(|| pending.and_then(|pending| pending.identities.get(key)));
     if let Some(memo) = in_batches {
         return Ok(Some(own(memo)));
+    }
+    if !may_be_committed {
+        return Ok(None);
     }
     let committed = state.identities.get(key).map_err(|error| Breach {
         seq: 0,

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::packed;
@@ -21,6 +22,9 @@ const PACKED_FORMAT: u8 = 2;
 
 /// What memory hands over at once.
 const CACHE_LINE_BYTES: usize = 64;
+
+/// As many wallets as are mostly fetched at once; more of them take an allocation.
+const FETCHED_AT_ONCE: usize = 64;
 
 /// Names a wallet of a shard in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,11 +122,16 @@ impl WalletTable {
             let hash = Place::hash_of(id.as_bytes());
             self.index.find(Place::spread(hash), |place| place.hash == hash).map(|place| place.slot as usize)
         };
-        let places: Vec<usize> = ids.filter_map(place).collect();
-        let packed = places.iter().filter_map(|place| self.slots.get(*place)).map(|slot| &*slot.packed);
-        let packed: Vec<&[u8]> = packed.collect();
-        let lines = packed.iter().flat_map(|bytes| bytes.iter().take(bytes_max).step_by(CACHE_LINE_BYTES));
-        std::hint::black_box(lines.fold(0, |sum: u8, byte| sum ^ byte));
+        let mut places: SmallVec<[usize; FETCHED_AT_ONCE]> = SmallVec::new();
+        places.extend(ids.filter_map(place));
+        let mut packed: SmallVec<[&[u8]; FETCHED_AT_ONCE]> = SmallVec::new();
+        packed.extend(places.iter().filter_map(|place| self.slots.get(*place)).map(|slot| &*slot.packed));
+        let mut sum = 0;
+        for bytes in packed {
+            let bytes = bytes.get(..bytes_max).unwrap_or(bytes);
+            sum = bytes.iter().step_by(CACHE_LINE_BYTES).fold(sum, |sum: u8, byte| sum ^ byte);
+        }
+        std::hint::black_box(sum);
     }
 
     /// Its id.

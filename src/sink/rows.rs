@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use compact_str::CompactString;
 use hashbrown::HashMap;
 use serde::Deserialize;
 use thiserror::Error;
@@ -89,7 +90,7 @@ struct UsageKey<'r> {
     hour: u32,
     asset_type: Option<AssetType>,
     model: Cow<'r, str>,
-    plan: Cow<'r, str>,
+    plan: CompactString,
     part: u64,
 }
 

@@ -191,11 +191,11 @@ impl<'a> Posting<'_, 'a, '_> {
         if entry_type == EntryType::ContractStarted {
             entry.business_id = Cow::Owned(format!("contract:{}", contract.contract_id));
         }
-        entry.plan = terms.plan.clone();
-        entry.contract_id = terms.contract_id.clone();
+        entry.plan = terms.plan.as_ref().into();
+        entry.contract_id = terms.contract_id.as_ref().into();
         entry.period_start = contract.month_start(contract.month_at(self.event_time())).date();
         entry.reference = reference;
-        entry.contract = Some(terms);
+        entry.contract = Some(Box::new(terms));
         self.post(entry)
     }
 
@@ -209,7 +209,7 @@ impl<'a> Posting<'_, 'a, '_> {
         self.grant(
             entry,
             NewGrant {
-                grant_id,
+                grant_id: grant_id.into(),
                 kind: GrantKind::Topup,
                 credits: pack.credits,
                 granted_at: self.event_time(),
@@ -239,7 +239,7 @@ impl<'a> Posting<'_, 'a, '_> {
         self.grant(
             entry,
             NewGrant {
-                grant_id,
+                grant_id: grant_id.into(),
                 kind: GrantKind::Adjustment,
                 credits: adjusted.credits,
                 granted_at: self.event_time(),

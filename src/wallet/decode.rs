@@ -170,13 +170,13 @@ fn entry<'t>(json: &mut ObjectReader<'t>) -> Option<Entry<'t>> {
         video_seconds: json.spelt(member!("video_seconds"), video)?.unwrap_or_default(),
         rate_card: json.text_if_any(member!("rate_card"))?,
         rate: json.spelt(member!("rate"), rate)?,
-        grant_effects: json.objects_if_any(member!("grant_effects"), grant_effect)?,
+        grant_effects: json.objects_if_any(member!("grant_effects"), grant_effect)?.into(),
         balance_after: json.integer_if_any(member!("balance_after"))?,
         held_after: json.integer_if_any(member!("held_after"))?,
         overdraft_after: json.integer_if_any(member!("overdraft_after"))?,
         level: json.spelt(member!("level"), level)??,
-        plan: json.text_if_any(member!("plan"))?,
-        contract_id: json.text_if_any(member!("contract_id"))?,
+        plan: json.text_if_any(member!("plan"))?.into(),
+        contract_id: json.text_if_any(member!("contract_id"))?.into(),
         period_start: json.date_if_any(member!("period_start"))?,
         amount_usd: json.spelt(member!("amount_usd"), usd)?.unwrap_or_default(),
         reason: json.text_if_any(member!("reason"))?,
@@ -187,7 +187,7 @@ fn entry<'t>(json: &mut ObjectReader<'t>) -> Option<Entry<'t>> {
         origin_offset: json.integer_if_any(member!("origin_offset"))?,
         business_id: json.text_if_any(member!("business_id"))?,
         grant: json.object_if_any(member!("grant"), grant_terms)?,
-        contract: json.object_if_any(member!("contract"), contract_terms)?,
+        contract: json.object_if_any(member!("contract"), contract_terms)?.map(Box::new),
         hold_until: json.time_if_any(member!("hold_until"))?,
         overdraft_limit: None,
         whole_job: json.flag_if_set(member!("whole_job"))?,
@@ -197,7 +197,7 @@ fn entry<'t>(json: &mut ObjectReader<'t>) -> Option<Entry<'t>> {
     })
 }
 
-fn grant_effect<'t>(json: &mut ObjectReader<'t>) -> Option<GrantEffect<'t>> {
+fn grant_effect(json: &mut ObjectReader<'_>) -> Option<GrantEffect> {
     Some(GrantEffect {
         grant_id: json.text(member!("grant_id"))?.into(),
         kind: json.spelt(member!("kind"), grant_kind)??,

@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use compact_str::format_compact;
+
 use super::command::{Cause, Moment};
 use super::contract::DueMonth;
 use super::entry::{Entry, EntryType, GrantKind};
@@ -185,8 +187,8 @@ impl Posting<'_, '_, '_> {
     fn end_contract(&mut self, place: usize) -> Result<(), Breach> {
         let mut entry = self.blank(EntryType::ContractEnded);
         if let Some(contract) = self.wallet.contracts.get(place) {
-            entry.contract_id = Cow::Owned(contract.contract_id.to_string());
-            entry.plan = Cow::Owned(contract.plan_at(contract.ends_at.plus_millis(-1)).to_owned());
+            entry.contract_id = contract.contract_id.clone();
+            entry.plan = contract.plan_at(contract.ends_at.plus_millis(-1)).into();
         }
         self.post(entry)
     }
@@ -204,15 +206,15 @@ impl Posting<'_, '_, '_> {
         let mut entry = self.blank(EntryType::Granted);
         let Some(contract) = self.wallet.contracts.get(place) else { return Ok(()) };
         let contract_id = contract.contract_id.to_string();
-        entry.contract_id = Cow::Owned(contract_id.clone());
-        entry.plan = Cow::Owned(contract.plan_at(due.granted_at).to_owned());
+        entry.contract_id = contract.contract_id.clone();
+        entry.plan = contract.plan_at(due.granted_at).into();
         entry.period_start = contract.month_start(due.month).date();
         let expires_at = contract.month_expires_at(due.month);
         let seq = if due.is_difference { format!("+{}", entry.seq) } else { String::new() };
         self.grant(
             entry,
             NewGrant {
-                grant_id: format!("plan:{contract_id}:{}{seq}", due.month),
+                grant_id: format_compact!("plan:{contract_id}:{}{seq}", due.month),
                 kind: GrantKind::Plan,
                 credits: due.credits,
                 granted_at: due.granted_at,

@@ -101,7 +101,7 @@ fn expiry_warning(json: &mut ObjectWriter<'_>, warning: &ExpiryWarning) {
     json.time(member!("expires_at"), warning.expires_at);
 }
 
-fn grant_effect(json: &mut ObjectWriter<'_>, effect: &GrantEffect<'_>) {
+fn grant_effect(json: &mut ObjectWriter<'_>, effect: &GrantEffect) {
     json.text(member!("grant_id"), &effect.grant_id);
     json.word(member!("kind"), effect.kind.as_str());
     json.integer(member!("credits"), effect.credits);

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 
 use chrono::NaiveDate;
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Level;
 use super::warning::ExpiryWarning;
@@ -223,8 +225,8 @@ pub struct Entry<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Grants drawn from (-), made or returned to (+).
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    pub grant_effects: Vec<GrantEffect<'a>>,
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub grant_effects: GrantEffects,
     /// Balance after this entry.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub balance_after: i64,
@@ -237,11 +239,11 @@ pub struct Entry<'a> {
     /// Level of the wallet once the whole event was posted.
     pub level: Level,
     /// Plan in force at the event's time.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub plan: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "CompactString::is_empty")]
+    pub plan: CompactString,
     /// Contract in force at the event's time, or that it is about.
-    #[serde(borrow, default, skip_serializing_if = "is_empty")]
-    pub contract_id: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "CompactString::is_empty")]
+    pub contract_id: CompactString,
     /// First day of the contract's month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period_start: Option<NaiveDate>,
@@ -274,7 +276,7 @@ pub struct Entry<'a> {
     pub grant: Option<GrantTerms<'a>>,
     /// Terms of the contract that it begins or changes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub contract: Option<ContractTerms<'a>>,
+    pub contract: Option<Box<ContractTerms<'a>>>,
     /// When what it holds is released by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_until: Option<Timestamp>,
@@ -306,12 +308,14 @@ pub struct Origin<'a> {
     pub offset: i64,
 }
 
+/// What an entry did to grants: nearly always to one.
+pub type GrantEffects = SmallVec<[GrantEffect; 1]>;
+
 /// What an entry did to one grant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GrantEffect<'a> {
+pub struct GrantEffect {
     /// `plan:<contract>:<month>`, `topup:<id>` or `adjustment:<id>`.
-    #[serde(borrow)]
-    pub grant_id: Cow<'a, str>,
+    pub grant_id: CompactString,
     /// Its kind.
     pub kind: GrantKind,
     /// Drawn (-) or added (+).

@@ -169,7 +169,7 @@ impl Wallet {
         self.grants = grants;
     }
 
-    fn fold_grant(&mut self, entry: &Entry<'_>, terms: &GrantTerms<'_>, effect: &GrantEffect<'_>) {
+    fn fold_grant(&mut self, entry: &Entry<'_>, terms: &GrantTerms<'_>, effect: &GrantEffect) {
         let own_id = |kind: &str| effect.grant_id.strip_prefix(kind).unwrap_or_default().into();
         let origin = match effect.kind {
             GrantKind::Plan => {
@@ -207,7 +207,7 @@ impl Wallet {
         self.grants.insert(place, grant);
     }
 
-    fn fold_effect(&mut self, entry: &Entry<'_>, effect: &GrantEffect<'_>, day: i32) -> Result<(), Breach> {
+    fn fold_effect(&mut self, entry: &Entry<'_>, effect: &GrantEffect, day: i32) -> Result<(), Breach> {
         let breach = |what: String| Breach { seq: entry.seq, what };
         let grant = self.grant_place(&effect.grant_id).and_then(|place| self.grants.get_mut(place));
         let grant = grant.ok_or_else(|| breach(format!("grant {} is not there", effect.grant_id)))?;

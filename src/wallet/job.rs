@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::entry::{Entry, EntryType, GrantEffect};
 use crate::event::{IdentityKey, JobEnding, JobKeys, job_key};
@@ -47,7 +49,7 @@ pub struct ChargeMemo<'a> {
     /// It was given back.
     pub is_reversed: bool,
     /// What each grant paid: id and credits. What is missing to the cost went into overdraft.
-    pub draws: Vec<(Cow<'a, str>, i64)>,
+    pub draws: SmallVec<[(CompactString, i64); 1]>,
     /// Kind of asset.
     pub asset_type: Option<AssetType>,
     /// Model that made it.
@@ -280,7 +282,7 @@ fn ending_of(event_type: &str) -> Option<JobEnding> {
 /// What is remembered of a charge or a refusal.
 pub(super) fn charge_of<'e>(entry: &'e Entry<'_>, day: i32) -> ChargeMemo<'e> {
     let is_refused = entry.entry_type == EntryType::Refused;
-    let draw = |effect: &'e GrantEffect<'_>| (Cow::Borrowed(&*effect.grant_id), -effect.credits);
+    let draw = |effect: &GrantEffect| (effect.grant_id.clone(), -effect.credits);
     ChargeMemo {
         seq: entry.seq,
         day,

@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
+
 use super::command::Cause;
 use super::contract::Contract;
-use super::entry::{ContractTerms, Entry, EntryType, GrantEffect, GrantKind, GrantTerms, PlanTerms};
+use super::entry::{
+    ContractTerms, Entry, EntryType, GrantEffect, GrantEffects, GrantKind, GrantTerms, PlanTerms,
+};
 use super::fold::{Breach, FoldError};
 use super::grant::Grant;
 use super::policy::Policy;
@@ -26,7 +30,7 @@ pub(super) struct Posting<'w, 'a, 'p> {
 
 /// A grant about to be made.
 pub(super) struct NewGrant<'a> {
-    pub grant_id: String,
+    pub grant_id: CompactString,
     pub kind: GrantKind,
     pub credits: i64,
     pub granted_at: Timestamp,
@@ -48,7 +52,7 @@ pub(super) struct Change {
 
 impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
     pub fn new(wallet: &'w mut Wallet, cause: &'p Cause<'a>, policy: &'p Policy) -> Posting<'w, 'a, 'p> {
-        let entries = Vec::with_capacity(2);
+        let entries = Vec::with_capacity(1);
         Posting { wallet, cause, policy, reason: Cow::Borrowed(""), whole_job: false, entries }
     }
 
@@ -96,9 +100,9 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
     }
 
     /// What was done to a grant, as an entry says it.
-    pub fn effect(&self, grant: &Grant, credits: i64, repaid: i64) -> GrantEffect<'a> {
+    pub fn effect(&self, grant: &Grant, credits: i64, repaid: i64) -> GrantEffect {
         GrantEffect {
-            grant_id: Cow::Owned(self.wallet.grant_id(grant)),
+            grant_id: self.wallet.grant_id(grant),
             kind: grant.origin.kind(),
             credits,
             remaining_after: grant.remaining.saturating_add(credits),
@@ -108,7 +112,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
     }
 
     /// What is done to several grants, as an entry says it; each of them stands there once.
-    pub fn effects(&self, changes: &[Change]) -> Vec<GrantEffect<'a>> {
+    pub fn effects(&self, changes: &[Change]) -> GrantEffects {
         let found = changes.iter().filter_map(|change| {
             let grant = self.wallet.grants.get(change.place)?;
             Some(self.effect(grant, change.credits, change.repaid))
@@ -118,8 +122,8 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
 
     /// Takes credits from the grants that may pay at the event's time, in burn-down order. Returns the effects,
     /// and what they do not cover.
-    pub fn draw(&self, cost: i64) -> (Vec<GrantEffect<'a>>, i64) {
-        let mut effects = Vec::with_capacity(1);
+    pub fn draw(&self, cost: i64) -> (GrantEffects, i64) {
+        let mut effects = GrantEffects::new();
         let mut uncovered = cost;
         for grant in &self.wallet.grants {
             if uncovered == 0 {
@@ -146,7 +150,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
             is_difference: grant.is_difference,
         });
         let effect = GrantEffect {
-            grant_id: Cow::Owned(grant.grant_id),
+            grant_id: grant.grant_id,
             kind: grant.kind,
             credits: grant.credits,
             remaining_after: grant.credits,
@@ -154,7 +158,7 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
             expires_at: grant.expires_at,
         };
         let grant_id = effect.grant_id.clone();
-        entry.grant_effects = vec![effect];
+        entry.grant_effects.push(effect);
         self.post(entry)?;
         let credits = grant.credits;
         self.repay(self.wallet.grant_place(&grant_id).map(|place| (place, credits)).into_iter())
@@ -188,7 +192,6 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
         let cause = self.cause;
         let event_time = cause.moment.event_time.0;
         let contract = self.wallet.contract_at(event_time);
-        let owned = |text: &str| Cow::Owned(text.to_owned());
         let period_start = |contract: &Contract| contract.month_start(contract.month_at(event_time)).date();
         Entry {
             seq: self.wallet.seq + 1,
@@ -212,13 +215,13 @@ impl<'w, 'a, 'p> Posting<'w, 'a, 'p> {
             video_seconds: VideoMillis(0),
             rate_card: Cow::Borrowed(""),
             rate: None,
-            grant_effects: Vec::new(),
+            grant_effects: GrantEffects::new(),
             balance_after: 0,
             held_after: 0,
             overdraft_after: self.wallet.overdraft,
             level: self.wallet.level,
-            plan: contract.map_or(Cow::Borrowed(""), |contract| owned(contract.plan_at(event_time))),
-            contract_id: contract.map_or(Cow::Borrowed(""), |contract| owned(&contract.contract_id)),
+            plan: contract.map(|contract| contract.plan_at(event_time).into()).unwrap_or_default(),
+            contract_id: contract.map(|contract| contract.contract_id.clone()).unwrap_or_default(),
             period_start: contract.and_then(period_start),
             amount_usd: Default::default(),
             reason: Cow::Borrowed(""),

@@ -1,6 +1,8 @@
 //! Postings of a job's end that is not its completion: what it held is released, what it was charged is given back.
 
 use std::borrow::Cow;
+
+use compact_str::{CompactString, format_compact};
 use std::cmp::Reverse;
 
 use super::entry::{BucketTotals, EntryType, GrantEffect, GrantKind, GrantTerms, UNKNOWN_JOB};
@@ -68,8 +70,8 @@ impl<'a> Posting<'_, 'a, '_> {
         entry.asset_id = Cow::Owned(asset_id.to_owned());
         entry.asset_type = charge.asset_type;
         entry.model = Cow::Owned(charge.model.to_string());
-        entry.plan = Cow::Owned(charge.plan.to_string());
-        entry.contract_id = Cow::Owned(charge.contract_id.to_string());
+        entry.plan = charge.plan.as_ref().into();
+        entry.contract_id = charge.contract_id.as_ref().into();
         entry.user_id = Cow::Owned(charge.user_id.to_string());
         entry.project_id = Cow::Owned(charge.project_id.to_string());
         entry.overdraft_after -= from_overdraft;
@@ -86,7 +88,7 @@ impl<'a> Posting<'_, 'a, '_> {
             let credits_reversed = before.credits_reversed.saturating_add(charge.cost);
             entry.bucket = Some(BucketTotals { credits_reversed, ..before });
         }
-        let came_in: Vec<(Cow<'a, str>, i64)> =
+        let came_in: Vec<(CompactString, i64)> =
             entry.grant_effects.iter().map(|effect| (effect.grant_id.clone(), effect.credits)).collect();
         self.post(entry)?;
         for (grant_id, _) in &came_in {
@@ -134,7 +136,7 @@ impl<'a> Posting<'_, 'a, '_> {
             is_difference: false,
         });
         let effect = GrantEffect {
-            grant_id: Cow::Owned(format!("adjustment:reversal+{}", entry.seq)),
+            grant_id: format_compact!("adjustment:reversal+{}", entry.seq),
             kind: GrantKind::Adjustment,
             credits,
             remaining_after: credits,
@@ -162,13 +164,13 @@ impl<'a> Posting<'_, 'a, '_> {
         };
         let mut entry = self.blank(EntryType::Expired);
         entry.credits = -grant.remaining;
-        entry.grant_effects = vec![self.effect(grant, -grant.remaining, 0)];
+        entry.grant_effects.push(self.effect(grant, -grant.remaining, 0));
         // At the end of a contract it is not in force any more, but these were its credits.
         if let (Some(contract), Some(expiry)) =
             (self.wallet.contract(self.wallet.contract_id_of(grant)), grant.expires_at)
         {
-            entry.plan = Cow::Owned(contract.plan_at(expiry.plus_millis(-1)).to_owned());
-            entry.contract_id = Cow::Owned(contract.contract_id.to_string());
+            entry.plan = contract.plan_at(expiry.plus_millis(-1)).into();
+            entry.contract_id = contract.contract_id.clone();
         }
         self.post(entry)
     }

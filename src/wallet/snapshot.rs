@@ -290,7 +290,7 @@ impl<'a> GrantState<'a> {
             _ => UsdCents::default(),
         };
         GrantState {
-            grant_id: Cow::Owned(wallet.grant_id(grant)),
+            grant_id: Cow::Owned(wallet.grant_id(grant).into()),
             kind: grant.origin.kind(),
             credits_granted: grant.granted,
             credits_remaining: grant.remaining,

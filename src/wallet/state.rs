@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use compact_str::{CompactString, CompactStringExt};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -271,16 +272,17 @@ impl Wallet {
 
     /// The id of one of its grants: `plan:<contract>:<month>`, with `+<seq>` where it is more for a month that was
     /// granted before; `topup:<id>` or `adjustment:<id>`.
-    pub fn grant_id(&self, grant: &Grant) -> String {
+    pub fn grant_id(&self, grant: &Grant) -> CompactString {
         // Every charge names its grants, and the machinery of format! showed in its profile.
         match &grant.origin {
             GrantOrigin::Plan { month, is_difference, .. } => {
                 let mut number = itoa::Buffer::new();
-                let id = ["plan:", self.contract_id_of(grant), ":", number.format(*month)].concat();
+                let id = ["plan:", self.contract_id_of(grant), ":", number.format(*month)];
+                let id = id.concat_compact();
                 if *is_difference { id + "+" + number.format(grant.made_at) } else { id }
             }
-            GrantOrigin::Topup { id, .. } => ["topup:", id].concat(),
-            GrantOrigin::Adjustment { id } => ["adjustment:", id].concat(),
+            GrantOrigin::Topup { id, .. } => ["topup:", id].concat_compact(),
+            GrantOrigin::Adjustment { id } => ["adjustment:", id].concat_compact(),
         }
     }
 

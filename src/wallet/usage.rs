@@ -40,8 +40,10 @@ impl<'a> Posting<'_, 'a, '_> {
         self.settle_hold(priced)?;
         let (effects, uncovered) = self.draw(*cost);
         let overdraft_after = self.wallet.overdraft.saturating_add(uncovered);
-        let limit = self.policy.overdraft_limit(self.wallet, self.cause.moment.event_time);
-        let is_refused = uncovered > 0 && limit.is_some_and(|limit| overdraft_after > limit);
+        let limit = (uncovered > 0)
+            .then(|| self.policy.overdraft_limit(self.wallet, self.cause.moment.event_time))
+            .flatten();
+        let is_refused = limit.is_some_and(|limit| overdraft_after > limit);
 
         let mut entry =
             self.usage_entry(if is_refused { EntryType::Refused } else { EntryType::Charged }, priced);

@@ -241,8 +241,7 @@ impl Posting<'_, '_, '_> {
     /// Warns that plan credits of the contract at that place expire soon.
     pub fn warn_of_expiry(&mut self, place: usize, warning: ExpiryWarning) -> Result<(), Breach> {
         let Some(contract) = self.wallet.contracts.get(place) else { return Ok(()) };
-        let (contract_id, plan) =
-            (contract.contract_id.to_string(), contract.plan_at(self.event_time()).to_owned());
+        let (contract_id, plan) = (contract.contract_id.clone(), contract.plan_at(self.event_time()).into());
         let unused = self.wallet.grants.iter().filter(|grant| {
             let is_its_own =
                 matches!(grant.origin, GrantOrigin::Plan { contract, .. } if usize::from(contract) == place);
@@ -250,8 +249,8 @@ impl Posting<'_, '_, '_> {
         });
         let unused = unused.map(|grant| grant.remaining).fold(0, i64::saturating_add);
         let mut entry = self.warning(WarningKind::Expiring, unused);
-        entry.contract_id = Cow::Owned(contract_id);
-        entry.plan = Cow::Owned(plan);
+        entry.contract_id = contract_id;
+        entry.plan = plan;
         entry.warning = Some(warning);
         self.post(entry)
     }

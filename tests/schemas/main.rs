@@ -21,6 +21,7 @@ use creditstream::wallet::{
 };
 use life::{EVENTS, life, pricing};
 use serde_json::{Value, json};
+use smallvec::smallvec;
 
 const LEDGER: &str = include_str!("../../config/schemas/ledger-record.schema.json");
 const ALERT: &str = include_str!("../../config/schemas/alert.schema.json");
@@ -113,8 +114,8 @@ fn full_entry() -> Entry<'static> {
         video_seconds: VideoMillis(4_500),
         rate_card: text("card"),
         rate: Some(Rate(4_500_000)),
-        grant_effects: vec![GrantEffect {
-            grant_id: text("plan:c1:0"),
+        grant_effects: smallvec![GrantEffect {
+            grant_id: "plan:c1:0".into(),
             kind: GrantKind::Plan,
             credits: -24,
             remaining_after: 176,
@@ -125,8 +126,8 @@ fn full_entry() -> Entry<'static> {
         held_after: 1,
         overdraft_after: 1,
         level: Level::Ok,
-        plan: text("lite"),
-        contract_id: text("c1"),
+        plan: "lite".into(),
+        contract_id: "c1".into(),
         period_start: NaiveDate::from_ymd_opt(2026, 11, 1),
         amount_usd: UsdCents(10_050),
         reason: text("goodwill"),
@@ -143,7 +144,7 @@ fn full_entry() -> Entry<'static> {
             month: Some(0),
             is_difference: true,
         }),
-        contract: Some(ContractTerms {
+        contract: Some(Box::new(ContractTerms {
             contract_id: text("c1"),
             plan: text("lite"),
             starts_at: now(),
@@ -152,7 +153,7 @@ fn full_entry() -> Entry<'static> {
             plans: vec![PlanTerms { from: now(), plan: text("lite") }],
             asked_plan: Some(PlanTerms { from: now(), plan: text("lite") }),
             is_cancelled: true,
-        }),
+        })),
         hold_until: Some(now()),
         overdraft_limit: Some(0),
         whole_job: true,
@@ -197,7 +198,7 @@ fn a_ledger_record_and_its_schema_have_the_same_members() {
     required("entry", written::<Entry<'_>>(&least));
     required(
         "grant_effect",
-        written::<GrantEffect<'_>>(&json!({ "grant_id": "topup:t", "kind": "topup", "credits": 1 })),
+        written::<GrantEffect>(&json!({ "grant_id": "topup:t", "kind": "topup", "credits": 1 })),
     );
     required("grant_terms", written::<GrantTerms<'_>>(&json!({ "priority": 1, "granted_at": time })));
     let contract = json!({ "contract_id": "c", "plan": "lite", "starts_at": time, "ends_at": time, "terms": [], "plans": [] });

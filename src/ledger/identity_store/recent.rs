@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
 
 use super::chunked::{Items, Place, Values};
 use super::{MAX_VALUE_BYTES, Memo};
@@ -41,14 +42,26 @@ struct Entry {
 }
 
 impl Entry {
+    fn new(key: IdentityKey, day: i32, place: Place, length: usize) -> Entry {
+        Entry { key_high: (key.0 >> 64) as u64, key_low: key.0 as u64, place, length: length as u32, day }
+    }
+
     fn key(&self) -> IdentityKey {
         IdentityKey(u128::from(self.key_high) << 64 | u128::from(self.key_low))
     }
 
-    /// Keys are hashes already: any of their bits are as good as others.
     fn hash(&self) -> u64 {
         self.key_high ^ self.key_low
     }
+}
+
+/// Keys are hashes already: any of their bits are as good as others.
+fn hash_of(key: IdentityKey) -> u64 {
+    (key.0 >> 64) as u64 ^ key.0 as u64
+}
+
+fn is_at(entries: &Items<Entry>, at: u32, key: IdentityKey) -> bool {
+    entries.get(at as usize).is_some_and(|entry| entry.key() == key)
 }
 
 impl Recent {
@@ -72,9 +85,18 @@ impl Recent {
             "a value of {} bytes, at most {MAX_VALUE_BYTES}",
             value.len()
         );
-        match self.find(key) {
-            Some(at) => self.replace(at, day, value),
-            None => self.append(key, day, value),
+        let entries = &self.entries;
+        let is_it = |at: &u32| is_at(entries, *at, key);
+        match self.table.entry(hash_of(key), is_it, |at| hash_at(entries, *at)) {
+            TableEntry::Occupied(found) => {
+                let at = *found.get() as usize;
+                self.replace(at, day, value);
+            }
+            TableEntry::Vacant(place) => {
+                let at = u32::try_from(entries.len());
+                place.insert(at.expect("identities in memory are bounded far below 2^32"));
+                self.entries.push(Entry::new(key, day, self.values.push(value), value.len()));
+            }
         }
     }
 
@@ -98,9 +120,9 @@ impl Recent {
         }
     }
 
-    /// How many of the keys are here.
-    pub(super) fn count(&self, keys: &[IdentityKey]) -> usize {
-        keys.iter().filter(|key| self.find(**key).is_some()).count()
+    /// Marks those of the keys that are here.
+    pub(super) fn mark(&self, keys: &[IdentityKey], found: &mut [bool]) {
+        keys.iter().zip(found).for_each(|(key, found)| *found |= self.find(*key).is_some());
     }
 
     /// Frees what lies before `first_day`.
@@ -157,29 +179,12 @@ impl Recent {
     }
 
     fn find(&self, key: IdentityKey) -> Option<usize> {
-        let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
-        let is_it = |at: &u32| {
-            self.entries.get(*at as usize).is_some_and(|entry| entry.key_high == high && entry.key_low == low)
-        };
-        self.table.find(high ^ low, is_it).map(|at| *at as usize)
+        let is_it = |at: &u32| is_at(&self.entries, *at, key);
+        self.table.find(hash_of(key), is_it).map(|at| *at as usize)
     }
 
     fn memo(&self, entry: &Entry) -> Memo<'_> {
         Memo { day: entry.day, value: Cow::Borrowed(self.values.get(entry.place, entry.length)) }
-    }
-
-    fn append(&mut self, key: IdentityKey, day: i32, value: &[u8]) {
-        let at = u32::try_from(self.entries.len()).expect("identities in memory are bounded far below 2^32");
-        let entry = Entry {
-            key_high: (key.0 >> 64) as u64,
-            key_low: key.0 as u64,
-            place: self.values.push(value),
-            length: value.len() as u32,
-            day,
-        };
-        self.entries.push(entry);
-        let entries = &self.entries;
-        self.table.insert_unique(entry.hash(), at, |at| hash_at(entries, *at));
     }
 
     fn replace(&mut self, at: usize, day: i32, value: &[u8]) {
@@ -203,7 +208,7 @@ impl Recent {
     fn rebuild(&mut self, first_day: i32) {
         let mut kept = Recent::new();
         for entry in self.entries.iter().filter(|entry| entry.day >= first_day) {
-            kept.append(entry.key(), entry.day, &self.memo(entry).value);
+            kept.insert(entry.key(), entry.day, &self.memo(entry).value);
         }
         *self = kept;
     }

@@ -177,17 +177,22 @@ impl IdentityStore {
         Older { frozen: &self.frozen, segments: &self.segments, disk_lookups: &self.disk_lookups }
     }
 
-    /// Reaches for all that memory has of keys which will be looked up.
-    pub fn fetch(&self, keys: &[IdentityKey]) {
-        self.fetch_recent(keys);
-        let in_frozen = self.frozen.iter().map(|frozen| frozen.count(keys)).sum::<usize>();
-        let in_segment = |segment: &Arc<Segment>| keys.iter().filter(|key| segment.may_hold(**key)).count();
-        std::hint::black_box(in_frozen + self.segments.iter().map(in_segment).sum::<usize>());
+    /// Reaches for all that memory has of keys which will be looked up. Which of them may be remembered: the others surely
+    /// are not.
+    pub fn fetch(&self, keys: &[IdentityKey]) -> Vec<bool> {
+        let mut may_be = self.fetch_recent(keys);
+        self.frozen.iter().for_each(|frozen| frozen.mark(keys, &mut may_be));
+        for segment in &self.segments {
+            keys.iter().zip(&mut may_be).for_each(|(key, may_be)| *may_be |= segment.may_hold(*key));
+        }
+        may_be
     }
 
-    /// The same where only the newest are looked at.
-    pub fn fetch_recent(&self, keys: &[IdentityKey]) {
-        std::hint::black_box(self.recent.count(keys));
+    /// The same where only the newest are looked at: which of the keys are among them.
+    pub fn fetch_recent(&self, keys: &[IdentityKey]) -> Vec<bool> {
+        let mut found = vec![false; keys.len()];
+        self.recent.mark(keys, &mut found);
+        found
     }
 
     /// Remembers all of a batch. A key's day may only grow: see the module.

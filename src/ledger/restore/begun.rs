@@ -164,7 +164,7 @@ impl Begun {
         self.state.identities.fetch_recent(&events);
         match &self.met {
             Some(met) => met.fetch(&jobs),
-            None => self.state.identities.fetch(&jobs),
+            None => drop(self.state.identities.fetch(&jobs)),
         }
         self.state.wallets.fetch(records.iter().map(|one| &*one.record.wallet_id), 1);
     }

@@ -398,13 +398,9 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
         user_id: own(&entry.user_id),
         project_id: own(&entry.project_id),
         rate_card: own(&entry.rate_card),
-        grant_effects: entry
-            .grant_effects
-            .iter()
-            .map(|effect| GrantEffect { grant_id: own(&effect.grant_id), ..*effect })
-            .collect(),
-        plan: own(&entry.plan),
-        contract_id: own(&entry.contract_id),
+        grant_effects: entry.grant_effects.clone(),
+        plan: entry.plan.clone(),
+        contract_id: entry.contract_id.clone(),
         reason: own(&entry.reason),
         actor: own(&entry.actor),
         reference: own(&entry.reference),
@@ -414,20 +410,22 @@ fn owned(entry: &Entry<'_>) -> Entry<'static> {
             .grant
             .as_ref()
             .map(|terms| GrantTerms { contract_id: own(&terms.contract_id), ..*terms }),
-        contract: entry.contract.as_ref().map(|terms| ContractTerms {
-            contract_id: own(&terms.contract_id),
-            plan: own(&terms.plan),
-            terms: terms.terms.clone(),
-            plans: terms
-                .plans
-                .iter()
-                .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) })
-                .collect(),
-            asked_plan: terms
-                .asked_plan
-                .as_ref()
-                .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) }),
-            ..*terms
+        contract: entry.contract.as_ref().map(|terms| {
+            Box::new(ContractTerms {
+                contract_id: own(&terms.contract_id),
+                plan: own(&terms.plan),
+                terms: terms.terms.clone(),
+                plans: terms
+                    .plans
+                    .iter()
+                    .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) })
+                    .collect(),
+                asked_plan: terms
+                    .asked_plan
+                    .as_ref()
+                    .map(|span| PlanTerms { from: span.from, plan: own(&span.plan) }),
+                ..**terms
+            })
         }),
         ..*entry
     }
@@ -493,7 +491,7 @@ fn shown(entry: &Entry<'_>) -> String {
         EntryType::Charged if entry.credits == 0 => " 0".to_owned(),
         _ => format!(" {:+}", entry.credits),
     };
-    let effect = |effect: &GrantEffect<'_>| {
+    let effect = |effect: &GrantEffect| {
         format!(" {}({:+}={})", effect.grant_id, effect.credits, effect.remaining_after)
     };
     let effects: String = entry.grant_effects.iter().map(effect).collect();

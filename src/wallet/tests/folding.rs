@@ -161,7 +161,7 @@ fn an_altered_grant_is_a_breach() {
         matches!(wallet.clone().fold(&without_terms, 0), Err(FoldError::Breach(_))),
         "an effect on no grant"
     );
-    let without_effect = Entry { grant_effects: Vec::new(), ..entry.clone() };
+    let without_effect = Entry { grant_effects: Default::default(), ..entry.clone() };
     assert!(matches!(wallet.clone().fold(&without_effect, 0), Err(FoldError::Breach(_))));
     let more = Entry { credits: 11, ..entry };
     assert!(matches!(wallet.clone().fold(&more, 0), Err(FoldError::Breach(_))));

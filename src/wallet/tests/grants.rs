@@ -138,7 +138,7 @@ fn whatever_comes_in_repays_overdraft_at_once_out_of_those_very_credits() {
          topup t3 1                  => granted +10 topup:t3(+10=10)",
     );
     let repaid: Vec<(String, i64)> =
-        book.wallet.grants.iter().map(|grant| (book.wallet.grant_id(grant), grant.repaid)).collect();
+        book.wallet.grants.iter().map(|grant| (book.wallet.grant_id(grant).into(), grant.repaid)).collect();
     let expected =
         [("plan:c1:0", 50), ("adjustment:a1", 4), ("topup:t1", 10), ("topup:t2", 10), ("topup:t3", 0)];
     assert_eq!(repaid, expected.map(|(id, repaid)| (id.to_owned(), repaid)));

@@ -83,7 +83,7 @@ fn naive_draws(wallet: &Wallet, cost: i64, at: crate::time::Timestamp) -> Vec<(S
             .then(wallet.id_order(a).cmp(&wallet.id_order(b)))
     });
     let mut left: Vec<(String, i64)> =
-        grants.iter().map(|grant| (wallet.grant_id(grant), grant.remaining)).collect();
+        grants.iter().map(|grant| (wallet.grant_id(grant).into(), grant.remaining)).collect();
     let full = left.clone();
     for _ in 0..cost {
         if let Some((_, remaining)) = left.iter_mut().find(|(_, remaining)| *remaining > 0) {
