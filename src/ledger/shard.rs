@@ -19,6 +19,9 @@ use crate::event::IdentityKey;
 use crate::time::{ShardClock, Timestamp};
 use crate::wallet::{Breach, Policy, Wallet, next_due};
 
+/// Wallets that become state, and are fetched into the processor's cache, at a time.
+const APPLIED_AT_ONCE: usize = 16;
+
 /// Sets of wallets.
 pub type Handles = HashSet<Handle, FxBuildHasher>;
 
@@ -149,6 +152,21 @@ impl ShardState {
         may_be_known
     }
 
+    /// The same for wallets that a batch has worked on, and which will be packed.
+    fn fetch_touched(&self, lot: &[(Handle, Box<Touched>)]) {
+        let seen = |touched: &Touched| {
+            let Wallet { seq, contracts, grants, holds, pace, buckets, .. } = &touched.wallet;
+            let contract = contracts.first().map_or(0, |contract| contract.granted.len());
+            let grant = grants.first().map_or(0, |grant| grant.seq);
+            let rest = (holds.len(), pace.is_some(), buckets.len());
+            (*seq, contract, grant, rest)
+        };
+        for (_, touched) in lot {
+            std::hint::black_box(seen(touched));
+        }
+        self.wallets.fetch_places(lot.iter().map(|(handle, _)| handle.place()), usize::MAX);
+    }
+
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
     pub fn index(&mut self, policy: &Policy) {
         self.standings = Standings::default();
@@ -221,17 +239,27 @@ impl ShardSlot {
     pub fn apply(&mut self, rules: &TimeRules) -> Standings {
         let mut change = Standings::default();
         let Some(mut overlay) = self.landed.take() else { return change };
-        for (handle, touched) in overlay.wallets.drain() {
-            // Nothing was posted to it: an event was rejected. No entry would show that it has changed.
-            if touched.wallet.seq == self.state.wallets.seq(handle) {
-                continue;
+        let mut touched = overlay.wallets.drain();
+        let mut lot: Vec<(Handle, Box<Touched>)> = Vec::with_capacity(APPLIED_AT_ONCE);
+        loop {
+            lot.extend(touched.by_ref().take(APPLIED_AT_ONCE));
+            if lot.is_empty() {
+                break;
             }
-            self.state.needs.set(handle, Urgency::of(&touched.wallet));
-            change.move_one(touched.standing_before, &touched.wallet);
-            self.state.wallets.put(handle, &touched.wallet);
-            self.state.unsaved.insert(handle);
-            self.state.changed.insert(handle, overlay.head.batch);
+            self.state.fetch_touched(&lot);
+            for (handle, touched) in lot.drain(..) {
+                // Nothing was posted to it: an event was rejected. No entry would show that it has changed.
+                if touched.wallet.seq == self.state.wallets.seq(handle) {
+                    continue;
+                }
+                self.state.needs.set(handle, Urgency::of(&touched.wallet));
+                change.move_one(touched.standing_before, &touched.wallet);
+                self.state.wallets.put(handle, &touched.wallet);
+                self.state.unsaved.insert(handle);
+                self.state.changed.insert(handle, overlay.head.batch);
+            }
         }
+        drop(touched);
         for handle in overlay.saved.drain() {
             self.state.unsaved.remove(&handle);
             self.state.saved.insert(handle, overlay.head.batch);

@@ -124,8 +124,13 @@ impl WalletTable {
         };
         let mut places: SmallVec<[usize; FETCHED_AT_ONCE]> = SmallVec::new();
         places.extend(ids.filter_map(place));
+        self.fetch_places(places.into_iter(), bytes_max);
+    }
+
+    /// The same where it is known at which places they are.
+    pub fn fetch_places(&self, places: impl Iterator<Item = usize>, bytes_max: usize) {
         let mut packed: SmallVec<[&[u8]; FETCHED_AT_ONCE]> = SmallVec::new();
-        packed.extend(places.iter().filter_map(|place| self.slots.get(*place)).map(|slot| &*slot.packed));
+        packed.extend(places.filter_map(|place| self.slots.get(place)).map(|slot| &*slot.packed));
         let mut sum = 0;
         for bytes in packed {
             let bytes = bytes.get(..bytes_max).unwrap_or(bytes);

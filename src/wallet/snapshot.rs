@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::contract::{Contract, PlanSpan};
 use super::entry::{GrantKind, PlanTerms, WalletLimits};
@@ -214,7 +215,8 @@ impl<'a> WalletSnapshot<'a> {
 
     /// The wallet that it is a snapshot of, without its holds, which come from the ledger; its rollup buckets begin anew.
     pub fn into_wallet(self) -> Wallet {
-        let contracts: Vec<Contract> = self.contracts.into_iter().map(ContractState::into_contract).collect();
+        let contracts: SmallVec<[Contract; 1]> =
+            self.contracts.into_iter().map(ContractState::into_contract).collect();
         let grants = self.grants.into_iter().map(|grant| grant.into_grant(&contracts)).collect();
         Wallet {
             seq: self.seq,

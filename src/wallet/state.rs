@@ -22,7 +22,8 @@ const REPAYING_GRANTS_MAX: usize = 200;
 /// Buckets of hours that lie this far before the newest are dropped.
 const OPEN_BUCKETS_MS: i64 = 2 * HOUR_MS;
 
-/// A wallet: the fold of its entries.
+/// A wallet: the fold of its entries. What nearly every wallet has few of lies in it: a batch unpacks and packs a wallet for
+/// nearly every event, and each further allocation is one more place that is in no cache.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wallet {
     /// Seq of its last entry; 0: it has none.
@@ -35,9 +36,9 @@ pub struct Wallet {
     /// other wallets.
     pub latest_at: Timestamp,
     /// Contracts, by start.
-    pub contracts: Vec<Contract>,
+    pub contracts: SmallVec<[Contract; 1]>,
     /// Grants, in burn-down order.
-    pub grants: Vec<Grant>,
+    pub grants: SmallVec<[Grant; 2]>,
     /// Reservations of running jobs.
     pub holds: Holds,
     /// Usage that no grant has paid yet.
@@ -184,6 +185,11 @@ impl Bucket {
 }
 
 impl Buckets {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The open bucket, or a new one that begins at `seq`.
     pub fn open(&self, hour: Timestamp, asset_type: AssetType, model_and_plan: u64, seq: u64) -> Bucket {
         let known = self.0.iter().find(|bucket| bucket.is_same(hour, asset_type, model_and_plan));
