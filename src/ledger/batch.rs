@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::arena::{Arena, Chunks, Span};
 use super::compute::SourceId;
+use crate::bytes;
 use crate::kafka::RecordView;
 
 /// Records of one poll round, with their bytes.
@@ -88,6 +89,12 @@ impl Batch {
         self.arena.clear();
         self.records.clear();
         self.headers.clear();
+    }
+
+    /// Reaches for the values of records that are about to be decoded: see [`super::shard::ShardSlot::fetch`].
+    pub fn fetch(&self, records: &[&RawRecord]) {
+        let values = records.iter().filter_map(|record| self.value(record));
+        bytes::fetch(values);
     }
 
     /// Its records, in the order of polling.

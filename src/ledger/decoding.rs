@@ -23,8 +23,8 @@ pub struct Incoming<'b> {
     pub event: Result<Event<'b>, Rejection>,
     /// The shard of its wallet; `None` where it has none.
     pub home: Option<i32>,
-    /// Which of its identities, in their order, its shard may have committed. The others surely are new.
-    pub may_be_committed: [bool; 3],
+    /// Which of its identities, in their order, its shard may remember from the batches before. The others are new to it.
+    pub may_be_known: [bool; 3],
 }
 
 /// Where a record was first written, and when.
@@ -43,10 +43,10 @@ pub struct Source<'b> {
 }
 
 impl Incoming<'_> {
-    /// Whether its shard may have committed an identity.
-    pub fn may_be_committed(&self, key: IdentityKey) -> bool {
+    /// Whether its shard may remember an identity from the batches before.
+    pub fn may_be_known(&self, key: IdentityKey) -> bool {
         let own = self.event.as_ref().ok().and_then(|event| event.identity.keys().position(|own| own == key));
-        own.and_then(|place| self.may_be_committed.get(place)).copied().unwrap_or(true)
+        own.and_then(|place| self.may_be_known.get(place)).copied().unwrap_or(true)
     }
 
     /// Bytes of its producer's headers.
@@ -97,8 +97,8 @@ pub fn decode_record<'b>(
         )),
     };
     let home = event.as_ref().ok().map(|event| partition_for(event.wallet_id.as_bytes(), routes.shards));
-    let (origin, may_be_committed) = (origin.unwrap_or(here), [true; 3]);
-    Some(Incoming { record, key, value, headers, origin, event, home, may_be_committed })
+    let (origin, may_be_known) = (origin.unwrap_or(here), [true; 3]);
+    Some(Incoming { record, key, value, headers, origin, event, home, may_be_known })
 }
 
 fn handed_over_from<'b>(all: &[(&'b str, &'b [u8])]) -> Option<Source<'b>> {

@@ -106,16 +106,18 @@ impl<'p> Part<'p> {
     fn refill(&self, stream: &mut Stream<'p>, decoder: Decoder<'p>) {
         stream.next = 0;
         stream.decoded.clear();
+        let coming = stream.rest.as_slice();
+        self.batch.fetch(coming.get(..FETCHED_AHEAD).unwrap_or(coming));
         stream.decoded.extend(std::iter::from_fn(|| decoder.next(&mut stream.rest)).take(FETCHED_AHEAD));
         let Some((_, slot)) = &self.shard else { return };
         let events = || stream.decoded.iter().filter_map(|record| record.event.as_ref().ok());
         let mut keys: Vec<IdentityKey> = Vec::with_capacity(stream.decoded.len() * 3);
         events().for_each(|event| event.identity.keys().for_each(|key| keys.push(key)));
-        let found = slot.state.fetch(&keys, events().map(|event| &*event.wallet_id));
+        let found = slot.fetch(&keys, events().map(|event| &*event.wallet_id));
         let mut found = found.into_iter();
         for record in &mut stream.decoded {
             let count = record.event.as_ref().map_or(0, |event| event.identity.keys().count());
-            let places = record.may_be_committed.iter_mut();
+            let places = record.may_be_known.iter_mut();
             places.zip(found.by_ref().take(count)).for_each(|(place, may_be)| *place = may_be);
         }
     }

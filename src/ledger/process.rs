@@ -181,7 +181,7 @@ fn accept(
 
     let remembers_from = first_day(view.clock(), &context.time);
     let Identity { key, fingerprint: print, .. } = event.identity;
-    let memo = view.memo(key, incoming.may_be_committed(key))?;
+    let memo = view.memo(key, incoming.may_be_known(key))?;
     if let Some((_, seen)) = memo.filter(|(day, _)| *day >= remembers_from) {
         if print.is_some_and(|print| print.0.to_le_bytes() == *seen) {
             return Ok((Outcome::Duplicate, None));
@@ -236,7 +236,7 @@ fn accept(
     write(&record, level_before, view.touch(handle), context, outbox, tally)?;
     if let Some((name, _)) = &name {
         let (identities, get) = view.identities();
-        let get = |current: &Recent, key| get(current, key, incoming.may_be_committed(key));
+        let get = |current: &Recent, key| get(current, key, incoming.may_be_known(key));
         remember_job(identities, &record, name, Some(&known_job), remembers_from, get)?;
     }
     tally.posted.push(incoming.origin.timestamp);
@@ -260,7 +260,7 @@ fn job_of(
 ) -> Result<(KnownJob, JobHistory), Breach> {
     let mut itself = None;
     let history = JobHistory::find(name, with_assets, remembers_from, |key| {
-        let known = known(view.memo(key, incoming.may_be_committed(key))?, remembers_from);
+        let known = known(view.memo(key, incoming.may_be_known(key))?, remembers_from);
         if key == name.job_key() {
             itself.clone_from(&known);
         }

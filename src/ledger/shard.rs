@@ -139,34 +139,6 @@ impl ShardState {
         self.unsaved.iter().chain(saved).copied()
     }
 
-    /// Looks at the state that some records will need. One by one each look-up would wait for memory; in loops, where none
-    /// needs the answer of another, the processor waits for many at once. The shorter a loop, the more: so first all
-    /// identities, table by table, then the wallets. Which of the identities may be remembered: the others surely are not.
-    pub fn fetch<'w>(
-        &self,
-        identities: &[IdentityKey],
-        wallet_ids: impl Iterator<Item = &'w str>,
-    ) -> Vec<bool> {
-        let may_be_known = self.identities.fetch(identities);
-        self.wallets.fetch(wallet_ids, usize::MAX);
-        may_be_known
-    }
-
-    /// The same for wallets that a batch has worked on, and which will be packed.
-    fn fetch_touched(&self, lot: &[(Handle, Box<Touched>)]) {
-        let seen = |touched: &Touched| {
-            let Wallet { seq, contracts, grants, holds, pace, buckets, .. } = &touched.wallet;
-            let contract = contracts.first().map_or(0, |contract| contract.granted.len());
-            let grant = grants.first().map_or(0, |grant| grant.seq);
-            let rest = (holds.len(), pace.is_some(), buckets.len());
-            (*seq, contract, grant, rest)
-        };
-        for (_, touched) in lot {
-            std::hint::black_box(seen(touched));
-        }
-        self.wallets.fetch_places(lot.iter().map(|(handle, _)| handle.place()), usize::MAX);
-    }
-
     /// Draws up timers, standings and needs from the wallets, once all of them are there.
     pub fn index(&mut self, policy: &Policy) {
         self.standings = Standings::default();
@@ -182,10 +154,41 @@ impl ShardState {
     }
 }
 
+impl Touched {
+    /// Reaches for it: see [`ShardSlot::fetch`].
+    fn fetch(&self) {
+        let Wallet { seq, contracts, grants, holds, pace, buckets, .. } = &self.wallet;
+        let contract = contracts.first().map(|contract| contract.granted.len());
+        let grant = grants.first().map(|grant| grant.seq);
+        std::hint::black_box((*seq, contract, grant, holds.len(), pace.is_some(), buckets.len()));
+    }
+}
+
 impl ShardSlot {
     /// With nothing under way.
     pub fn new(state: ShardState) -> ShardSlot {
         ShardSlot { state, landed: None, pending: None, current: None, spare: Vec::new(), saved_last: None }
+    }
+
+    /// Looks at the state that some records will need. One by one each look-up would wait for memory; in loops, where none
+    /// needs the answer of another, the processor waits for many at once. The shorter a loop, the more: so first all
+    /// identities, table by table, then the wallets. Which of the identities may be remembered from the batches before: the
+    /// others surely are not.
+    pub fn fetch<'w>(
+        &self,
+        identities: &[IdentityKey],
+        wallet_ids: impl Iterator<Item = &'w str>,
+    ) -> Vec<bool> {
+        let mut may_be_known = self.state.identities.fetch(identities);
+        let handles = self.state.wallets.fetch(wallet_ids, usize::MAX);
+        if let Some(pending) = &self.pending {
+            pending.identities.mark(identities, &mut may_be_known);
+            handles
+                .iter()
+                .filter_map(|handle| pending.wallets.get(handle))
+                .for_each(|touched| touched.fetch());
+        }
+        may_be_known
     }
 
     /// Begins the overlay of a batch, or goes on with it.
@@ -246,7 +249,8 @@ impl ShardSlot {
             if lot.is_empty() {
                 break;
             }
-            self.state.fetch_touched(&lot);
+            lot.iter().for_each(|(_, touched)| touched.fetch());
+            self.state.wallets.fetch_packed(lot.iter().map(|(handle, _)| *handle), usize::MAX);
             for (handle, touched) in lot.drain(..) {
                 // Nothing was posted to it: an event was rejected. No entry would show that it has changed.
                 if touched.wallet.seq == self.state.wallets.seq(handle) {
@@ -338,20 +342,19 @@ impl ShardView<'_> {
         self.current.head.clock.now()
     }
 
-    /// What is remembered of an identity. `may_be_committed`: as [`ShardState::fetch`] has found.
+    /// What is remembered of an identity. `may_be_known`: as [`ShardSlot::fetch`] has found.
     ///
     /// # Errors
     /// The local store cannot be read.
-    pub fn memo(&self, key: IdentityKey, may_be_committed: bool) -> Found {
-        look_up(self.state, self.pending, &self.current.identities, key, may_be_committed)
+    pub fn memo(&self, key: IdentityKey, may_be_known: bool) -> Found {
+        look_up(self.state, self.pending, &self.current.identities, key, may_be_known)
     }
 
     /// The identities of this batch, to be added to, and a look-up through them of all that is remembered.
     pub fn identities(&mut self) -> (&mut Recent, impl Fn(&Recent, IdentityKey, bool) -> Found + '_) {
         let (state, pending) = (&*self.state, self.pending);
-        let get = move |current: &Recent, key, may_be_committed| {
-            look_up(state, pending, current, key, may_be_committed)
-        };
+        let get =
+            move |current: &Recent, key, may_be_known| look_up(state, pending, current, key, may_be_known);
         (&mut self.current.identities, get)
     }
 
@@ -404,15 +407,17 @@ fn look_up(
     pending: Option<&Overlay>,
     current: &Recent,
     key: IdentityKey,
-    may_be_committed: bool,
+    may_be_known: bool,
 ) -> Found {
     let own = |memo: Memo<'_>| (memo.day, memo.value.into_owned());
-    let in_batches = current.get(key).or_else(|| pending.and_then(|pending| pending.identities.get(key)));
-    if let Some(memo) = in_batches {
+    if let Some(memo) = current.get(key) {
         return Ok(Some(own(memo)));
     }
-    if !may_be_committed {
+    if !may_be_known {
         return Ok(None);
+    }
+    if let Some(memo) = pending.and_then(|pending| pending.identities.get(key)) {
+        return Ok(Some(own(memo)));
     }
     let committed = state.identities.get(key).map_err(|error| Breach {
         seq: 0,

@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bytes;
 use crate::packed;
 use crate::time::Timestamp;
 use crate::wallet::Wallet;
@@ -20,11 +21,11 @@ use crate::wallet::Wallet;
 /// Version of the packed form: its first byte.
 const PACKED_FORMAT: u8 = 2;
 
-/// What memory hands over at once.
-const CACHE_LINE_BYTES: usize = 64;
-
 /// As many wallets as are mostly fetched at once; more of them take an allocation.
 const FETCHED_AT_ONCE: usize = 64;
+
+/// Handles of wallets that were fetched.
+pub type Fetched = SmallVec<[Handle; FETCHED_AT_ONCE]>;
 
 /// Names a wallet of a shard in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,27 +117,24 @@ impl WalletTable {
         Handle(slot)
     }
 
-    /// Reaches for wallets that will be needed, and for so many of their packed bytes: see [`super::shard::ShardState::fetch`].
-    pub fn fetch<'i>(&self, ids: impl Iterator<Item = &'i str>, bytes_max: usize) {
-        let place = |id: &str| {
+    /// Reaches for wallets that will be needed, and for so many of their packed bytes: see [`super::shard::ShardSlot::fetch`].
+    /// Handles of those that were ever met, and of some others: that an id is the right one is not looked at.
+    pub fn fetch<'i>(&self, ids: impl Iterator<Item = &'i str>, bytes_max: usize) -> Fetched {
+        let handle = |id: &str| {
             let hash = Place::hash_of(id.as_bytes());
-            self.index.find(Place::spread(hash), |place| place.hash == hash).map(|place| place.slot as usize)
+            self.index.find(Place::spread(hash), |place| place.hash == hash).map(|place| Handle(place.slot))
         };
-        let mut places: SmallVec<[usize; FETCHED_AT_ONCE]> = SmallVec::new();
-        places.extend(ids.filter_map(place));
-        self.fetch_places(places.into_iter(), bytes_max);
+        let mut handles = Fetched::new();
+        handles.extend(ids.filter_map(handle));
+        self.fetch_packed(handles.iter().copied(), bytes_max);
+        handles
     }
 
-    /// The same where it is known at which places they are.
-    pub fn fetch_places(&self, places: impl Iterator<Item = usize>, bytes_max: usize) {
+    /// The same by their handles.
+    pub fn fetch_packed(&self, handles: impl Iterator<Item = Handle>, bytes_max: usize) {
         let mut packed: SmallVec<[&[u8]; FETCHED_AT_ONCE]> = SmallVec::new();
-        packed.extend(places.filter_map(|place| self.slots.get(place)).map(|slot| &*slot.packed));
-        let mut sum = 0;
-        for bytes in packed {
-            let bytes = bytes.get(..bytes_max).unwrap_or(bytes);
-            sum = bytes.iter().step_by(CACHE_LINE_BYTES).fold(sum, |sum: u8, byte| sum ^ byte);
-        }
-        std::hint::black_box(sum);
+        packed.extend(handles.filter_map(|handle| self.slots.get(handle.place())).map(|slot| &*slot.packed));
+        bytes::fetch(packed.into_iter().map(|bytes| bytes.get(..bytes_max).unwrap_or(bytes)));
     }
 
     /// Its id.

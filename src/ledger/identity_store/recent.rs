@@ -121,7 +121,7 @@ impl Recent {
     }
 
     /// Marks those of the keys that are here.
-    pub(super) fn mark(&self, keys: &[IdentityKey], found: &mut [bool]) {
+    pub fn mark(&self, keys: &[IdentityKey], found: &mut [bool]) {
         keys.iter().zip(found).for_each(|(key, found)| *found |= self.find(*key).is_some());
     }
 

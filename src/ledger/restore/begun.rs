@@ -155,8 +155,8 @@ impl Begun {
         fault.map_or(Ok(()), Err)
     }
 
-    /// Looks at the state that records will need, as [`ShardState::fetch`] does; of events, which are not looked up, where they
-    /// will be put, and of wallets, most of which are not unpacked, where they begin.
+    /// Looks at the state that records will need, as [`super::super::shard::ShardSlot::fetch`] does; of events, which are not
+    /// looked up, where they will be put, and of wallets, most of which are not unpacked, where they begin.
     fn fetch(&self, records: &[Decoded<'_>]) {
         let events: Vec<IdentityKey> = records.iter().filter_map(|one| Some(one.event?.0)).collect();
         let jobs: Vec<IdentityKey> =
