@@ -49,10 +49,6 @@ impl Entry {
     fn key(&self) -> IdentityKey {
         IdentityKey(u128::from(self.key_high) << 64 | u128::from(self.key_low))
     }
-
-    fn hash(&self) -> u64 {
-        self.key_high ^ self.key_low
-    }
 }
 
 /// Keys are hashes already: any of their bits are as good as others.
@@ -215,7 +211,7 @@ impl Recent {
 }
 
 fn hash_at(entries: &Items<Entry>, at: u32) -> u64 {
-    entries.get(at as usize).map_or(0, Entry::hash)
+    entries.get(at as usize).map_or(0, |entry| hash_of(entry.key()))
 }
 
 #[cfg(test)]
