@@ -21,6 +21,7 @@ mod clock;
 mod committer;
 mod compute;
 mod decoding;
+mod elsewhere;
 mod flight;
 pub mod identity_store;
 mod memory;

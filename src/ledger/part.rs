@@ -8,8 +8,9 @@ use super::batch::{Batch, RawRecord};
 use super::books::{Books, Outcome};
 use super::compute::{SourceId, SourceSlot};
 use super::decoding::{Incoming, decode_record};
+use super::elsewhere::{hand_over, quarantine};
 use super::outbox::{OutTopic, Outbox};
-use super::process::{Context, Tally, hand_over, passes_origin_guard, post_timers, process, quarantine};
+use super::process::{Context, Tally, passes_origin_guard, post_timers, process};
 use super::progress::{
     OriginBooks, PROGRESS_FORMAT, PartitionProgress, ShardProgress, partition_key, shard_key,
 };
